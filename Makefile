@@ -1,0 +1,70 @@
+# make demo   a fresh machine to a finished experiment on four test nodes
+# make test   every check and every test, on the same nodes
+# make help   the other targets
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.SILENT:
+
+# Ansible insists on UTF-8.
+export LC_ALL ?= C.UTF-8
+export JARFLEET_CACHE ?= $(HOME)/.cache/jarfleet
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# What a bare Debian 12 lacks: Python's venv, the test nodes, a compiler, rsync.
+DEBIAN := python3-venv ca-certificates git openssh-client rsync podman runc netavark iptables nftables debootstrap \
+          debian-archive-keyring lxcfs fuse3 cmake ninja-build g++ ccache sqlite3
+CROSS := g++-aarch64-linux-gnu qemu-user-static
+
+.PHONY: help
+help: ## this list
+	grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: nodes model ## run split_brain on the four test nodes and tell where the results lie
+	ansible-playbook run_experiment.yml -e experiment=split_brain
+	echo 'The nodes stay up: `. .venv/bin/activate`, then any command of the README. `make down` removes them.'
+
+.PHONY: test
+test: lint ## every check and every test
+	[ -n "$$(python -m tests.nodes list)" ] || trap 'python -m tests.nodes down' EXIT # as it was before
+	$(MAKE) --no-print-directory llama
+	pytest
+
+.PHONY: lint
+lint: setup ## ruff, mypy, ansible-lint
+	ruff check --quiet
+	ruff format --check --quiet
+	mypy
+	ansible-lint --offline -q
+
+.PHONY: nodes
+nodes: setup ## bring the four test nodes up
+	python -m tests.nodes up
+
+.PHONY: llama
+llama: nodes model ## build llama.cpp if need be, and have it on every test node
+	ansible-playbook playbooks/deploy.yml -e experiment=split_brain
+
+.PHONY: down
+down: setup ## remove the test nodes; image, keys and builds stay cached
+	python -m tests.nodes down
+
+.PHONY: model
+model: setup ## generate the tiny model of the demo and the tests
+	python -m tests.tiny_model $(JARFLEET_CACHE)/models/tiny.gguf
+
+.PHONY: cross-aarch64
+cross-aarch64: setup model ## cross-build llama.cpp for the Raspberry Pi 5 and run it under qemu
+	tests/install_packages $(DEBIAN) $(CROSS)
+	pytest tests/cross
+
+.PHONY: setup
+setup: .venv/ready ## system packages and the virtual environment
+
+.venv/ready: pyproject.toml Makefile
+	tests/install_packages $(DEBIAN)
+	python3 -m venv .venv
+	echo 'installing Python packages (about a minute)'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch .venv/ready

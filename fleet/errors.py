@@ -1,0 +1,25 @@
+"""The faults of this package. Each message names the file or key and what to do: a plugin can pass it on as it is."""
+
+
+class FleetError(Exception):
+    """A fault that the user can mend. The base of all below: catch this one to map them once."""
+
+
+class RunError(FleetError):
+    """A run's folder is missing, taken, damaged, or its id is not one."""
+
+
+class MergeError(FleetError):
+    """The merged database itself cannot be read or written (a bad source is reported instead, never raised)."""
+
+
+class ReleaseError(FleetError):
+    """The code cannot be staged as a release."""
+
+
+class ModelError(FleetError):
+    """A model file is missing, not a GGUF file, or not the one that was declared."""
+
+
+class SourceError(FleetError):
+    """The source archive of llama.cpp cannot be had or is not the one that was declared."""

@@ -1,0 +1,198 @@
+"""From a plan to what each node is told: one entry an instance, which Ansible turns into an in-memory host.
+
+Everything that needs deciding is decided here; the unit templates of roles/instance only format it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from placement import Experiment, Fault, Instance, Node, Plan
+from placement.model import gb, units
+from workload.instance import ConfigError, Settings
+from workload.instance import Instance as OnNode
+
+GB = 2**30
+DEFAULT_COMMAND = ("/usr/bin/python3", "-m", "workload")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What all instances of one run share. `models` is {instance: {"sha256", "name"}}."""
+
+    run_id: str
+    experiment: Experiment
+    plan: Plan
+    release: str  # content hash
+    has_code: bool  # the release holds the user's own code
+    models: Mapping[str, Mapping[str, str]]
+    command: Sequence[str] = ()  # instead of the built-in workload
+    auto_restart: bool = True
+
+
+def instance_hosts(
+    launch: Launch,
+    nodes: Sequence[Node],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    states: Mapping[str, Mapping[str, Any] | None],
+) -> list[dict[str, Any]]:
+    """One entry an instance, in file order: {"name": "a@jetson", "instance_spec": {...}} for `add_host`.
+
+    `nodes` are the placement nodes by measure and declaration, `hostvars` the inventory's words (ssh_user,
+    remote_work_dir, llama_cpp_builds), `states` what node_state measured.
+    """
+    by_name = {node.name: node for node in nodes}
+    addresses = {
+        name: node_address(hostvars[name], states.get(name) or {}) for name in launch.plan.assignments.values()
+    }
+    return [
+        {
+            "name": f"{instance.id}@{node}",
+            "instance_spec": _instance(
+                launch, instance, by_name[node], hostvars[node], states.get(node) or {}, addresses
+            ),
+        }
+        for instance in launch.experiment.instances
+        for node in [launch.plan.assignments[instance.id]]
+    ]
+
+
+def workload_faults(experiment: Experiment, own_command: bool, own_code: bool) -> list[Fault]:
+    """What is wrong with what the instances shall run: a command without code is fine, code without a command is not.
+
+    Without a command they run the built-in workload, whose settings are checked here as it will check them on the node.
+    """
+    source = str(experiment.path)
+    if own_command or experiment.command:
+        return []
+    if own_code:
+        return [
+            Fault(
+                "experiment_code_src",
+                "",
+                "given without a command; add experiment_command, or command in the experiment file",
+            )
+        ]
+    ids = tuple(instance.id for instance in experiment.instances)
+    faults = []
+    for instance in experiment.instances:
+        peers = {} if instance.network == "isolated" else {id: "http://peer" for id in ids if id != instance.id}
+        on_node = OnNode(
+            "", instance.id, Path(), Path(), "", peers=peers, instances=ids, workload=dict(experiment.workload),
+            config=dict(instance.config), context_size=instance.context_size,
+        )  # fmt: skip
+        try:
+            Settings.of(on_node)
+        except ConfigError as error:
+            faults += [Fault(source, f"instances.{instance.id}", problem) for problem in str(error).split("; ")]
+    return faults
+
+
+def node_address(hostvars: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """The address by which other nodes reach this one: as declared, else Ansible's if it is one, else as measured."""
+    if declared := hostvars.get("node_address"):
+        return str(declared)
+    try:
+        address = ipaddress.ip_address(str(hostvars.get("ansible_host", "")))
+        if not address.is_loopback:
+            return str(address)
+    except ValueError:  # a host name: systemd's IPAddressAllow wants an address
+        pass
+    return str(state.get("address") or "127.0.0.1")
+
+
+def exec_line(words: Sequence[str]) -> str:
+    """A command as systemd's ExecStart= wants it: each word quoted, `%` and `$` without their special meaning."""
+    return " ".join(
+        '"'
+        + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$").replace("\n", "\\n")
+        + '"'
+        for word in words
+    )
+
+
+def _instance(
+    launch: Launch,
+    instance: Instance,
+    node: Node,
+    hostvars: Mapping[str, Any],
+    state: Mapping[str, Any],
+    addresses: Mapping[str, str],
+) -> dict[str, Any]:
+    plan, run_id, id = launch.plan, launch.run_id, instance.id
+    work_dir = str(hostvars["remote_work_dir"])
+    folder = f"{work_dir}/instances/{run_id}/{id}"
+    release = f"{work_dir}/releases/{launch.release}"
+    ports = plan.ports[id]
+    uses_gpu = node.gpu and instance.gpu != "none"
+    takes_ram, _ = node.takes(units(instance.ram_gb), units(instance.gpu_memory_gb), uses_gpu)
+    cores = min(node.cpu_cores, state.get("cores") or node.cpu_cores)
+    share = min(cores, instance.cpu_cores or cores / node.max_instances)
+    peers = {
+        other: f"http://{addresses[at]}:{plan.ports[other]['peer']}"
+        for other, at in plan.assignments.items()
+        if other != id
+    }
+    model = f"{work_dir}/models/{launch.models[id]['sha256']}.gguf"
+    build = hostvars["llama_cpp_builds"][hostvars["llama_cpp_build"]]
+    llama_args = [
+        "--model", model, "--host", "127.0.0.1", "--port", str(ports["llama"]),
+        "--ctx-size", str(instance.context_size),
+        "--parallel", "1", "--cache-ram", "0", "--threads", str(max(1, math.floor(share))), "--metrics",
+        "--slot-save-path", f"{folder}/checkpoints", *(build.get("server_args", []) if uses_gpu else []),
+    ]  # fmt: skip
+    description = {
+        "run_id": run_id,
+        "experiment": launch.experiment.name,
+        "id": id,
+        "instances": [other.id for other in launch.experiment.instances],
+        "node": node.name,
+        "dir": folder,
+        "database": f"{folder}/experiments.db",
+        "llama_url": f"http://127.0.0.1:{ports['llama']}",
+        "port": ports["peer"],
+        "ports": dict(ports),
+        "peers": peers if instance.network != "isolated" else {},
+        "workload": dict(launch.experiment.workload),
+        "config": dict(instance.config),
+        "seed": instance.seed if instance.seed is not None else 1,
+        "context_size": instance.context_size,
+        "model": {"path": model, "sha256": launch.models[id]["sha256"]},
+        "release": launch.release,
+        "resources": {
+            "ram_gb": instance.ram_gb,
+            "takes_ram_gb": gb(takes_ram),
+            "gpu_memory_gb": instance.gpu_memory_gb,
+            "uses_gpu": uses_gpu,
+            "cpu_cores": share,
+        },
+    }
+    return {
+        "run_id": run_id,
+        "id": id,
+        "node": node.name,
+        "description": description,
+        "work_dir": work_dir,
+        "dir": folder,
+        "release_dir": release,
+        "model": model,
+        "working_dir": f"{release}/code" if launch.has_code else release,
+        "owner": str(hostvars["ssh_user"]),
+        "command": exec_line(launch.command or launch.experiment.command or DEFAULT_COMMAND),
+        "llama_args": exec_line(llama_args),
+        "memory_bytes": int(instance.ram_gb * GB),
+        "cpu_quota_percent": max(1, round(share * 100)),
+        "restart": "on-failure" if launch.auto_restart else "no",
+        # systemd denies every other address; None: no restriction.
+        "allowed_addresses": {
+            "isolated": ["localhost"],
+            "peers": ["localhost", *sorted(set(addresses.values()))],
+            "open": None,
+        }[instance.network],
+        "room": {"ram_gb": node.ram_gb - node.reserved_ram_gb, "max_instances": node.max_instances},
+    }

@@ -1,0 +1,381 @@
+"""One database of a run: `db/<instance>.db` of every instance, merged into `experiments.db`.
+
+Every table of every source is there under its own name with its own columns, led by `run_id`, `instance` and `node`.
+The last column a table is made with, `source_rowid`, is the row's number in its source: (instance, source_rowid) says
+which row is the same row, so merging again adds what is new, takes what changed, and doubles nothing. A row that its
+source has deleted since stays: this is a record.
+
+SQLite does the work (ATTACH, INSERT ... SELECT), one transaction a source; no row passes through Python.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fleet.errors import MergeError
+
+LEADING = ("run_id", "instance", "node")
+ROWID = "source_rowid"
+# Faults of the merged database, not of the source being read: merging on would only repeat them.
+OURS = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_READONLY", "SQLITE_LOCKED")
+
+
+@dataclass
+class _Table:
+    """A table of a source, or the union of one over all sources. Columns map the merged name to (own name, type)."""
+
+    name: str
+    columns: dict[str, tuple[str, str]] = field(default_factory=dict)
+    key: tuple[str, ...] | None = None  # merged names of the primary key of a WITHOUT ROWID table, else None
+    rowid: str = "rowid"
+
+
+def merge(run: str | os.PathLike[str], instances: Mapping[str, str], run_id: str) -> dict[str, Any]:
+    """Merge `db/<id>.db` of every instance {id: node} into the run folder's `experiments.db`. Idempotent.
+
+    Returns {"path": the database, "changed": whether any row was, "rows": {instance: rows added or changed},
+    "problems": {instance: what is wrong with its database}}. A problem never stops the others, and of a damaged
+    database the rows that can be read before the damage are merged. A row keeps the node it was first merged with until
+    it changes. Raises MergeError when experiments.db itself cannot be read or written.
+    """
+    folder = Path(run).absolute()
+    if not folder.is_dir():
+        raise MergeError(f"{folder}: no such run folder")
+    rows: dict[str, int] = {}
+    problems: dict[str, str] = {}
+    target = folder / "experiments.db"
+    with tempfile.TemporaryDirectory(prefix=".merge.", dir=folder) as scratch:
+        sources = _sources(folder / "db", sorted(instances), Path(scratch), problems)
+        with closing(_open_target(target)) as db:
+            schemas = _schemas(db, sources, problems)
+            union = _union(schemas.values())
+            for instance, tables in schemas.items():
+                leading = (run_id, instance, str(instances[instance]))
+                rows[instance] = _merge_source(db, sources[instance], tables, union, leading, problems)
+    problems = dict(sorted(problems.items()))
+    return {"path": str(target), "changed": any(rows.values()), "rows": rows, "problems": problems}
+
+
+def summary(run: str | os.PathLike[str]) -> dict[str, dict[str, int]]:
+    """Rows per table and instance, {table: {instance: rows}}; empty when nothing was merged yet. Raises MergeError."""
+    path = Path(run).absolute() / "experiments.db"
+    if not path.is_file():
+        return {}
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            names = [name for name, _ in _tables(db, "main")]
+            return {
+                name: dict(db.execute(f"SELECT instance, count(*) FROM {_q(name)} GROUP BY instance"))  # noqa: S608 - quoted
+                for name in names
+                if "instance" in _columns(db, "main", name)
+            }
+    except sqlite3.Error as error:
+        raise MergeError(f"{path}: {error}; move it away and merge again") from error
+
+
+def _sources(db_dir: Path, instances: list[str], scratch: Path, problems: dict[str, str]) -> dict[str, str]:
+    """The URI to read each database by; what cannot be one goes to `problems`."""
+    found: dict[str, str] = {}
+    for instance in instances:
+        if not instance or Path(instance).name != instance or instance == ".." or "\0" in instance:
+            raise MergeError(f"instance {instance!r}: cannot be a file's name; check the ids in plan.json")
+        path = db_dir / f"{instance}.db"
+        if not path.is_file():
+            problems[instance] = f"missing: {path} was not fetched"
+        elif path.stat().st_size == 0:
+            problems[instance] = "the file is empty"
+        else:
+            sidecars = [side for end in ("-wal", "-journal") if (side := path.with_name(path.name + end)).is_file()]
+            if any(side.stat().st_size for side in sidecars):
+                # Copied in mid-write. SQLite mends it when it may write, and the fetched files are to stay as they are.
+                for file in (path, *sidecars):
+                    shutil.copyfile(file, scratch / file.name)
+                found[instance] = f"{(scratch / path.name).as_uri()}?mode=rw"
+            elif torn := _torn_bytes(path):
+                # SQLite would read zeros for the rest of that page, and rows made of them.
+                problems[instance] = "the file is cut off"
+                copy = Path(shutil.copyfile(path, scratch / path.name))
+                os.truncate(copy, copy.stat().st_size - torn)
+                found[instance] = f"{copy.as_uri()}?mode=ro&immutable=1"
+            else:
+                found[instance] = f"{path.as_uri()}?mode=ro&immutable=1"
+    return found
+
+
+def _torn_bytes(path: Path) -> int:
+    """The length of a last page that is not whole: 0 for every sound database, and for what is none."""
+    with path.open("rb") as file:
+        header = file.read(100)
+        size = file.seek(0, os.SEEK_END)
+    page = int.from_bytes(header[16:18], "big")
+    page = 65536 if page == 1 else page  # section 1.3.2 of sqlite.org/fileformat.html
+    return size % page if header.startswith(b"SQLite format 3\0") and page >= 512 else 0
+
+
+def _open_target(path: Path) -> sqlite3.Connection:
+    try:
+        # isolation_level None: the transactions below are ours, not the module's guess.
+        db = sqlite3.connect(f"{path.as_uri()}?mode=rwc", uri=True, isolation_level=None, timeout=60)
+    except sqlite3.Error as error:
+        raise MergeError(f"{path}: {error}") from error
+    try:
+        # Sources come from nodes: their schemas may run no function with side effects, and pages are checked when read.
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("PRAGMA cell_size_check = ON")
+        db.execute("PRAGMA cache_size = -65536")  # 64 MiB
+        db.execute("SELECT count(*) FROM main.sqlite_schema").fetchone()
+    except sqlite3.Error as error:
+        db.close()
+        raise MergeError(f"{path}: {error}; move it away and merge again") from error
+    return db
+
+
+@contextmanager
+def _attached(db: sqlite3.Connection, uri: str, tolerant: bool = False) -> Iterator[None]:
+    # SQLite refuses a file shorter than its header says, except under writable_schema (the way of its own .recover).
+    if tolerant:
+        db.execute("PRAGMA writable_schema = ON")
+    try:
+        db.execute("ATTACH ? AS src", (uri,))
+        try:
+            yield
+        finally:
+            db.execute("DETACH src")
+    finally:
+        if tolerant:
+            db.execute("PRAGMA writable_schema = OFF")
+
+
+def _schemas(db: sqlite3.Connection, sources: dict[str, str], problems: dict[str, str]) -> dict[str, dict[str, _Table]]:
+    """{instance: {folded table name: table}} of every source whose schema can be read."""
+    found: dict[str, dict[str, _Table]] = {}
+    for instance, uri in sources.items():
+        for tolerant in (False, True):
+            try:
+                with _attached(db, uri, tolerant):
+                    found[instance] = _schema(db)
+                break
+            except sqlite3.Error as error:
+                problems.setdefault(instance, str(error))
+                if _code(error) == "SQLITE_NOTADB":
+                    break
+    return found
+
+
+def _schema(db: sqlite3.Connection) -> dict[str, _Table]:
+    tables: dict[str, _Table] = {}
+    for name, without_rowid in _tables(db, "src"):
+        table = _Table(name)
+        own = _columns(db, "src", name)
+        key: list[tuple[int, str]] = []
+        for folded, (column, declared, position) in own.items():
+            merged = column
+            while _fold(merged) in {*LEADING, ROWID} or (merged != column and _fold(merged) in own):
+                merged = f"source_{merged}"
+            table.columns[_fold(merged)] = (column, declared)
+            if position:
+                key.append((position, _fold(merged)))
+            if folded == table.rowid:  # a column by that name hides the number: SQLite has three names for it
+                table.rowid = next((alias for alias in ("_rowid_", "oid") if alias not in own), "")
+        if without_rowid or not table.rowid:
+            table.key = tuple(name for _, name in sorted(key))
+        if table.key != ():
+            tables[_fold(name)] = table
+    return tables
+
+
+def _union(schemas: Any) -> dict[str, _Table]:
+    """Every table with every column of any source. A column that is declared differently gets no type at all: then no
+    value is converted on its way in."""
+    union: dict[str, _Table] = {}
+    for tables in schemas:
+        for folded, table in tables.items():
+            whole = union.setdefault(folded, _Table(table.name))
+            for merged, (column, declared) in table.columns.items():
+                name = column if _fold(column) == merged else merged
+                seen = whole.columns.setdefault(merged, (name, declared))
+                if _affinity(seen[1]) != _affinity(declared):
+                    whole.columns[merged] = (seen[0], "")
+    return union
+
+
+def _merge_source(
+    db: sqlite3.Connection,
+    uri: str,
+    tables: dict[str, _Table],
+    union: dict[str, _Table],
+    leading: tuple[str, str, str],
+    problems: dict[str, str],
+) -> int:
+    """Merge one source in one transaction, a damaged one in a second that stops short of the damage; the rows taken."""
+    instance = leading[1]
+    try:
+        with _attached(db, uri, tolerant=instance in problems):
+            try:
+                return _transaction(db, tables, union, leading, {})
+            except sqlite3.DatabaseError as error:
+                if not _code(error).startswith(("SQLITE_CORRUPT", "SQLITE_IOERR")):
+                    raise
+                problems[instance] = str(error)
+            limits = {folded: limit for folded, table in tables.items() if (limit := _readable(db, table)) >= 0}
+            cut = ", ".join(f"{tables[folded].name} after {limit} rows" for folded, limit in limits.items())
+            problems[instance] += f"; lost: {cut}" if cut else ""
+            return _transaction(db, tables, union, leading, limits)
+    except sqlite3.Error as error:
+        if _code(error).startswith(OURS):
+            raise MergeError(f"experiments.db: {error}; nothing of instance {instance} was merged") from error
+        problems[instance] = str(error)
+    return 0
+
+
+def _transaction(
+    db: sqlite3.Connection,
+    tables: dict[str, _Table],
+    union: dict[str, _Table],
+    leading: tuple[str, str, str],
+    limits: dict[str, int],
+) -> int:
+    """Copy every table, or none; the rows added or changed."""
+    rows = 0
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for folded, table in tables.items():
+            _ensure(db, union[folded], table.key)
+            rows += _copy(db, table, union[folded], leading, limits.get(folded, -1))
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+    return rows
+
+
+def _ensure(db: sqlite3.Connection, table: _Table, key: tuple[str, ...] | None) -> None:
+    """Make the merged table, or give it the columns it lacks."""
+    name = _q(table.name)
+    have = _columns(db, "main", table.name)
+    if not have:
+        lead = ", ".join(f"{_q(column)} TEXT NOT NULL" for column in LEADING)
+        own = "".join(f"{_q(column)} {_type(declared)}, " for column, declared in table.columns.values())
+        db.execute(f"CREATE TABLE main.{name} ({lead}, {own}{ROWID} INTEGER, UNIQUE (instance, {ROWID}))")
+    elif ROWID not in have or any(column not in have for column in LEADING):
+        raise sqlite3.IntegrityError(f"experiments.db already has a table {table.name} that no merge made")
+    else:
+        for folded, (column, declared) in table.columns.items():
+            if folded not in have:
+                db.execute(f"ALTER TABLE main.{name} ADD COLUMN {_q(column)} {_type(declared)}")
+            elif have[folded][1] and _affinity(have[folded][1]) != _affinity(declared):
+                # A source of a later merge declares it otherwise: from here on the column converts nothing.
+                db.execute(f"ALTER TABLE main.{name} RENAME COLUMN {_q(column)} TO jarfleet_old")
+                db.execute(f"ALTER TABLE main.{name} ADD COLUMN {_q(column)}")
+                db.execute(f"UPDATE main.{name} SET {_q(column)} = jarfleet_old")  # noqa: S608 - quoted
+                db.execute(f"ALTER TABLE main.{name} DROP COLUMN jarfleet_old")
+    if key is not None:
+        columns = ", ".join(_q(table.columns[column][0]) for column in key)
+        index = _q(f"jarfleet_key_{table.name}")
+        db.execute(
+            f"CREATE UNIQUE INDEX IF NOT EXISTS main.{index} ON {name} (instance, {columns}) WHERE {ROWID} IS NULL"
+        )
+
+
+def _copy(db: sqlite3.Connection, table: _Table, whole: _Table, leading: tuple[str, str, str], limit: int) -> int:
+    """Copy the first `limit` rows (-1: all) of the attached table; how many were added or changed."""
+    names = [whole.columns[merged][0] for merged in table.columns]
+    into = ", ".join(map(_q, (*LEADING, *names, ROWID)))
+    number = "NULL" if table.key is not None else table.rowid
+    own = "".join(f"{_q(column)}, " for column, _ in table.columns.values())
+    same = f"(instance, {ROWID})"
+    if table.key is not None:
+        columns = ", ".join(_q(whole.columns[merged][0]) for merged in table.key)
+        same = f"(instance, {columns}) WHERE {ROWID} IS NULL"
+    new = ", ".join(f"excluded.{_q(name)}" for name in names)
+    old = ", ".join(f"{_q(table.name)}.{_q(name)}" for name in names)
+    sets = ", ".join(f"{_q(name)} = excluded.{_q(name)}" for name in ("node", *names))
+    # NOT INDEXED: in the order of the table itself, which is the order that _readable counted in.
+    done = db.execute(
+        f"INSERT INTO main.{_q(table.name)} ({into}) "  # noqa: S608 - every name is quoted
+        f"SELECT ?, ?, ?, {own}{number} FROM src.{_q(table.name)} NOT INDEXED WHERE true LIMIT ? "
+        f"ON CONFLICT {same} DO UPDATE SET {sets} WHERE ({old}) IS NOT ({new})",
+        (*leading, limit),
+    )
+    return max(done.rowcount, 0)
+
+
+def _readable(db: sqlite3.Connection, table: _Table) -> int:
+    """How many rows of a damaged table can be read, from its first on; -1 when it is whole.
+
+    By bisection over SELECTs alone: after an INSERT that broke off, only a rollback makes the merged database usable.
+    """
+    # max() of every column, because merely counting would not read what lies on overflow pages.
+    values = "".join(f", max({_q(column)}) IS NULL" for column, _ in table.columns.values())
+    probe = f"SELECT count(*){values} FROM (SELECT * FROM src.{_q(table.name)} NOT INDEXED LIMIT ?)"  # noqa: S608 - quoted
+
+    def reads(rows: int) -> bool:
+        try:
+            db.execute(probe, (rows,)).fetchone()
+        except sqlite3.DatabaseError:
+            return False
+        return True
+
+    if reads(-1):
+        return -1
+    good, bad = 0, 1024
+    while reads(bad):
+        good, bad = bad, bad * 2
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if reads(middle) else (good, middle)
+    return good
+
+
+def _tables(db: sqlite3.Connection, schema: str) -> list[tuple[str, bool]]:
+    """(name, without rowid?) of the ordinary tables: no views, no virtual tables, none of SQLite's own."""
+    found = db.execute(
+        "SELECT name, wr FROM pragma_table_list WHERE schema = ? AND type = 'table' ORDER BY name", (schema,)
+    )
+    return [(name, bool(wr)) for name, wr in found if not _fold(name).startswith("sqlite_")]
+
+
+def _columns(db: sqlite3.Connection, schema: str, table: str) -> dict[str, tuple[str, str, int]]:
+    """{folded name: (name, declared type, position in the primary key or 0)}; hidden columns are left out."""
+    found = db.execute(
+        "SELECT name, type, pk FROM pragma_table_xinfo(?, ?) WHERE hidden <> 1 ORDER BY cid", (table, schema)
+    )
+    return {_fold(name): (name, declared, pk) for name, declared, pk in found}
+
+
+def _q(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _fold(name: str) -> str:
+    """SQLite's idea of the same name: ASCII letters without case."""
+    return name.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
+
+
+def _affinity(declared: str) -> str:
+    """The conversion that a declared type implies: section 3.1 of sqlite.org/datatype3.html."""
+    name = declared.upper()
+    for affinity, marks in (("INTEGER", ("INT",)), ("TEXT", ("CHAR", "CLOB", "TEXT")), ("", ("BLOB",))):
+        if any(mark in name for mark in marks):
+            return affinity
+    if not name:
+        return ""
+    return "REAL" if any(mark in name for mark in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+
+
+def _type(declared: str) -> str:
+    """A declared type as it may be written into a CREATE TABLE: sources are not trusted to name one."""
+    return declared if re.fullmatch(r"[A-Za-z_ ]*(\(\s*\d+\s*(,\s*\d+\s*)?\))?", declared) else _affinity(declared)
+
+
+def _code(error: sqlite3.Error) -> str:
+    return str(getattr(error, "sqlite_errorname", ""))

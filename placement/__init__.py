@@ -1,0 +1,30 @@
+"""Decides, purely, which node runs which instance: nodes and instances in, a plan out, every choice explained.
+
+It knows nothing of Ansible. Sizes are GB = 2**30 bytes. `python -m placement --help` is the same from a shell.
+"""
+
+from placement.engine import STRATEGIES, place
+from placement.experiment import Experiment, check, find_experiment, load_experiment, parse_pins
+from placement.faults import BadInput, Fault
+from placement.inventory import nodes_from_hostvars, port_range_from_hostvars, read_inventory
+from placement.model import Instance, Node
+from placement.plan import Infeasible, Plan
+
+__all__ = [
+    "STRATEGIES",
+    "BadInput",
+    "Experiment",
+    "Fault",
+    "Infeasible",
+    "Instance",
+    "Node",
+    "Plan",
+    "check",
+    "find_experiment",
+    "load_experiment",
+    "nodes_from_hostvars",
+    "parse_pins",
+    "place",
+    "port_range_from_hostvars",
+    "read_inventory",
+]

@@ -1,0 +1,93 @@
+"""`python -m placement plan`: what would go where, and why, without touching a node."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from placement import (
+    STRATEGIES,
+    BadInput,
+    Fault,
+    Infeasible,
+    find_experiment,
+    load_experiment,
+    nodes_from_hostvars,
+    parse_pins,
+    place,
+    port_range_from_hostvars,
+    read_inventory,
+)
+from placement.inventory import project_root
+
+PLANNED, BAD_INPUT, NO_PLAN = 0, 2, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 a plan, 2 bad input, 3 no plan exists."""
+    options = _parser().parse_args(argv)
+    try:
+        print(_plan(options))
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except Infeasible as error:
+        print(error, file=sys.stderr)
+        if options.format == "json":
+            print(json.dumps(error.to_json(), indent=2))
+        return NO_PLAN
+    return PLANNED
+
+
+def _plan(options: argparse.Namespace) -> str:
+    """The plan as text. What is wrong with experiment, pins and inventory is told together."""
+    source = options.inventory.rstrip("/")
+    faults: list[Fault] = []
+    pins: dict[str, str] = {}
+    hostvars: dict[str, dict[str, Any]] = {}
+    try:
+        pins = parse_pins(options.pin, "--pin")
+    except BadInput as error:
+        faults += error.faults
+    try:
+        hostvars = read_inventory(options.inventory)
+        nodes = nodes_from_hostvars(hostvars, source=source)
+        ports = port_range_from_hostvars(hostvars, source)
+    except BadInput as error:
+        faults += error.faults
+    try:
+        path = find_experiment(options.experiment, project_root() / "experiments")
+        experiment = load_experiment(path, hostvars or None, pins)
+    except BadInput as error:
+        faults += error.faults
+    if faults:
+        raise BadInput(faults)
+    plan = place(nodes, experiment.instances, options.strategy, pins, ports)
+    return json.dumps(plan.to_json(), indent=2) if options.format == "json" else plan.table()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m placement",
+        description="Decides which node runs which instance of an experiment.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    plan = commands.add_parser(
+        "plan",
+        help="plan an experiment on an inventory",
+        description="Plans an experiment on an inventory as it is declared. No node is asked or touched.",
+        epilog="Exit code: 0 a plan, 2 bad input (one fault a line on stderr), 3 no plan exists (reasons on stderr).",
+    )
+    plan.add_argument("--inventory", "-i", default="inventory/virtual", help="an inventory (default: %(default)s)")
+    plan.add_argument("--experiment", "-e", required=True, help="a name in experiments/, or a path to a file")
+    plan.add_argument("--strategy", choices=sorted(STRATEGIES), default="greedy", help="(default: %(default)s)")
+    plan.add_argument(
+        "--pin", action="append", default=[], metavar="INSTANCE:NODE", help="put it there and nowhere else; repeatable"
+    )
+    plan.add_argument("--format", choices=("table", "json"), default="table", help="(default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

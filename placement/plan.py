@@ -1,0 +1,243 @@
+"""The result of a placement: who goes where, what it scores, and why there and not elsewhere."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from placement.constraints import rejections
+from placement.model import gb, units
+from placement.problem import Problem, Request, Room
+from placement.scoring import SCORERS, Points, components, score
+
+WHY_LINES = 64  # a table says of at most so many (instance, node) pairs why; JSON says it of all
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found: assignments in any order, an upper bound of the plan score if it knows one."""
+
+    assignments: Mapping[str, str]
+    bound: float | None = None
+    optimal: bool = False
+
+
+class Infeasible(Exception):
+    """No plan: `rejections` says of each refused instance, node by node, the constraints that failed."""
+
+    def __init__(self, rejections: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+        self.rejections = {id: {node: list(why) for node, why in nodes.items()} for id, nodes in rejections.items()}
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        lines = [f"no plan: no node takes {', '.join(self.rejections)}"]
+        for id, nodes in self.rejections.items():
+            lines.append(f"{id}:")
+            width = max(map(len, nodes), default=0)
+            lines += [f"  {node:{width}}  {'; '.join(reasons)}" for node, reasons in nodes.items()]
+            lines += [] if nodes else ["  there are no nodes"]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"infeasible": true, "rejections": {instance: {node: [reasons]}}}`."""
+        return {"infeasible": True, "rejections": self.rejections}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a node was to an instance at its step: its score by components, or why it was refused."""
+
+    score: float | None = None
+    components: Mapping[str, float] = field(default_factory=dict)
+    rejected: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        if self.rejected:
+            return {"rejected": list(self.rejected)}
+        return {"score": self.score, "components": dict(self.components)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An instance's node, its step's score, and every node's verdict."""
+
+    node: str
+    score: float
+    nodes: Mapping[str, Verdict]
+
+
+@dataclass(frozen=True)
+class NodeUse:
+    """A node once the plan stands; `instances` and the allocations count other runs' too. Sizes in GB = 2**30 bytes."""
+
+    status: str
+    instances: int
+    max_instances: int
+    ram_gb: float
+    reserved_ram_gb: float
+    allocated_ram_gb: float
+    gpu: bool
+    gpu_memory: str
+    gpu_memory_gb: float
+    allocated_gpu_memory_gb: float
+    placed: Sequence[str]  # this plan's instances, in the order of their steps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Instance -> node with score, proof and explanation. A plan's score is the sum of its steps' scores."""
+
+    strategy: str
+    assignments: Mapping[str, str]
+    score: float
+    bound: float | None
+    optimal: bool
+    ports: Mapping[str, Mapping[str, int]]
+    instances: Mapping[str, Choice]
+    nodes: Mapping[str, NodeUse]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON's own types, in DESIGN's form."""
+        return {
+            "strategy": self.strategy,
+            "assignments": dict(self.assignments),
+            "score": self.score,
+            "bound": self.bound,
+            "optimal": self.optimal,
+            "ports": {id: dict(ports) for id, ports in self.ports.items()},
+            "instances": {
+                id: {
+                    "node": choice.node,
+                    "score": choice.score,
+                    "nodes": {name: verdict.to_json() for name, verdict in choice.nodes.items()},
+                }
+                for id, choice in self.instances.items()
+            },
+            "nodes": {name: asdict(use) | {"placed": list(use.placed)} for name, use in self.nodes.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Plan":
+        """The plan that to_json() gave."""
+        instances = {
+            id: Choice(
+                choice["node"], choice["score"], {name: Verdict(**verdict) for name, verdict in choice["nodes"].items()}
+            )
+            for id, choice in data["instances"].items()
+        }
+        nodes = {name: NodeUse(**use) for name, use in data["nodes"].items()}
+        return cls(**{**data, "instances": instances, "nodes": nodes})
+
+    def table(self) -> str:
+        """The plan for a person: who goes where and why, then what that makes of each node."""
+        names = [scorer.__name__ for scorer in SCORERS]
+        proof = (
+            "optimal"
+            if self.optimal
+            else f"at most {_points(self.bound)}"
+            if self.bound is not None
+            else "not proven best"
+        )
+        rows = [["instance", "node", "score", *names, "ports"]]
+        for id, choice in self.instances.items():
+            parts = choice.nodes[choice.node].components
+            ports = " ".join(str(port) for port in self.ports[id].values())
+            rows.append([id, choice.node, _points(choice.score), *(_points(parts[name]) for name in names), ports])
+        uses = [["node", "status", "instances", "RAM allocated/usable GB", "placed"]]
+        for name, use in self.nodes.items():
+            usable = gb(max(0, units(use.ram_gb) - units(use.reserved_ram_gb)))
+            slots, memory = f"{use.instances}/{use.max_instances}", f"{use.allocated_ram_gb:g}/{usable:g}"
+            uses.append([name, use.status, slots, memory, ", ".join(use.placed)])
+        blocks = [f"{self.strategy}: score {_points(self.score)}, {proof}", _align(rows), _align(uses), self._why()]
+        return "\n\n".join(block for block in blocks if block)
+
+    def _why(self) -> str:
+        """Each instance's verdict on the nodes it did not get."""
+        rows = [["instance", "not on", "because"]]
+        for id, choice in self.instances.items():
+            for name, verdict in choice.nodes.items():
+                if name != choice.node:
+                    reason = "; ".join(verdict.rejected) or f"scores {_points(verdict.score)}" + (
+                        ", a tie" if verdict.score == choice.score else ""
+                    )
+                    rows.append([id, name, reason])
+        return _align(rows) if 1 < len(rows) <= WHY_LINES else ""
+
+    def diff(self, before: "Plan | None" = None) -> str:
+        """What this plan changes against another, one line an instance; empty when nothing does."""
+        old = before.assignments if before else {}
+        lines = [f"- {id} on {node}" for id, node in old.items() if id not in self.assignments]
+        for id, node in self.assignments.items():
+            if id not in old:
+                lines.append(f"+ {id} on {node}")
+            elif old[id] != node:
+                lines.append(f"~ {id} from {old[id]} to {node}")
+        return "\n".join(lines)
+
+
+def record(problem: Problem, strategy: str, outcome: Outcome, explain: bool = True) -> Plan:
+    """Walk the assignments in the fixed order and write down each step: any search's result is explained alike."""
+    rooms = {room.node.name: room for room in problem.rooms()}
+    choices: dict[str, Choice] = {}
+    ports: dict[str, dict[str, int]] = {}
+    total: Points = 0
+    for request in problem.requests:
+        id = request.instance.id
+        chosen = outcome.assignments[id]
+        seen = rooms.values() if explain else [rooms[chosen]]
+        verdicts = {room.node.name: _verdict(room, request) for room in seen}
+        refused = verdicts[chosen].rejected
+        assert not refused, f"{strategy} put {id} on {chosen}: {refused}"  # noqa: S101 - a bug of the search
+        points = score(rooms[chosen], request)
+        total += points
+        choices[id] = Choice(chosen, float(points), verdicts)
+        ports[id] = rooms[chosen].add(request)
+    ids = [instance.id for instance in problem.instances]
+    return Plan(
+        strategy=strategy,
+        assignments={id: outcome.assignments[id] for id in ids},
+        score=float(total),
+        bound=outcome.bound,
+        optimal=outcome.optimal,
+        ports={id: ports[id] for id in ids},
+        instances={id: choices[id] for id in ids},
+        nodes={name: _use(room) for name, room in rooms.items()},
+    )
+
+
+def _verdict(room: Room, request: Request) -> Verdict:
+    rejected = rejections(room, request)
+    if rejected:
+        return Verdict(rejected=rejected)
+    parts = components(room, request)
+    return Verdict(float(sum(parts.values())), {name: float(points) for name, points in parts.items()})
+
+
+def _use(room: Room) -> NodeUse:
+    node, fresh = room.node, Room(room.node, ())
+    return NodeUse(
+        status=node.status,
+        instances=room.taken_slots,
+        max_instances=node.max_instances,
+        ram_gb=node.ram_gb,
+        reserved_ram_gb=node.reserved_ram_gb,
+        allocated_ram_gb=gb(units(node.allocated_ram_gb) + fresh.free_ram - room.free_ram),
+        gpu=node.gpu,
+        gpu_memory=node.gpu_memory,
+        gpu_memory_gb=node.gpu_memory_gb,
+        allocated_gpu_memory_gb=gb(units(node.allocated_gpu_memory_gb) + fresh.free_gpu_memory - room.free_gpu_memory),
+        placed=list(room.ids),
+    )
+
+
+def _points(points: float | None) -> str:
+    """Points for a person: `65`, `13.33`."""
+    return "-" if points is None else f"{points:.2f}".rstrip("0").rstrip(".")
+
+
+def _align(rows: Iterable[Sequence[str]]) -> str:
+    """Rows as left-aligned columns, two spaces apart."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,137 @@
+"""A placement problem as every search sees it: requests in their fixed order, and rooms that fill up."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from placement.faults import BadInput, Fault, unknown
+from placement.model import GPU_DEMANDS, Instance, Node, gb, natural, units
+
+PORTS = ("peer", "llama")  # what each instance gets on its node
+PORT_RANGE = (9000, 9100)  # seed: network.peer_port_range, both ends included
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """An instance with what the others say of it: relations hold both ways, a pin binds."""
+
+    instance: Instance
+    related: frozenset[str]
+    apart: frozenset[str]
+    pin: str | None
+    ram: int  # amounts in units of model.units()
+    gpu_memory: int
+
+
+class Room:
+    """What a node still has. Amounts in units of model.units()."""
+
+    __slots__ = ("free_gpu_memory", "free_ram", "ids", "node", "ports", "taken_slots")
+
+    def __init__(self, node: Node, ports: Sequence[int]) -> None:
+        self.node = node
+        self.free_ram = units(node.ram_gb) - units(node.reserved_ram_gb) - units(node.allocated_ram_gb)
+        gpu_memory = node.ram_gb if node.unified and not node.gpu_memory_gb else node.gpu_memory_gb
+        self.free_gpu_memory = units(gpu_memory) - units(node.allocated_gpu_memory_gb)
+        self.taken_slots = node.current_instances
+        self.ids: dict[str, None] = {}  # of this plan, in the order placed
+        self.ports = [port for port in ports if port not in node.used_ports] if node.used_ports else ports
+
+    def needs(self, request: Request) -> tuple[int, int]:
+        """(RAM, GPU memory) that the instance takes here; `preferred` uses the GPU wherever there is one."""
+        return self.node.takes(request.ram, request.gpu_memory, request.instance.gpu != "none")
+
+    def free_ports(self) -> Sequence[int]:
+        """Ports not given out yet, lowest first."""
+        return self.ports[len(PORTS) * len(self.ids) :]
+
+    def add(self, request: Request) -> dict[str, int]:
+        """Put the instance here; returns its ports."""
+        ram, gpu_memory = self.needs(request)
+        ports = dict(zip(PORTS, self.free_ports(), strict=False))
+        self.free_ram -= ram
+        self.free_gpu_memory -= gpu_memory
+        self.taken_slots += 1
+        self.ids[request.instance.id] = None
+        return ports
+
+
+class Problem:
+    """Nodes in natural order, instances in the seed's order, relations both ways.
+
+    Raises BadInput for a name given twice and for a pin of an unknown instance or node. A relation or preference that
+    names nobody has no effect here; experiment.check() reports it.
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        instances: Iterable[Instance],
+        pins: Mapping[str, str],
+        port_range: tuple[int, int],
+    ) -> None:
+        self.nodes = sorted(nodes, key=lambda node: natural(node.name))
+        self.instances = list(instances)
+        self.ports = range(port_range[0], port_range[1] + 1)
+        names, ids = [node.name for node in self.nodes], [instance.id for instance in self.instances]
+        faults = [Fault("nodes", name, "this name is given twice") for name in _repeated(names)]
+        faults += [Fault("instances", id, "this id is given twice") for id in _repeated(ids)]
+        faults += pin_faults(pins, ids, names)
+        if faults:
+            raise BadInput(faults)
+        related = _both_ways({instance.id: instance.affinity for instance in self.instances})
+        apart = _both_ways({instance.id: instance.anti_affinity for instance in self.instances})
+        self.requests = [
+            Request(
+                instance,
+                frozenset(related[instance.id]),
+                frozenset(apart[instance.id]),
+                pins.get(instance.id),
+                units(instance.ram_gb),
+                units(instance.gpu_memory_gb),
+            )
+            for instance in seed_order(self.instances)
+        ]
+
+    def rooms(self) -> list[Room]:
+        """The nodes as they are before anything is placed."""
+        return [Room(node, self.ports) for node in self.nodes]
+
+
+def seed_order(instances: Iterable[Instance]) -> list[Instance]:
+    """GPU required, then preferred, then none; within that RAM descending; then as in the file (DESIGN, Placement)."""
+    return sorted(instances, key=lambda instance: (GPU_DEMANDS.index(instance.gpu), -instance.ram_gb))
+
+
+def pin_faults(
+    pins: Mapping[str, str], ids: Iterable[str], names: Iterable[str], source: str = "placement"
+) -> Iterator[Fault]:
+    """Each pin of an instance or to a node that does not exist."""
+    ids, names = list(ids), list(names)
+    known_ids, known_names = set(ids), set(names)
+    for id, name in pins.items():
+        if id not in known_ids:
+            yield Fault(source, f"{id}:{name}", unknown("instance", id, ids))
+        if name not in known_names:
+            yield Fault(source, f"{id}:{name}", unknown("node", name, names))
+
+
+def _both_ways(relations: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """Relations made symmetric, without those to itself or to nobody."""
+    both: dict[str, set[str]] = {id: set() for id in relations}
+    for id, others in relations.items():
+        for other in others:
+            if other in both and other != id:
+                both[id].add(other)
+                both[other].add(id)
+    return both
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    """Each name that occurs more than once."""
+    seen: set[str] = set()
+    return list(dict.fromkeys(name for name in names if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+
+
+def size(amount: int) -> str:
+    """An amount in units for a person, as precise as it is: `8.0`, `6.25`."""
+    return str(gb(amount))

@@ -1,0 +1,59 @@
+"""How good a node is for an instance, 0 to 100 (seed: Scoring System). Each scorer is one pure function of what the
+node has before the instance comes. Scores are exact (fractions), so that a tie is a tie."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+
+from placement.problem import Request, Room
+
+Points = int | Fraction
+
+
+def ram_fit(room: Room, request: Request) -> Points:
+    """u = ram_gb / free RAM: 30 for 0.3 <= u <= 0.7, 20 below, 10 above (seed: 1. Resource Efficiency)."""
+    if 10 * request.ram < 3 * room.free_ram:
+        return 20
+    return 30 if 10 * request.ram <= 7 * room.free_ram else 10
+
+
+def load(room: Room, request: Request) -> Points:
+    """20 x (1 - instances / max_instances) (seed: 2. Load Balancing)."""
+    return _load(room.taken_slots, room.node.max_instances)
+
+
+def gpu(room: Room, request: Request) -> Points:
+    """15 for a GPU required or preferred and there, 5 for none and none, else 0 (seed: 3. GPU Preference)."""
+    if request.instance.gpu == "none":
+        return 0 if room.node.gpu else 5
+    return 15 if room.node.gpu else 0
+
+
+def affinity(room: Room, request: Request) -> Points:
+    """min(25, 10 x related instances already here), related by either of the two (seed: 4. Affinity)."""
+    return min(25, 10 * sum(id in room.ids for id in request.related))
+
+
+def preferred_node(room: Room, request: Request) -> Points:
+    """10 for the node that the instance prefers (seed: 5. Preferred Node)."""
+    return 10 if request.instance.preferred_node == room.node.name else 0
+
+
+Scorer = Callable[[Room, Request], Points]
+SCORERS: tuple[Scorer, ...] = (ram_fit, load, gpu, affinity, preferred_node)
+
+
+def components(room: Room, request: Request) -> dict[str, Points]:
+    """Each scorer's points, by its name."""
+    return {scorer.__name__: scorer(room, request) for scorer in SCORERS}
+
+
+def score(room: Room, request: Request) -> Points:
+    """All points together."""
+    return sum((scorer(room, request) for scorer in SCORERS), start=0)
+
+
+@lru_cache(maxsize=4096)
+def _load(taken: int, most: int) -> Points:
+    points = Fraction(20 * (most - taken), most)
+    return points.numerator if points.denominator == 1 else points

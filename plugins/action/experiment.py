@@ -1,0 +1,103 @@
+"""Action plugin `experiment`: see plugins/modules/experiment.py for its documentation."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from fleet.cluster import cluster_faults, inventory_source, node_hostvars
+from fleet.instances import workload_faults
+from fleet.models import ModelError, resolve
+from fleet.release import ReleaseError, stage
+from placement import BadInput, Fault, find_experiment, load_experiment, nodes_from_hostvars, parse_pins
+
+
+class ActionModule(ActionBase):
+    """Reads all that the user wrote and names every fault at once. No node is contacted."""
+
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        _, given = self.validate_argument_spec(
+            {
+                "name": {"type": "str", "required": True},
+                "folder": {"type": "path", "required": True},
+                "workload": {"type": "path", "required": True},
+                "cache": {"type": "path", "required": True},
+                "pins": {"type": "raw", "default": ""},
+                "code_src": {"type": "str", "default": ""},
+                "code_ref": {"type": "str", "default": ""},
+                "command": {"type": "raw", "default": []},
+                "default_model": {"type": "dict", "default": {}},
+            }
+        )
+        self._faults: list[Fault] = []
+        self._cache, self._check = Path(given["cache"]), bool(self._task.check_mode)
+        hostvars = node_hostvars(task_vars)
+        source = inventory_source(hostvars)
+
+        self._try(nodes_from_hostvars, hostvars, {}, source)
+        self._faults += cluster_faults(hostvars, source)
+        pins = self._try(parse_pins, given["pins"]) or {}
+        path = self._try(find_experiment, given["name"], given["folder"])
+        experiment = self._try(load_experiment, path, hostvars, pins) if path else None
+        release = self._try(
+            stage,
+            self._cache,
+            Path(given["workload"]),
+            given["code_src"] or None,
+            given["code_ref"] or None,
+            check=self._check,
+        )
+        models = self._models(experiment, given["default_model"]) if experiment else {}
+        command = shlex.split(given["command"]) if isinstance(given["command"], str) else list(given["command"])
+        if experiment:
+            self._faults += workload_faults(experiment, bool(command), bool(given["code_src"]))
+        if self._faults:
+            faults = [str(fault) for fault in dict.fromkeys(self._faults)]
+            return {**result, "failed": True, "faults": faults, "msg": "\n".join(["the input is wrong:", *faults])}
+        return {
+            **result,
+            "changed": False,
+            "name": experiment.name,
+            "path": str(path),
+            "pins": pins,
+            "command": command,
+            "release": {"hash": release.hash, "src": str(release.path), "source": given["code_src"] or "workload"},
+            "models": models,
+        }
+
+    def _try(self, call: Any, *args: Any, **options: Any) -> Any:
+        """The call's result; None when it named faults, which are kept."""
+        try:
+            return call(*args, **options)
+        except BadInput as error:
+            self._faults += error.faults
+        except ReleaseError as error:
+            self._faults.append(Fault("experiment_code_src", "", str(error)))
+        except ModelError as error:
+            self._faults.append(Fault("model", "", str(error)))
+        return None
+
+    def _models(self, experiment: Any, default: dict[str, str]) -> dict[str, dict[str, str]]:
+        """The model of every instance, each resolved once: {instance: {"sha256", "src", "name"}}."""
+        resolved: dict[str, Any] = {}
+        found = {}
+        for instance in experiment.instances:
+            declared = dict(instance.model or experiment.model or default)
+            if not declared:
+                self._faults.append(
+                    Fault(str(experiment.path), "model", "missing; name one here or as default_model in the inventory")
+                )
+                return {}
+            key = str(sorted(declared.items()))
+            if key not in resolved:
+                resolved[key] = self._try(resolve, declared, self._cache, check=self._check)
+            if model := resolved[key]:
+                found[instance.id] = {"sha256": model.sha256, "src": str(model.path), "name": model.name}
+        return found

@@ -1,0 +1,78 @@
+"""Action plugin `llama_cpp_build`: see plugins/modules/llama_cpp_build.py for its documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from fleet.llama_source import SourceError, fetch
+from fleet.transport import TransferError, rsync
+
+WAIT_SECONDS = 15
+
+
+class ActionModule(ActionBase):
+    """Asks for the build, sends the source if it is needed, waits with progress, brings the result to the controller."""
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _, given = self.validate_argument_spec(
+            {
+                "name": {"type": "str", "required": True},
+                "source": {"type": "dict", "required": True},
+                "cmake": {"type": "dict", "required": True},
+                "toolchain": {"type": "str", "default": ""},
+                "compiler": {"type": "str", "default": "c++"},
+                "targets": {"type": "list", "elements": "str", "required": True},
+                "packages": {"type": "list", "elements": "str", "required": True},
+                "store": {"type": "str", "required": True},
+                "cache": {"type": "str", "required": True},
+            }
+        )
+        source, cache = given.pop("source"), Path(given.pop("cache"))
+        wanted = {**given, "source_sha256": source["sha256"], "commit": source["commit"]}
+
+        def ask(**more: Any) -> dict[str, Any]:
+            return self._execute_module("llama_cpp_make", {**wanted, **more}, task_vars=task_vars)
+
+        result = ask()
+        if result.get("failed") or (self._task.check_mode and result["status"] != "built"):
+            return result
+        changed = False
+        try:
+            while not result.get("failed") and result["status"] != "built":
+                if result["status"] == "needed":  # also when whoever built it was ended from outside; ccache resumes
+                    result = ask(source=self._source_on_builder(source, cache, given["store"]))
+                    changed = changed or result.get("changed", False)
+                else:
+                    result = ask(wait_seconds=WAIT_SECONDS)
+                    if changed:  # of all who wait for it, the one that started it tells
+                        self._display.display(
+                            f"  building llama.cpp {given['name']}: {result.get('progress', '')}"[:110]
+                        )
+            if not result.get("failed"):
+                result = {**result, "changed": changed, "src": str(self._on_controller(result, cache))}
+        except (SourceError, TransferError) as error:
+            raise AnsibleActionFail(f"build {given['name']} of llama.cpp: {error}") from error
+        return result
+
+    def _source_on_builder(self, source: dict[str, str], cache: Path, store: str) -> str:
+        archive = fetch(source, cache)
+        if self._connection.transport == "local":
+            return str(archive)
+        target = f"{store}-{archive.name}"  # beside the store, which the builder has not made yet
+        rsync(self._connection, str(archive), target)
+        return target
+
+    def _on_controller(self, result: dict[str, Any], cache: Path) -> Path:
+        """The build's folder on the controller, fetched from the builder unless it is there."""
+        kept = cache / "llama.cpp" / "builds" / result["key"]
+        if not kept.is_dir():
+            aside = kept.with_name(kept.name + ".part")
+            aside.mkdir(parents=True, exist_ok=True)
+            rsync(self._connection, f"{result['path']}/", f"{aside}/", fetch=True)
+            aside.rename(kept)
+        return kept

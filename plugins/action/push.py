@@ -1,0 +1,66 @@
+"""Action plugin `push`: see plugins/modules/push.py for its documentation."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from fleet.transport import TransferError, rsync
+
+
+class ActionModule(ActionBase):
+    """Sends the artifacts that a node lacks: one question, one rsync each, one installation."""
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _, given = self.validate_argument_spec(
+            {
+                "artifacts": {"type": "list", "elements": "dict", "required": True},
+                "work_dir": {"type": "str", "required": True},
+                "owner": {"type": "str", "required": True},
+            }
+        )
+        node = (task_vars or {})["inventory_hostname"]
+        sources = {item["name"]: item.get("src") for item in given["artifacts"]}
+        items = [{k: v for k, v in item.items() if k not in ("src", "link_dest")} for item in given["artifacts"]]
+        shared = {"items": items, "work_dir": given["work_dir"], "owner": given["owner"]}
+
+        state = self._execute_module("artifact", {"state": "query", **shared}, task_vars=task_vars)
+        if state.get("failed"):
+            return state
+        changed = bool(state["missing"] or state["stale"])
+        sent = {name: next(item["dest"] for item in items if item["name"] == name) for name in state["missing"]}
+        result = {
+            "changed": changed,
+            "sent": sent,
+            "diff": [
+                {"before_header": node, "after_header": dest, "before": "", "after": f"{name}\n"}
+                for name, dest in sent.items()
+            ],
+        }
+        if not changed or self._task.check_mode:
+            return result
+
+        for item in given["artifacts"]:
+            if item["name"] in state["missing"]:
+                self._send(node, sources[item["name"]], item, state["incoming"])
+        installed = self._execute_module("artifact", {"state": "install", **shared}, task_vars=task_vars)
+        return installed if installed.get("failed") else result
+
+    def _send(self, node: str, source: str | None, item: dict[str, Any], incoming: str) -> None:
+        name, target = item["name"], f"{incoming}/{os.path.basename(item['dest'])}"  # noqa: PTH119 - a path on the node
+        options = [f"--link-dest={item['link_dest']}/"] if item.get("link_dest") else []
+        slash = "/" if source and os.path.isdir(source) else ""  # noqa: PTH112 - the content, not the folder itself
+        try:
+            rsync(
+                self._connection,
+                f"{source}{slash}",
+                target + slash,
+                options=options,
+                progress=lambda line: self._display.display(f"  {node}: sending {name} {line}"),
+            )
+        except TransferError as error:
+            raise AnsibleActionFail(f"{name} could not be sent to {node}: {error}") from error

@@ -1,0 +1,130 @@
+"""Action plugin `run_record`: see plugins/modules/run_record.py for its documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.release import __version__ as ansible_version
+
+from fleet.cluster import node_hostvars, node_states
+from fleet.errors import FleetError
+from fleet.instances import Launch, instance_hosts
+from fleet.merge import merge
+from fleet.record import Run, build_manifest, new_run_id
+from fleet.tables import closing_summary, last_exits
+from placement import Plan, load_experiment, nodes_from_hostvars
+
+
+class ActionModule(ActionBase):
+    """Keeps the record of a run: when it is created, launched, and collected."""
+
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        _, given = self.validate_argument_spec(
+            {
+                "state": {"type": "str", "required": True, "choices": ["created", "launched", "collected"]},
+                "runs_dir": {"type": "path", "required": True},
+                "run_id": {"type": "str", "default": ""},
+                "checked": {"type": "dict", "default": {}},
+                "plan": {"type": "dict", "default": {}},
+            },
+            required_if=[
+                ("state", "created", ("checked", "plan")),
+                ("state", "launched", ("run_id",)),
+                ("state", "collected", ("run_id",)),
+            ],
+        )
+        self._hostvars = task_vars["hostvars"]
+        self._instances = [str(name) for name in task_vars["groups"].get("instances", [])]
+        try:
+            return {**result, **getattr(self, f"_{given['state']}")(given, task_vars)}
+        except FleetError as error:
+            return {**result, "failed": True, "msg": str(error)}
+
+    def _created(self, given: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        checked, plan = given["checked"], Plan.from_json(given["plan"])
+        hostvars = node_hostvars(task_vars)
+        states = node_states(hostvars)
+        experiment = load_experiment(checked["path"])
+        nodes = nodes_from_hostvars(hostvars, states)
+        failover = next(iter(hostvars.values())).get("failover") or {}
+        launch = Launch(
+            run_id=new_run_id(experiment.name),
+            experiment=experiment,
+            plan=plan,
+            release=checked["release"]["hash"],
+            has_code=checked["release"]["source"] != "workload",
+            models=checked["models"],
+            command=checked["command"],
+            auto_restart=failover.get("auto_restart", True),
+        )
+        answer = {
+            "run_id": launch.run_id,
+            "path": str(Path(given["runs_dir"]) / launch.run_id),
+            "instances": instance_hosts(launch, nodes, hostvars, states),
+            "table": f"run {launch.run_id}",
+            "changed": True,
+        }
+        if self._task.check_mode:
+            return answer
+        manifest = build_manifest(
+            experiment=Path(checked["path"]).read_text(encoding="utf-8"),
+            code={"hash": launch.release, "source": checked["release"]["source"], "command": list(launch.command)},
+            models={id: {"sha256": model["sha256"], "name": model["name"]} for id, model in checked["models"].items()},
+            llama_cpp={},
+            inventory={node.name: repr(node) for node in nodes},
+            plan=plan.to_json(),
+            versions={"ansible": ansible_version},
+        )
+        run = Run.create(given["runs_dir"], launch.run_id, manifest, plan.to_json())
+        run.event("placed", assignments=dict(plan.assignments), score=plan.score, strategy=plan.strategy)
+        return {**answer, "path": str(run.path)}
+
+    def _launched(self, given: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What became of each instance's start; `failed_instances` are those that must not go on without the others."""
+        run = Run.open(given["runs_dir"], given["run_id"])
+        failed = {}
+        for name in self._instances:
+            outcome = self._hostvars[name].get("instance_started") or {"msg": "was not started: an earlier step failed"}
+            if outcome.get("unreachable") or outcome.get("failed") or "status" not in outcome:
+                failed[name] = str(outcome.get("msg", "the node did not answer")).strip()
+                run.event("launch_failed", instance=name, reason=failed[name])
+            else:
+                run.event("launched", instance=name, status=outcome["status"])
+        keys = {
+            name: variables["llama_cpp_built"]["key"]
+            for name, variables in node_hostvars(task_vars).items()
+            if (variables.get("llama_cpp_built") or {}).get("key")
+        }
+        run.update_manifest(llama_cpp=keys)
+        return {"changed": False, "failed_instances": failed}
+
+    def _collected(self, given: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        run = Run.open(given["runs_dir"], given["run_id"])
+        collected = {name: self._hostvars[name].get("instance_collected") or {} for name in self._instances}
+        entries = {name: self._hostvars[name]["instance_spec"] for name in self._instances}
+        statuses = {
+            entries[name]["id"]: str(outcome.get("status", "LOST")) if not outcome.get("failed") else "LOST"
+            for name, outcome in collected.items()
+        }
+        nodes = {entry["id"]: str(entry["node"]) for entry in entries.values()}
+        # A program of the user's own need not have a database: only one that was fetched can be faulty.
+        with_database = {id: node for id, node in nodes.items() if (run.path / "db" / f"{id}.db").exists()}
+        merged = merge(run.path, with_database, run.run_id)
+        changed = merged["changed"] or any(outcome.get("changed") for outcome in collected.values())
+        if changed:
+            run.event("collected", statuses=statuses, rows=merged["rows"], problems=merged["problems"])
+        bad = {id: status for id, status in statuses.items() if status in ("FAILED", "LOST")}
+        return {
+            "changed": changed,
+            "statuses": statuses,
+            "bad": bad,
+            "problems": merged["problems"],
+            "path": str(run.path),
+            "table": closing_summary(run.path, nodes, statuses, {**last_exits(run.path, bad), **merged["problems"]}),
+        }

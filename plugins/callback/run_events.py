@@ -1,0 +1,56 @@
+"""Callback `run_events`: whatever fails after a run's record exists is written into it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: run_events
+type: notification
+short_description: Write failures and the end of a playbook into the run's record
+description:
+  - From the moment that M(run_record) has created a run, each failure that is not ignored, and the end, go to its C(events.jsonl).
+  - A callback sees every failure wherever it happens, a node that is lost included, which no C(rescue) does.
+requirements: [enabled in C(callbacks_enabled)]
+author: [Jarfleet]
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+from fleet.record import Run
+
+
+class CallbackModule(CallbackBase):
+    """Appends to one run's events."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "run_events"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run: Run | None = None
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        if result.task.action == "run_record" and "run_id" in result.result:
+            path = Path(result.result["path"])
+            self._run = Run(path) if path.is_dir() else None  # in check mode there is none
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        if self._run and not ignore_errors:
+            self._tell("failed", result, str(result.result.get("msg", "")))
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        if self._run and not result.task.ignore_unreachable:
+            self._tell("unreachable", result, str(result.result.get("msg", "")))
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        if self._run:
+            self._run.event("ended", ok=not stats.failures and not stats.dark)
+
+    def _tell(self, kind: str, result: Any, reason: str) -> None:
+        assert self._run is not None  # noqa: S101 - for the type checker
+        task = result.task.get_name().rpartition(" : ")[2]
+        self._run.event(kind, host=result.host.get_name(), task=task, reason=reason[:2000])

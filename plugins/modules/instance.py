@@ -1,0 +1,330 @@
+#!/usr/bin/python
+"""Ansible module: one instance on its node, from admission to the last log line."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: instance
+short_description: Start, stop or collect one instance
+description:
+  - C(started) reserves the node's room under a lock, writes the instance's description and its units, starts them and waits
+    until llama-server answers and the workload runs. What fails to start is stopped again.
+  - C(stopped) stops the instance, gracefully and then by force as its units say, and writes down that a person did.
+  - C(collected) makes a consistent copy of its database and of its journal for the controller to fetch, and removes the units of
+    an instance that has ended. Its data stays.
+options:
+  state: {description: What to do., choices: [started, stopped, collected], required: true, type: str}
+  run_id: {description: The run., type: str, required: true}
+  id: {description: The instance., type: str, required: true}
+  work_dir: {description: The node's C(remote_work_dir)., type: path, required: true}
+  owner: {description: The user that the instance runs as and whose its files are., type: str, required: true}
+  description: {description: "What becomes C(instance.json), which the workload reads.", type: dict}
+  units: {description: "Unit files by name, the slice among them.", type: dict}
+  room: {description: "C(ram_gb) and C(max_instances) of the node; nothing may exceed them.", type: dict}
+  start_timeout: {description: Seconds until it must be healthy., type: float, default: 120}
+author: [Jarfleet]
+"""
+
+EXAMPLES = r"""
+- name: Stop an instance
+  instance: {state: stopped, run_id: split_brain_20261123T141500Z_3f2a, id: a, work_dir: /home/pi/brain-in-jar, owner: pi}
+"""
+
+RETURN = r"""
+status: {description: The instance's status after., returned: always, type: str}
+dir: {description: Its folder on the node., returned: always, type: str}
+"""
+
+import fcntl
+import glob
+import json
+import os
+import pwd
+import shutil
+import sqlite3
+import subprocess
+import time
+import urllib.request
+from contextlib import contextmanager
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.instances import (
+    ALIVE,
+    UNITS,
+    read_instances,
+    read_json,
+    show_units,
+    slice_name,
+    status,
+    unit_name,
+)
+
+SYSTEMD = "/etc/systemd/system"
+SETTLED_SECONDS = 5
+
+
+def replace(path: str, text: str) -> None:
+    """Write a file whole or not at all."""
+    with open(path + ".new", "w", encoding="utf-8") as handle:
+        handle.write(text)
+    os.chmod(path + ".new", 0o644)
+    os.replace(path + ".new", path)
+
+
+class Instance:
+    """One instance on this node."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.given = module.params
+        self.run_id, self.id = self.given["run_id"], self.given["id"]
+        self.dir = os.path.join(self.given["work_dir"], "instances", self.run_id, self.id)
+        self.units = {unit: unit_name(self.run_id, self.id, unit) for unit in UNITS}
+        self.slice = slice_name(self.run_id, self.id)
+
+    def path(self, *names: str) -> str:
+        return os.path.join(self.dir, *names)
+
+    @contextmanager
+    def as_owner(self):
+        """Whatever is read or written below the work dir, its owner could: a link planted there gains nobody anything."""
+        if os.geteuid() != 0:
+            yield
+            return
+        user, groups = pwd.getpwnam(self.given["owner"]), os.getgroups()
+        os.setgroups([user.pw_gid])
+        os.setegid(user.pw_gid)
+        os.seteuid(user.pw_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups(groups)
+
+    def status(self) -> str:
+        return status(
+            read_json(self.path("outcome.json")), show_units([self.units["workload"]])[self.units["workload"]]
+        )
+
+    def systemctl(self, *words: str) -> None:
+        """Run systemctl. RuntimeError, and not fail_json, so that whoever starts can still clean up."""
+        code, _, said = self.module.run_command(["systemctl", *words])
+        if code != 0:
+            raise RuntimeError(f"systemctl {' '.join(words)} exited with {code}: {said.strip()}")
+
+    def done(self, changed: bool, **more: object) -> None:
+        self.module.exit_json(changed=changed, status=self.status(), dir=self.dir, **more)
+
+    # started
+
+    def start(self) -> None:
+        """Start the instance unless it runs or has ended."""
+        given = self.given
+        description = {self.path("instance.json"): json.dumps(given["description"], indent=2, sort_keys=True) + "\n"}
+        units = {os.path.join(SYSTEMD, name): text for name, text in given["units"].items()}
+        ended = bool(read_json(self.path("outcome.json")))
+        diff = [] if ended else self.write({**description, **units}, check=True)
+        if ended or (not diff and self.status() == "RUNNING"):
+            self.done(False)
+        if self.module.check_mode:
+            self.module.exit_json(changed=True, diff=diff, status="PENDING", dir=self.dir)
+        with self.as_owner():
+            self.reserve(description)
+        try:
+            self.write(units)
+            self.systemctl("daemon-reload")
+            self.systemctl("enable", "--now", "--quiet", self.units["workload"])
+            self.wait_healthy()
+        except Exception as error:
+            journal = self.journal("--lines=30")
+            self.conclude("FAILED")
+            self.remove_units()
+            self.module.fail_json(msg=f"{self.id} did not start: {error}\n{journal}", status="FAILED", dir=self.dir)
+        self.done(True, diff=diff)
+
+    def reserve(self, description: dict) -> None:
+        """Take the node's room by writing the description, under the node's lock: two launches cannot take the same."""
+        for folder in ("logs", "checkpoints"):
+            os.makedirs(self.path(folder), exist_ok=True)
+        with open(os.path.join(self.given["work_dir"], "instances", ".lock"), "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            others = [
+                other["takes_ram_gb"]
+                for other in read_instances(self.given["work_dir"])
+                if other["status"] in ALIVE and other["dir"] != self.dir
+            ]
+            mine, room = self.given["description"]["resources"]["takes_ram_gb"], self.given["room"]
+            if len(others) >= room["max_instances"] or sum(others) + mine > room["ram_gb"] + 1e-6:
+                shutil.rmtree(self.dir)
+                self.module.fail_json(
+                    msg=f"{self.id}: no room on this node any more: {len(others)} of {room['max_instances']} slots and"
+                    f" {sum(others):.1f} of {room['ram_gb']:.1f} GB are taken, it needs {mine:.1f} GB; another run was faster, run again"
+                )
+            self.write(description)
+
+    def write(self, wanted: dict, check: bool = False) -> list:
+        """Make files what they should be; return what differed as a diff."""
+        diff = []
+        for path, after in wanted.items():
+            try:
+                with open(path, encoding="utf-8") as handle:
+                    before = handle.read()
+            except OSError:
+                before = ""
+            if before == after:
+                continue
+            diff.append({"before_header": path, "after_header": path, "before": before, "after": after})
+            if not check:
+                replace(path, after)
+        return diff
+
+    def wait_healthy(self) -> None:
+        """Until llama-server answers 200 and the workload is at work, or has ended already, which a short one may.
+
+        At work is a workload that reports progress; one that does not must have lived for a few seconds.
+        """
+        url = self.given["description"]["llama_url"] + "/health"
+        started = time.monotonic()
+        answer = "nothing"
+        while time.monotonic() < started + self.given["start_timeout"]:
+            now = self.status()
+            llama = show_units([self.units["llama"]])[self.units["llama"]]
+            if now in ("COMPLETED", "FAILED") or llama["ActiveState"] == "failed":
+                break
+            try:
+                with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - http on loopback, by the plan
+                    answer = str(response.status)
+            except OSError as error:
+                answer = str(error)
+            at_work = os.path.exists(self.path("progress.json")) or time.monotonic() > started + SETTLED_SECONDS
+            if answer == "200" and now == "RUNNING" and at_work:
+                return
+            time.sleep(0.1)
+        if self.status() != "COMPLETED":
+            raise RuntimeError(f"{self.status()}; {url} answered {answer}")
+
+    # stopped
+
+    def stop(self) -> None:
+        """Stop the instance: systemd ends it gracefully, and by force after TimeoutStopSec."""
+        now = self.status() if os.path.isdir(self.dir) else ""
+        if now not in ALIVE and not self.unit_files():
+            self.done(False)
+        if self.module.check_mode:
+            self.module.exit_json(changed=True, status=now, dir=self.dir)
+        if now:
+            self.conclude("FAILED" if now == "FAILED" else "STOPPED")
+        self.remove_units()
+        self.done(True)
+
+    def conclude(self, outcome: str) -> None:
+        """Write the outcome down before anything is stopped, so that the stop is not taken for the end of the work."""
+        if not os.path.exists(self.path("outcome.json")):
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            with self.as_owner():
+                replace(self.path("outcome.json"), json.dumps({"outcome": outcome, "time": now}) + "\n")
+
+    def unit_files(self) -> list:
+        """Those of the instance's unit files that are there."""
+        files = [os.path.join(SYSTEMD, name) for name in (*self.units.values(), self.slice)]
+        return [path for path in files if os.path.exists(path)]
+
+    def remove_units(self) -> None:
+        """Stop whatever is in the slice and remove the instance's units."""
+        present = self.unit_files()
+        if not present:
+            return
+        self.systemctl("disable", "--quiet", self.units["workload"])
+        self.systemctl("stop", *self.units.values(), self.slice)
+        for path in present:
+            os.unlink(path)
+        if not glob.glob(os.path.join(SYSTEMD, f"jarfleet-{self.run_id}-*.slice")):  # it was the run's last one here
+            self.systemctl("stop", f"jarfleet-{self.run_id}.slice")
+        self.systemctl("daemon-reload")
+        self.module.run_command(
+            ["systemctl", "reset-failed", *self.units.values()]
+        )  # fails when there is nothing to reset
+
+    # collected
+
+    def collect(self) -> None:
+        """Leave consistent copies in `export/` for the controller to fetch."""
+        if not os.path.isdir(self.dir):
+            self.module.fail_json(msg=f"{self.id}: there is no {self.dir} on this node")
+        now = self.status()
+        if self.module.check_mode:
+            self.done(False)
+        if now not in ALIVE:
+            self.conclude(now)  # systemd gave it up, or a person stopped it: a reboot must not start it again
+        journal = self.journal()
+        has_units = bool(self.unit_files())
+        log, exits = self.path("export", "logs", f"{self.id}.log"), self.path("logs", "exits.jsonl")
+        with self.as_owner():
+            for folder in ("logs", "db"):  # as in the run's folder on the controller
+                os.makedirs(self.path("export", folder), exist_ok=True)
+            if os.path.exists(self.path("experiments.db")):
+                self.copy_database()
+            if has_units or not os.path.exists(log):  # without units the log is complete, and the journal may forget
+                replace(log, journal)
+            if os.path.exists(exits):
+                shutil.copy2(exits, self.path("export", "logs", f"{self.id}.exits.jsonl"))
+        if now not in ALIVE:
+            self.remove_units()
+        self.done(False)
+
+    def copy_database(self) -> None:
+        """SQLite's own backup: consistent while the workload writes. One file, no log beside it."""
+        copy = self.path("export", "db", f"{self.id}.db")
+        for left in (copy + ".new", copy + ".new-journal"):
+            if os.path.exists(left):
+                os.unlink(left)
+        source = sqlite3.connect(
+            "file:{}?mode=rw".format(urllib.request.pathname2url(self.path("experiments.db"))), uri=True
+        )
+        target = sqlite3.connect(copy + ".new")
+        try:
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")
+        finally:
+            source.close()
+            target.close()
+        os.chmod(copy + ".new", 0o644)
+        os.replace(copy + ".new", copy)
+
+    def journal(self, *options: str) -> str:
+        units = [f"--unit={name}" for name in self.units.values()]
+        done = subprocess.run(
+            ["journalctl", "--no-pager", "--quiet", "--output=short-iso-precise", *options, *units],
+            stdout=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        return done.stdout
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "required": True, "choices": ["started", "stopped", "collected"]},
+            "run_id": {"type": "str", "required": True},
+            "id": {"type": "str", "required": True},
+            "work_dir": {"type": "path", "required": True},
+            "owner": {"type": "str", "required": True},
+            "description": {"type": "dict"},
+            "units": {"type": "dict"},
+            "room": {"type": "dict"},
+            "start_timeout": {"type": "float", "default": 120},
+        },
+        required_if=[("state", "started", ("description", "units", "room"))],
+        supports_check_mode=True,
+    )
+    instance = Instance(module)
+    try:
+        {"started": instance.start, "stopped": instance.stop, "collected": instance.collect}[module.params["state"]]()
+    except RuntimeError as error:
+        module.fail_json(msg=f"{module.params['id']}: {error}")
+
+
+if __name__ == "__main__":
+    main()

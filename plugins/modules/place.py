@@ -1,0 +1,37 @@
+#!/usr/bin/python
+# Documentation of the action plugin place.
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: place
+short_description: Decide which instance runs on which node, and say why
+description:
+  - Hands the inventory's nodes, as declared and as M(node_state) measured them (registered as C(node_probe) on each), and the
+    experiment's instances to the Python package C(placement), and returns its plan.
+  - All or nothing. If an instance cannot be placed, the task fails and names for each instance and node the constraint that failed.
+  - Decides only; nothing is changed anywhere, so it does the same in check mode. With C(--diff) it shows what would run where.
+options:
+  experiment: {description: The experiment's file., type: path, required: true}
+  pins: {description: "Binding assignments such as C(a:jetson,b:rpi1), or a mapping.", type: raw, default: ""}
+  strategy: {description: The search., type: str, default: greedy}
+author: [Jarfleet]
+"""
+
+EXAMPLES = r"""
+- name: Place the minds
+  place:
+    experiment: experiments/split_brain.yml
+    pins: b:rpi2
+  register: placed
+"""
+
+RETURN = r"""
+plan:
+  description: The plan, in the form that C(python -m placement plan --format json) prints.
+  returned: when there is one
+  type: dict
+  sample: {strategy: greedy, assignments: {a: jetson, b: rpi1}, score: 120.0, bound: null, optimal: false}
+table: {description: The plan for a person., returned: when there is one, type: str}
+rejections: {description: "For each refused instance and node, the constraints that failed.", returned: when there is none, type: dict}
+faults: {description: What is wrong with the input., returned: when it is wrong, type: list}
+"""

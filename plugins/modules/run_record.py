@@ -1,0 +1,34 @@
+#!/usr/bin/python
+# Documentation of the action plugin run_record.
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: run_record
+short_description: Keep the record of a run on the controller
+description:
+  - C(created) makes the run's folder with manifest and plan, and returns one entry an instance for C(add_host). In check mode it only returns.
+  - C(launched) writes down which instances started and which did not.
+  - C(collected) merges the fetched databases into C(experiments.db) and sums the run up.
+options:
+  state: {description: The step., choices: [created, launched, collected], required: true, type: str}
+  runs_dir: {description: Folder of all runs., type: path, required: true}
+  run_id: {description: The run; given by C(created)., type: str, default: ""}
+  checked: {description: What M(experiment) returned., type: dict, default: {}}
+  plan: {description: What M(place) decided., type: dict, default: {}}
+author: [Jarfleet]
+"""
+
+EXAMPLES = r"""
+- name: Create the record
+  run_record: {state: created, runs_dir: runs, checked: "{{ checked }}", plan: "{{ placed.plan }}"}
+"""
+
+RETURN = r"""
+run_id: {description: The run., returned: when created, type: str}
+path: {description: The run's folder., returned: when created or collected, type: str}
+instances: {description: "Entries for C(add_host): C(name), C(instance_spec).", returned: when created, type: list}
+failed_instances: {description: Instances that did not start, with the reason., returned: when launched, type: dict}
+statuses: {description: Status of each instance., returned: when collected, type: dict}
+bad: {description: Those that failed or were lost., returned: when collected, type: dict}
+table: {description: The closing summary for a person., returned: when collected, type: str}
+"""

@@ -1,0 +1,80 @@
+"""`python -m placement plan`, as a user types it."""
+
+import json
+import subprocess
+import sys
+
+from cluster import ROOT
+
+
+def placement(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "placement", *words], cwd=ROOT, capture_output=True, text=True)
+
+
+def plan(experiment: str, *words: str, inventory: str = "inventory/lab") -> subprocess.CompletedProcess[str]:
+    return placement("plan", "--inventory", inventory, "--experiment", experiment, *words)
+
+
+def test_a_plan_is_a_table_and_exit_code_0():
+    done = plan("split_brain")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[3].split() == ["a", "jetson", "65", "20", "20", "15", "0", "10", "9000", "9001"]
+    assert max(map(len, done.stdout.splitlines())) <= 110
+
+
+def test_json_has_the_documented_shape():
+    done = plan("experiments/split_brain.yml", "--format", "json", "--strategy", "greedy", "--pin", "b:rpi2")
+    assert (done.returncode, done.stderr) == (0, "")
+    data = json.loads(done.stdout)
+    assert data["assignments"] == {"a": "jetson", "b": "rpi2"}
+    assert data["ports"] == {id: {"peer": 9000, "llama": 9001} for id in ("a", "b")}
+    assert (data["strategy"], data["score"], data["bound"], data["optimal"]) == ("greedy", 110, None, False)
+    assert data["instances"]["a"]["nodes"]["jetson"] == {
+        "score": 65,
+        "components": {"ram_fit": 20, "load": 20, "gpu": 15, "affinity": 0, "preferred_node": 10},
+    }
+    assert data["instances"]["b"]["nodes"]["jetson"] == {
+        "rejected": ["pin: pinned to rpi2", "anti_affinity: apart from a"]
+    }
+    jetson = data["nodes"]["jetson"]
+    assert {key: jetson[key] for key in ("status", "instances", "max_instances", "ram_gb", "allocated_ram_gb")} == {
+        "status": "HEALTHY",
+        "instances": 1,
+        "max_instances": 4,
+        "ram_gb": 64,
+        "allocated_ram_gb": 8,
+    }
+
+
+def test_bad_input_of_every_source_is_exit_code_2_and_one_line_a_fault():
+    done = plan("split_brian", "--pin", "a", inventory="inventory/labb")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["--pin", "inventory", "experiment"]
+    assert "did you mean 'split_brain'?" in done.stderr
+
+
+def test_an_unknown_node_is_exit_code_2_with_a_hint():
+    done = plan("split_brain", "--pin", "a:jetsn")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "placement: a:jetsn: no node is named 'jetsn'; did you mean 'jetson'?\n"
+
+
+def test_no_plan_is_exit_code_3_with_the_reasons_for_a_person_and_as_json():
+    done = plan("split_brain", "--pin", "a:rpi1", "--format", "json")
+    assert done.returncode == 3
+    assert "  rpi1    ram: needs 8.0 GB, has 7.0 free" in done.stderr.splitlines()[4]
+    data = json.loads(done.stdout)
+    assert data["infeasible"] is True
+    assert data["rejections"]["a"]["jetson"] == ["pin: pinned to rpi1"]
+
+
+def test_help_says_how():
+    done = placement("plan", "--help")
+    assert done.returncode == 0
+    assert "3 no plan exists" in " ".join(done.stdout.split())
+
+
+def test_an_unknown_strategy_is_exit_code_2():
+    done = plan("split_brain", "--strategy", "best")
+    assert done.returncode == 2
+    assert "greedy" in done.stderr

@@ -1,0 +1,81 @@
+"""`python3 -m workload`: run the instance that JARFLEET_INSTANCE names.
+
+Exits 0 when it is complete (at once, if it was complete already). Exits 78 when its configuration is wrong and 69 when
+its peer is lost, so that systemd can be told not to try again, and 1 when something broke that a restart may mend.
+Stopped by a signal it dies of that signal, so that its end cannot be taken for completion. It may be killed at any
+moment, and started again to go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from . import database as databases
+from . import minds
+from .instance import ConfigError, Instance, Settings
+from .peers import PeerLost
+from .record import Record
+
+log = logging.getLogger("workload")
+EX_UNAVAILABLE, EX_CONFIG = 69, 78  # sysexits.h
+
+
+def die_of_signals(database: databases.Database) -> None:
+    """Have SIGTERM and SIGINT close the database and then do what they do by default.
+
+    The handler ends the process itself, whatever the main thread is doing: there is no exception that could be
+    swallowed on its way out and no wait that would have to be woken.
+    """
+
+    def die(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        os.write(1, f"stopped by {signal.Signals(number).name}\n".encode())  # logging may be mid-line
+        if database.lock.acquire(timeout=1):  # a thread's transaction; past that, a rollback does no harm
+            database.close()
+        os.kill(os.getpid(), number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, die)
+
+
+def main() -> int:
+    """Run the instance, and return the exit status."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    try:
+        instance = Instance.load()
+        settings = Settings.of(instance)
+    except ConfigError as error:
+        print(f"bad configuration: {error}", file=sys.stderr)
+        return EX_CONFIG
+    instance.dir.mkdir(parents=True, exist_ok=True)
+    database = databases.open(instance.database)
+    die_of_signals(database)
+    record = Record(instance, settings, database)
+    if record.is_complete():
+        log.info("%s is complete already", instance.experiment_id)
+    else:
+        restarts = record.begin()
+        log.info(
+            "%s %s: %s, %d cycles",
+            instance.experiment_id,
+            f"resumes, restart {restarts}" if restarts else "starts",
+            settings.mode,
+            settings.cycles,
+        )
+        try:
+            minds.run(instance, settings, record)
+        except PeerLost as error:
+            log.error("%s", error)
+            database.close()
+            return EX_UNAVAILABLE
+        log.info("%s is complete", instance.experiment_id)
+    database.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
