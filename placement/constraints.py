@@ -46,6 +46,12 @@ def anti_affinity(room: Room, request: Request) -> str | None:
     return f"apart from {', '.join(here)}" if here else None
 
 
+def same_type(room: Room, request: Request) -> str | None:
+    """Those that are to be on one node type are (experiment: design.same_type)."""
+    first = room.types.get(request.alike) if request.alike else None
+    return None if first in (None, room.node.node_type) else f"the others are on a {first}"
+
+
 def ports(room: Room, request: Request) -> str | None:
     """Two free ports of the range, one for peers and one for llama-server (seed: network.peer_port_range)."""
     free = len(room.free_ports())
@@ -53,7 +59,7 @@ def ports(room: Room, request: Request) -> str | None:
 
 
 Constraint = Callable[[Room, Request], str | None]
-CONSTRAINTS: tuple[Constraint, ...] = (status, pin, slots, ram, gpu, gpu_memory, anti_affinity, ports)
+CONSTRAINTS: tuple[Constraint, ...] = (status, pin, slots, ram, gpu, gpu_memory, anti_affinity, same_type, ports)
 
 
 def feasible(room: Room, request: Request) -> bool:

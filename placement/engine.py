@@ -1,33 +1,40 @@
 """`place`: nodes + instances in, a plan out. Pure; the only choice is which search walks the problem."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from placement.greedy import greedy
 from placement.model import Instance, Node
+from placement.optimal import TIME_LIMIT_S, optimal
 from placement.plan import Outcome, Plan, record
 from placement.problem import PORT_RANGE, Problem
 
-Strategy = Callable[[Problem], Outcome]
-STRATEGIES: dict[str, Strategy] = {"greedy": greedy}
+Strategy = Callable[[Problem, float, int | None], Outcome]
+STRATEGIES: dict[str, Strategy] = {"greedy": greedy, "optimal": optimal}
 
 
 def place(
     nodes: Iterable[Node],
     instances: Iterable[Instance],
-    strategy: str = "greedy",
+    strategy: str = "optimal",
     pins: Mapping[str, str] | None = None,
     port_range: tuple[int, int] = PORT_RANGE,
     explain: bool = True,
+    time_limit_s: float = TIME_LIMIT_S,
+    same_type: Collection[str] = (),
+    seed: int | None = None,
 ) -> Plan:
     """The plan of a strategy for these instances on these nodes: all of them, or none.
 
     pins: instance -> node, binding. port_range: first and last port to give out. explain=False leaves the nodes that
-    were not chosen out of the plan's explanation, which otherwise holds instances x nodes entries.
-    The same nodes in any order and the same instances in the same order give the same plan, byte for byte.
+    were not chosen out of the plan's explanation, which otherwise holds instances x nodes entries. time_limit_s: when
+    `optimal` stops searching and answers with the best plan so far and its gap. same_type: ids that must all be on
+    one type of node. seed: `optimal` then draws one of the equally good plans instead of the first by the tie rules.
+    The same nodes in any order and the same instances in the same order give the same plan, byte for byte, unless the
+    time limit ended the search.
 
     Raises Infeasible (with the reasons), BadInput (names given twice, pins of nobody), ValueError (unknown strategy).
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"no strategy is named {strategy!r}; there is {', '.join(sorted(STRATEGIES))}")
-    problem = Problem(nodes, instances, pins or {}, port_range)
-    return record(problem, strategy, STRATEGIES[strategy](problem), explain)
+    problem = Problem(nodes, instances, pins or {}, port_range, same_type)
+    return record(problem, strategy, STRATEGIES[strategy](problem, time_limit_s, seed), explain)

@@ -6,7 +6,7 @@ from placement.problem import Problem, Request, Room
 from placement.scoring import Points, gpu, preferred_node, score
 
 
-def greedy(problem: Problem) -> Outcome:
+def greedy(problem: Problem, time_limit_s: float = 0, seed: int | None = None) -> Outcome:
     """Fast at any size, and no more than that: it never takes a step back.
 
     Raises Infeasible. What cannot be placed is left out and the walk goes on, so that every refused instance is named.

@@ -213,7 +213,7 @@ def _verdict(room: Room, request: Request) -> Verdict:
 
 
 def _use(room: Room) -> NodeUse:
-    node, fresh = room.node, Room(room.node, ())
+    node, fresh = room.node, Room(room.node, (), {})
     return NodeUse(
         status=node.status,
         instances=room.taken_slots,

@@ -1,6 +1,6 @@
 """A placement problem as every search sees it: requests in their fixed order, and rooms that fill up."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from placement.faults import BadInput, Fault, unknown
@@ -17,6 +17,7 @@ class Request:
     instance: Instance
     related: frozenset[str]
     apart: frozenset[str]
+    alike: frozenset[str]  # with itself: those that must all be on one node type; empty: no such demand
     pin: str | None
     ram: int  # amounts in units of model.units()
     gpu_memory: int
@@ -25,10 +26,11 @@ class Request:
 class Room:
     """What a node still has. Amounts in units of model.units()."""
 
-    __slots__ = ("free_gpu_memory", "free_ram", "ids", "node", "ports", "taken_slots")
+    __slots__ = ("free_gpu_memory", "free_ram", "ids", "node", "ports", "taken_slots", "types")
 
-    def __init__(self, node: Node, ports: Sequence[int]) -> None:
+    def __init__(self, node: Node, ports: Sequence[int], types: dict[frozenset[str], str]) -> None:
         self.node = node
+        self.types = types  # of all rooms together: the node type that those who must be alike have got
         self.free_ram = units(node.ram_gb) - units(node.reserved_ram_gb) - units(node.allocated_ram_gb)
         gpu_memory = node.ram_gb if node.unified and not node.gpu_memory_gb else node.gpu_memory_gb
         self.free_gpu_memory = units(gpu_memory) - units(node.allocated_gpu_memory_gb)
@@ -52,6 +54,8 @@ class Room:
         self.free_gpu_memory -= gpu_memory
         self.taken_slots += 1
         self.ids[request.instance.id] = None
+        if request.alike:
+            self.types[request.alike] = self.node.node_type
         return ports
 
 
@@ -68,6 +72,7 @@ class Problem:
         instances: Iterable[Instance],
         pins: Mapping[str, str],
         port_range: tuple[int, int],
+        same_type: Collection[str] = (),
     ) -> None:
         self.nodes = sorted(nodes, key=lambda node: natural(node.name))
         self.instances = list(instances)
@@ -76,15 +81,18 @@ class Problem:
         faults = [Fault("nodes", name, "this name is given twice") for name in _repeated(names)]
         faults += [Fault("instances", id, "this id is given twice") for id in _repeated(ids)]
         faults += pin_faults(pins, ids, names)
+        faults += [Fault("same_type", id, unknown("instance", id, ids)) for id in set(same_type) - set(ids)]
         if faults:
             raise BadInput(faults)
         related = _both_ways({instance.id: instance.affinity for instance in self.instances})
         apart = _both_ways({instance.id: instance.anti_affinity for instance in self.instances})
+        alike = frozenset(same_type)
         self.requests = [
             Request(
                 instance,
                 frozenset(related[instance.id]),
                 frozenset(apart[instance.id]),
+                alike if instance.id in alike else frozenset(),
                 pins.get(instance.id),
                 units(instance.ram_gb),
                 units(instance.gpu_memory_gb),
@@ -94,7 +102,8 @@ class Problem:
 
     def rooms(self) -> list[Room]:
         """The nodes as they are before anything is placed."""
-        return [Room(node, self.ports) for node in self.nodes]
+        types: dict[frozenset[str], str] = {}
+        return [Room(node, self.ports, types) for node in self.nodes]
 
 
 def seed_order(instances: Iterable[Instance]) -> list[Instance]:
