@@ -42,6 +42,20 @@ class Infeasible(Exception):
         return {"infeasible": True, "rejections": self.rejections}
 
 
+class Undecided(Infeasible):
+    """The time limit ended the search: no plan was found, and none was proven impossible."""
+
+    def __init__(self, rejections: Mapping[str, Mapping[str, Sequence[str]]], time_limit_s: float) -> None:
+        self.time_limit_s = time_limit_s
+        super().__init__(rejections)
+
+    def _text(self) -> str:
+        return (
+            f"no plan was found in {self.time_limit_s:g} s, and none was proven impossible; give the search more time. "
+            f"The greedy walk ended so:\n{super()._text()}"
+        )
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a node was to an instance at its step: its score by components, or why it was refused."""
