@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from placement import (
     read_inventory,
 )
 from placement.inventory import project_root
+from placement.optimal import TIME_LIMIT_S
 
 PLANNED, BAD_INPUT, NO_PLAN = 0, 2, 3
 
@@ -63,8 +65,16 @@ def _plan(options: argparse.Namespace) -> str:
         faults += error.faults
     if faults:
         raise BadInput(faults)
-    plan = place(nodes, experiment.instances, options.strategy, pins, ports)
+    plan = place(nodes, experiment.instances, options.strategy, pins, ports, time_limit_s=options.time_limit)
     return json.dumps(plan.to_json(), indent=2) if options.format == "json" else plan.table()
+
+
+def _seconds(text: str) -> float:
+    """A time limit: a finite number above 0."""
+    seconds = float(text)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError
+    return seconds
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--inventory", "-i", default="inventory/virtual", help="an inventory (default: %(default)s)")
     plan.add_argument("--experiment", "-e", required=True, help="a name in experiments/, or a path to a file")
-    plan.add_argument("--strategy", choices=sorted(STRATEGIES), default="greedy", help="(default: %(default)s)")
+    plan.add_argument("--strategy", choices=sorted(STRATEGIES), default="optimal", help="(default: %(default)s)")
+    plan.add_argument(
+        "--time-limit",
+        type=_seconds,
+        default=TIME_LIMIT_S,
+        metavar="SECONDS",
+        help="after this optimal gives its best so far, and the gap (default: %(default)g)",
+    )
     plan.add_argument(
         "--pin", action="append", default=[], metavar="INSTANCE:NODE", help="put it there and nowhere else; repeatable"
     )

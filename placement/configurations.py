@@ -1,7 +1,7 @@
-"""Configurations: what one node can hold of a problem. A plan chooses one for every node (FACTS 6, "separable by node").
+"""Configurations: what one node can hold of a problem. A plan chooses one for every node: its score is separable.
 
-Within the fixed order every step's score depends on nothing but what else lies on the same node. So nodes that are alike
-form one `Kind`, instances that are alike one item, and a configuration is an ascending row of items with its score.
+Within the fixed order every step's score depends on nothing but what else lies on the same node. So nodes that are
+alike form one `Kind`, instances that are alike one item, and a configuration is an ascending row of items.
 
 Scores are whole numbers here: points times `Items.scale`, in which the load of every node is whole.
 """
@@ -57,7 +57,7 @@ class Items:
 
     def __init__(self, problem: Problem) -> None:
         rooms = [room for room in problem.rooms() if not status(room, problem.requests[0])]
-        self.requests = [requests for requests in _alike_requests(problem.requests)]
+        self.requests = list(_alike_requests(problem.requests))
         first = [requests[0] for requests in self.requests]
         self.number = len(first)
         self.sizes = np.array([len(requests) for requests in self.requests], dtype=np.int64)
@@ -198,9 +198,7 @@ class _Rows:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
-def enumerate_kind(
-    items: Items, at: int, width: int, most: int, prices: Ints | None = None, worth: int = 0
-) -> Columns:
+def enumerate_kind(items: Items, at: int, width: int, most: int, prices: Ints | None = None, worth: int = 0) -> Columns:
     """Every configuration of kind `at`; with prices, every one whose score less its items' prices is at least `worth`.
 
     Rows grow by one item at a time, all of a length at once. A row is dropped when even the best completion (see
@@ -318,7 +316,8 @@ class _Completions:
     def __call__(self, rows: _Rows, used: int) -> Ints:
         """Of each row, with so many slots used."""
         level = -(-rows.free // self.unit)
-        return self.table[self.next[rows.members[:, -1]], used, level]
+        best: Ints = self.table[self.next[rows.members[:, -1]], used, level]
+        return best
 
     def best(self) -> int:
         """At most how much any configuration of this kind is worth."""

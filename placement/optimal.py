@@ -10,7 +10,7 @@
 import random
 import time
 
-import highspy
+import highspy  # type: ignore[import-untyped] # no stubs
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +23,7 @@ from placement.scoring import score
 TIME_LIMIT_S = 20.0
 LISTED = 400_000  # configurations that are listed once and for all; beyond, columns are generated
 PRICED = 40_000  # columns that one kind may bring at a time
+MOST_INSTANCES = 2_000  # beyond, tables of relations and bounds outgrow memory and time: greedy's plan, unproven
 FIRST_WINDOW = 3  # points from the bound within which the integer programme looks first
 
 Floats = npt.NDArray[np.float64]
@@ -41,6 +42,10 @@ def optimal(problem: Problem, time_limit_s: float = TIME_LIMIT_S, seed: int | No
         first, refused = None, error
     if not problem.requests:
         return Outcome({}, 0.0, True)
+    if len(problem.requests) > MOST_INSTANCES:
+        if first is None:
+            raise Undecided(refused.rejections if refused else {}, time_limit_s)
+        return first
     search = _Search(Items(problem), until)
     floor = None if first is None else search.scaled(problem, first)
     found = search.best(floor)
@@ -56,7 +61,9 @@ def optimal(problem: Problem, time_limit_s: float = TIME_LIMIT_S, seed: int | No
     if search.proven:
         rows = search.tied(rows, value, seed)
     bound = value if search.proven else search.bound
-    return Outcome(search.assignments(rows, seed if search.proven else None), float(bound / search.items.scale), search.proven)
+    return Outcome(
+        search.assignments(rows, seed if search.proven else None), float(bound / search.items.scale), search.proven
+    )
 
 
 class _Search:
@@ -122,7 +129,7 @@ class _Search:
 
     def best(self, floor: int | None) -> tuple[Columns, int] | None:
         """The chosen columns (a kind's may repeat) and their score; None when none beats having nothing."""
-        if not self.items.kinds or len(self.items.kinds) and not self._covered():
+        if not self.items.kinds or not self._covered():
             self.proven = True
             return None
         columns = self._relaxed()
@@ -136,7 +143,9 @@ class _Search:
             if value is not None:
                 window = min(window, self.bound - value)
             near, whole = self._near(columns, window)
-            solved = _integer(self, near, near.score / scale, self.until, None if value is None else (value - 1) / scale)
+            solved = _integer(
+                self, near, near.score / scale, self.until, None if value is None else (value - 1) / scale
+            )
             if solved.rows is not None:
                 reached = int(near[solved.rows].score.sum())
                 if value is None or reached >= value:
@@ -161,7 +170,6 @@ class _Search:
         columns = self._start()
         programme.add(columns)
         best_prices = self.prices
-        calm = 0
         while True:
             prices = programme.prices()
             self.prices = np.rint(prices * self.items.scale).astype(np.int64)
@@ -170,7 +178,6 @@ class _Search:
                 self.bound, best_prices = bound, self.prices
             if not len(fresh) or self.late() or (bound - programme.value * self.items.scale) < 2 * self.items.number:
                 break
-            calm += 1
             columns = Columns.joined([columns, fresh])
             programme.add(fresh)
         self.prices = best_prices
@@ -180,12 +187,7 @@ class _Search:
         """Columns of one item each."""
         if self.listing is not None:
             return self.listing[self.listing.members[:, 1] == self.items.number] if self.width > 1 else self.listing
-        parts = []
-        for at, kind in enumerate(self.items.kinds):
-            slots, free = kind.slots, kind.free_ram
-            single = _single(self.items, at, self.width)
-            assert slots > 0 and free > 0  # noqa: S101 - other kinds are left out
-            parts.append(single)
+        parts = [_single(self.items, at, self.width) for at in range(len(self.items.kinds))]
         return Columns.joined(parts)
 
     def _priced(self) -> tuple[Columns, int]:
@@ -205,8 +207,8 @@ class _Search:
         for at in range(len(self.items.kinds)):
             most = best_worth(self.items, at, prices[at, :-1])
             if most > charges[at] + 1 and not self.late():
-                part, top = self._best_of_kind(at, prices[at, :-1], most, int(charges[at]))
-                most = min(most, top)
+                part, highest = self._best_of_kind(at, prices[at, :-1], most, int(charges[at]))
+                most = min(most, highest)
                 parts.append(part)
             bound += int(self.sizes[at]) * max(0, most)
         return (Columns.joined(parts) if parts else self._start()[:0]), bound
@@ -249,9 +251,8 @@ class _Search:
         """Node type -> the rows of the items that must be on one type."""
         rows: dict[str, list[int]] = {name: [] for name in self.types}
         for item in np.flatnonzero(self.items.alike):
-            start = int(self.row_of[:, item].min()) - self.types.index(
-                self.items.kinds[int(self.row_of[:, item].argmin())].node_type
-            )
+            kind = self.items.kinds[0]
+            start = int(self.row_of[0, item]) - self.types.index(kind.node_type)
             for position, name in enumerate(self.types):
                 rows[name].append(start + position)
         return rows
@@ -327,8 +328,10 @@ class _Search:
         waiting: list[list[Request]] = [list(requests) for requests in self.items.requests]
         if seed is not None:
             dice = random.Random(seed)  # noqa: S311 - as above
-            for pile in (*free_rooms, *waiting):
-                dice.shuffle(pile)
+            for nodes in free_rooms:
+                dice.shuffle(nodes)
+            for requests in waiting:
+                dice.shuffle(requests)
         placed = {}
         configurations = sorted((int(kind), tuple(int(item) for item in members if item < self.items.number))
                                 for kind, members in zip(rows.kind, rows.members, strict=True))  # fmt: skip
@@ -402,7 +405,7 @@ def _rows(solver: highspy.Highs, search: _Search) -> None:
 
 
 class _Programme:
-    """The linear programme, which keeps its basis while columns come in. An uncovered item costs more than all points."""
+    """The linear programme; it keeps its basis while columns come in. An uncovered item costs more than any plan."""
 
     def __init__(self, search: _Search) -> None:
         self.search = search
@@ -482,5 +485,3 @@ def _integer(
         return _Solved(None, finished)
     chosen = np.rint(np.array(solver.getSolution().col_value)[choices:]).astype(np.int64)
     return _Solved(np.repeat(np.arange(number), chosen), finished)
-
-

@@ -141,16 +141,19 @@ class Plan:
         nodes = {name: NodeUse(**use) for name, use in data["nodes"].items()}
         return cls(**{**data, "instances": instances, "nodes": nodes})
 
+    def proof(self) -> str:
+        """How good the plan is known to be, in words."""
+        if self.optimal:
+            return "proven optimal"
+        if self.bound is None:
+            return "not proven best"
+        gap = self.bound - self.score
+        percent = f"{100 * gap / self.bound:.2g} %" if self.bound else "0 %"
+        return f"not proven best: the bound is {_points(self.bound)}, a gap of {_points(gap)} points ({percent})"
+
     def table(self) -> str:
         """The plan for a person: who goes where and why, then what that makes of each node."""
         names = [scorer.__name__ for scorer in SCORERS]
-        proof = (
-            "optimal"
-            if self.optimal
-            else f"at most {_points(self.bound)}"
-            if self.bound is not None
-            else "not proven best"
-        )
         rows = [["instance", "node", "score", *names, "ports"]]
         for id, choice in self.instances.items():
             parts = choice.nodes[choice.node].components
@@ -161,7 +164,12 @@ class Plan:
             usable = gb(max(0, units(use.ram_gb) - units(use.reserved_ram_gb)))
             slots, memory = f"{use.instances}/{use.max_instances}", f"{use.allocated_ram_gb:g}/{usable:g}"
             uses.append([name, use.status, slots, memory, ", ".join(use.placed)])
-        blocks = [f"{self.strategy}: score {_points(self.score)}, {proof}", _align(rows), _align(uses), self._why()]
+        blocks = [
+            f"{self.strategy}: score {_points(self.score)}, {self.proof()}",
+            _align(rows),
+            _align(uses),
+            self._why(),
+        ]
         return "\n\n".join(block for block in blocks if block)
 
     def _why(self) -> str:

@@ -24,7 +24,8 @@ class ActionModule(ActionBase):
             {
                 "experiment": {"type": "path", "required": True},
                 "pins": {"type": "raw", "default": ""},
-                "strategy": {"type": "str", "default": "greedy"},
+                "strategy": {"type": "str", "default": "optimal", "choices": ["greedy", "optimal"]},
+                "time_limit_s": {"type": "float", "default": 20.0},
             }
         )
         hostvars = node_hostvars(task_vars)
@@ -33,7 +34,12 @@ class ActionModule(ActionBase):
             experiment = load_experiment(given["experiment"])
             nodes = nodes_from_hostvars(hostvars, states, source)
             plan = place(
-                nodes, experiment.instances, given["strategy"], parse_pins(given["pins"]), port_range(hostvars, source)
+                nodes,
+                experiment.instances,
+                given["strategy"],
+                parse_pins(given["pins"]),
+                port_range(hostvars, source),
+                time_limit_s=given["time_limit_s"],
             )
         except Infeasible as refusal:
             return {**result, "failed": True, "msg": str(refusal), **refusal.to_json()}

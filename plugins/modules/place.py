@@ -13,7 +13,15 @@ description:
 options:
   experiment: {description: The experiment's file., type: path, required: true}
   pins: {description: "Binding assignments such as C(a:jetson,b:rpi1), or a mapping.", type: raw, default: ""}
-  strategy: {description: The search., type: str, default: greedy}
+  strategy:
+    description: The search. V(optimal) finds the best plan and proves it; V(greedy) is fast at any size.
+    type: str
+    choices: [greedy, optimal]
+    default: optimal
+  time_limit_s:
+    description: After so many seconds V(optimal) answers with the best plan so far and the gap that is left.
+    type: float
+    default: 20.0
 author: [Jarfleet]
 """
 
@@ -30,7 +38,7 @@ plan:
   description: The plan, in the form that C(python -m placement plan --format json) prints.
   returned: when there is one
   type: dict
-  sample: {strategy: greedy, assignments: {a: jetson, b: rpi1}, score: 120.0, bound: null, optimal: false}
+  sample: {strategy: optimal, assignments: {a: jetson, b: rpi1}, score: 110.0, bound: 110.0, optimal: true}
 table: {description: The plan for a person., returned: when there is one, type: str}
 rejections: {description: "For each refused instance and node, the constraints that failed.", returned: when there is none, type: dict}
 faults: {description: What is wrong with the input., returned: when it is wrong, type: list}

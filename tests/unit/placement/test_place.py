@@ -167,7 +167,7 @@ def test_placing_changes_neither_nodes_nor_instances():
 
 
 def test_greedy_promises_no_optimum():
-    plan = place([cpu()], [one()])
+    plan = place([cpu()], [one()], "greedy")
     assert (plan.strategy, plan.optimal, plan.bound) == ("greedy", False, None)
 
 
@@ -202,7 +202,7 @@ def test_the_table_tells_a_person_who_goes_where_and_why():
     assert (
         table
         == """\
-greedy: score 110, not proven best
+optimal: score 110, proven optimal
 
 instance  node    score  ram_fit  load  gpu  affinity  preferred_node  ports
 a         jetson  65     20       20    15   0         10              9000 9001
