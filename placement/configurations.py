@@ -198,12 +198,22 @@ class _Rows:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
-def enumerate_kind(items: Items, at: int, width: int, most: int, prices: Ints | None = None, worth: int = 0) -> Columns:
+def enumerate_kind(
+    items: Items,
+    at: int,
+    width: int,
+    most: int,
+    prices: Ints | None = None,
+    worth: int = 0,
+    beam: int | None = None,
+) -> tuple[Columns, int]:
     """Every configuration of kind `at`; with prices, every one whose score less its items' prices is at least `worth`.
 
     Rows grow by one item at a time, all of a length at once. A row is dropped when even the best completion (see
-    `_completions`) does not reach `worth`. width: of `members`. Raises TooMany beyond `most` rows.
+    `_Completions`) does not reach `worth`. width: of `members`. Raises TooMany beyond `most` rows. beam: keep only so
+    many rows of a length, those that promise most. Also returns at most how much a row that the beam dropped is worth.
     """
+    dropped = 0
     kind = items.kinds[at]
     may = np.flatnonzero(kind.may)
     charge = np.zeros(len(may), dtype=np.int64) if prices is None else prices[may]
@@ -223,7 +233,12 @@ def enumerate_kind(items: Items, at: int, width: int, most: int, prices: Ints | 
         for start in range(0, len(rows.free), step):
             part = _grown(items, kind, may, charge, related, apart, rows[start : start + step], used)
             if completions is not None:
-                part = part[part.value + completions(part, used + 1) >= worth]
+                promise = part.value + completions(part, used + 1)
+                part, promise = part[promise >= worth], promise[promise >= worth]
+                if beam is not None and len(promise) > beam:
+                    order = np.argsort(-promise, kind="stable")
+                    dropped = max(dropped, int(promise[order[beam]]))
+                    part = part[order[:beam]]
             total += len(part.free)
             if total > most:
                 raise TooMany
@@ -236,7 +251,7 @@ def enumerate_kind(items: Items, at: int, width: int, most: int, prices: Ints | 
         found.append(Columns(kinds, members, good.score, good.preferred, good.gpu, good.free_sum))
         if not len(rows.free):
             break
-    return Columns.joined(found)
+    return Columns.joined(found), dropped
 
 
 def _grown(

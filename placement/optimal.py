@@ -18,12 +18,14 @@ from placement.configurations import Columns, Ints, Items, TooMany, best_worth, 
 from placement.greedy import greedy
 from placement.plan import Infeasible, Outcome, Undecided
 from placement.problem import Problem, Request, Room
-from placement.scoring import score
+from placement.scoring import gpu, preferred_node, score
 
 TIME_LIMIT_S = 20.0
 LISTED = 400_000  # configurations that are listed once and for all; beyond, columns are generated
 PRICED = 40_000  # columns that one kind may bring at a time
 MOST_INSTANCES = 2_000  # beyond, tables of relations and bounds outgrow memory and time: greedy's plan, unproven
+BEAM = 400  # rows of one length that pricing follows
+RELAXED_SHARE = 0.6  # of the time for the linear programme, at most
 FIRST_WINDOW = 3  # points from the bound within which the integer programme looks first
 
 Floats = npt.NDArray[np.float64]
@@ -47,16 +49,14 @@ def optimal(problem: Problem, time_limit_s: float = TIME_LIMIT_S, seed: int | No
             raise Undecided(refused.rejections if refused else {}, time_limit_s)
         return first
     search = _Search(Items(problem), until)
-    floor = None if first is None else search.scaled(problem, first)
-    found = search.best(floor)
+    found = search.best(None if first is None else search.columns_of(problem, first))
     if found is None and first is None:
         if search.proven:
             raise Infeasible(refused.rejections if refused else {})
         raise Undecided(refused.rejections if refused else {}, time_limit_s)
     if found is None:
         assert first is not None  # noqa: S101 - for the type checker
-        bound = max(search.bound, floor or 0) / search.items.scale
-        return Outcome(first.assignments, float(bound), False)
+        return Outcome(first.assignments, search.bound / search.items.scale, False)
     rows, value = found
     if search.proven:
         rows = search.tied(rows, value, seed)
@@ -71,6 +71,8 @@ class _Search:
 
     def __init__(self, items: Items, until: float) -> None:
         self.items, self.until = items, until
+        now = time.monotonic()
+        self.relaxed_until = now + RELAXED_SHARE * (until - now)
         self.width = max((kind.slots for kind in items.kinds), default=0)
         self.proven = False
         # One row of the programme an item; an item that must be alike has one a node type, tied together by choices.
@@ -88,32 +90,56 @@ class _Search:
         self.item_rows = at
         self.prices = np.zeros(at, dtype=np.int64)
         self.sizes = np.array([len(kind.rooms) for kind in items.kinds], dtype=np.int64)
-        self.bound = 2**62
+        self.bound = self._crude_bound()
         self.listing = self._listed()
+
+    def _crude_bound(self) -> int:
+        """Every instance at its best, alone on its best node."""
+        if not self.items.kinds:
+            return 0
+        best = np.max([np.where(kind.may, kind.points + kind.load[0], 0) for kind in self.items.kinds], axis=0)
+        return int(((best + 30 * self.items.scale + self.items.most_affinity) * self.items.sizes).sum())
 
     def _listed(self) -> Columns | None:
         """All configurations of all kinds, if they are not too many."""
         parts, room = [], LISTED
         try:
             for at in range(len(self.items.kinds)):
-                parts.append(enumerate_kind(self.items, at, self.width, room))
+                parts.append(enumerate_kind(self.items, at, self.width, room)[0])
                 room -= len(parts[-1])
         except TooMany:
             return None
         return Columns.joined(parts) if parts else None
 
-    def scaled(self, problem: Problem, outcome: Outcome) -> int:
-        """A plan's score as a scaled whole number, loads rounded down as in the columns."""
+    def columns_of(self, problem: Problem, outcome: Outcome) -> Columns:
+        """A plan as columns, one a node in use."""
         rooms = {room.node.name: room for room in problem.rooms()}
-        total = 0
+        kind_of = {room.node.name: at for at, kind in enumerate(self.items.kinds) for room in kind.rooms}
+        item_of = {
+            request.instance.id: item for item, requests in enumerate(self.items.requests) for request in requests
+        }
+        members: dict[str, list[int]] = {}
+        sums: dict[str, list[int]] = {}
         for request in problem.requests:
-            room = rooms[outcome.assignments[request.instance.id]]
-            total += int(score(room, request) * self.items.scale)
+            name = outcome.assignments[request.instance.id]
+            room = rooms[name]
+            step = (
+                int(score(room, request) * self.items.scale),
+                int(preferred_node(room, request)),
+                int(gpu(room, request)),
+                room.free_ram,
+            )
+            sums[name] = [had + more for had, more in zip(sums.get(name, [0, 0, 0, 0]), step, strict=True)]
+            members.setdefault(name, []).append(item_of[request.instance.id])
             room.add(request)
-        return total
+        padded = [sorted(row) + [self.items.number] * (self.width - len(row)) for row in members.values()]
+        totals = np.array(list(sums.values()), dtype=np.int64)
+        kinds = np.array([kind_of[name] for name in members], dtype=np.int64)
+        return Columns(kinds, np.array(padded, dtype=np.int64), *totals.T)
 
-    def late(self) -> bool:
-        return time.monotonic() > self.until
+    def late(self, until: float | None = None) -> bool:
+        """The time is over."""
+        return time.monotonic() > (until or self.until)
 
     def worth(self, columns: Columns) -> Ints:
         """Score less the prices of the items."""
@@ -127,17 +153,17 @@ class _Search:
         """Kinds x items (and a column of zeros for the padding)."""
         return np.concatenate([self.prices[self.row_of], np.zeros((len(self.row_of), 1), dtype=np.int64)], axis=1)
 
-    def best(self, floor: int | None) -> tuple[Columns, int] | None:
-        """The chosen columns (a kind's may repeat) and their score; None when none beats having nothing."""
+    def best(self, first: Columns | None) -> tuple[Columns, int] | None:
+        """The best columns (a kind's may repeat) and their score, none below `first`; None when there is no plan."""
         if not self.items.kinds or not self._covered():
             self.proven = True
             return None
-        columns = self._relaxed()
+        columns = self._relaxed(first)
         if self.bound < 0:
             self.proven = True
             return None
         scale = self.items.scale
-        known, value = None, floor
+        known, value = first, None if first is None else int(first.score.sum())
         window = FIRST_WINDOW * scale
         while True:
             if value is not None:
@@ -164,10 +190,10 @@ class _Search:
         """Every item fits some kind of node, alone."""
         return bool(np.any([kind.may for kind in self.items.kinds], axis=0).all())
 
-    def _relaxed(self) -> Columns:
+    def _relaxed(self, first: Columns | None) -> Columns:
         """Solve the linear programme; its columns. Prices and bound are of the round with the lowest bound."""
         programme = _Programme(self)
-        columns = self._start()
+        columns = self._start() if first is None else Columns.joined([self._start(), first])
         programme.add(columns)
         best_prices = self.prices
         while True:
@@ -176,7 +202,11 @@ class _Search:
             fresh, bound = self._priced()
             if bound < self.bound:
                 self.bound, best_prices = bound, self.prices
-            if not len(fresh) or self.late() or (bound - programme.value * self.items.scale) < 2 * self.items.number:
+            if (
+                not len(fresh)
+                or self.late(self.relaxed_until)
+                or (bound - programme.value * self.items.scale) < 2 * self.items.number
+            ):
                 break
             columns = Columns.joined([columns, fresh])
             programme.add(fresh)
@@ -205,33 +235,19 @@ class _Search:
         parts = []
         prices, charges = self._item_prices(), self.kind_prices()
         for at in range(len(self.items.kinds)):
-            most = best_worth(self.items, at, prices[at, :-1])
-            if most > charges[at] + 1 and not self.late():
-                part, highest = self._best_of_kind(at, prices[at, :-1], most, int(charges[at]))
-                most = min(most, highest)
-                parts.append(part)
-            bound += int(self.sizes[at]) * max(0, most)
+            if self.late(self.relaxed_until):
+                return self._start()[:0], self.bound
+            part, highest = self._best_of_kind(at, prices[at, :-1], int(charges[at]))
+            parts.append(part)
+            bound += int(self.sizes[at]) * highest
         return (Columns.joined(parts) if parts else self._start()[:0]), bound
 
-    def _best_of_kind(self, at: int, prices: Ints, most: int, charge: int) -> tuple[Columns, int]:
-        """Some of a kind's best columns, and the highest worth of all; looks close to the bound first, then further."""
-        reach = max(self.items.scale, (most - charge) // 8)
-        while True:
-            least = max(charge + 2, most - reach)
-            try:
-                found = enumerate_kind(self.items, at, self.width, PRICED, prices, least)
-            except TooMany:
-                if reach <= 1:
-                    return self._start()[:0], most
-                reach //= 4
-                continue
-            if len(found):
-                worth = self.worth(found)
-                rows = np.argsort(-worth, kind="stable")[:8]
-                return found[rows], int(worth.max())
-            if least == charge + 2:
-                return found, charge + 2
-            reach *= 4
+    def _best_of_kind(self, at: int, prices: Ints, charge: int) -> tuple[Columns, int]:
+        """Some of a kind's columns that are worth more than is charged, and at most how much any is worth."""
+        found, dropped = enumerate_kind(self.items, at, self.width, LISTED, prices, charge + 2, BEAM)
+        worth = self.worth(found)
+        rows = np.argsort(-worth, kind="stable")[:8]
+        return found[rows], max(charge + 2, dropped, int(worth.max(initial=0)))
 
     def kind_prices(self) -> Ints:
         """What the programme's own prices ask for a node of each kind, in the last round."""
@@ -273,7 +289,7 @@ class _Search:
         for at in range(len(self.items.kinds)):
             most = max(0, best_worth(self.items, at, prices[at, :-1]))
             try:
-                parts.append(enumerate_kind(self.items, at, self.width, PRICED, prices[at, :-1], most - window))
+                parts.append(enumerate_kind(self.items, at, self.width, PRICED, prices[at, :-1], most - window)[0])
             except TooMany:
                 return columns, False
             if self.late():
