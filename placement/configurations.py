@@ -90,6 +90,7 @@ class Items:
         needs = np.array([room.needs(request) for request in first], dtype=np.int64).reshape(-1, 2)
         may = (needs[:, 0] <= room.free_ram) & (needs[:, 1] <= room.free_gpu_memory)
         may &= np.array([request.pin in (None, node.name) for request in first])
+        may &= np.array([request.node_type in (None, node.node_type) for request in first])
         if not node.gpu:
             may &= np.array([request.instance.gpu != "required" for request in first])
         wants = np.array([request.instance.gpu != "none" for request in first])
@@ -128,7 +129,7 @@ def _alike_requests(requests: Sequence[Request]) -> Iterator[list[Request]]:
         groups: dict[Any, list[Request]] = {}
         for request in run:
             alone = not (request.related or request.apart or request.alike)
-            key = (request.pin, request.instance.preferred_node) if alone else request.instance.id
+            key = (request.pin, request.node_type, request.instance.preferred_node) if alone else request.instance.id
             groups.setdefault((alone, key), []).append(request)
         yield from groups.values()
 

@@ -16,6 +16,12 @@ def pin(room: Room, request: Request) -> str | None:
     return None if request.pin in (None, room.node.name) else f"pinned to {request.pin}"
 
 
+def node_type(room: Room, request: Request) -> str | None:
+    """An instance that is bound to a type of node goes there (experiment: design.counterbalance)."""
+    here = room.node.node_type
+    return None if request.node_type in (None, here) else f"wants a {request.node_type}, is a {here}"
+
+
 def slots(room: Room, request: Request) -> str | None:
     """instances < max_instances (seed: Hard Constraints 1)."""
     taken, most = room.taken_slots, room.node.max_instances
@@ -59,7 +65,9 @@ def ports(room: Room, request: Request) -> str | None:
 
 
 Constraint = Callable[[Room, Request], str | None]
-CONSTRAINTS: tuple[Constraint, ...] = (status, pin, slots, ram, gpu, gpu_memory, anti_affinity, same_type, ports)
+CONSTRAINTS: tuple[Constraint, ...] = (
+    status, pin, node_type, slots, ram, gpu, gpu_memory, anti_affinity, same_type, ports,
+)  # fmt: skip
 
 
 def feasible(room: Room, request: Request) -> bool:

@@ -22,13 +22,15 @@ def place(
     time_limit_s: float = TIME_LIMIT_S,
     same_type: Collection[str] = (),
     seed: int | None = None,
+    node_types: Mapping[str, str] | None = None,
 ) -> Plan:
     """The plan of a strategy for these instances on these nodes: all of them, or none.
 
     pins: instance -> node, binding. port_range: first and last port to give out. explain=False leaves the nodes that
     were not chosen out of the plan's explanation, which otherwise holds instances x nodes entries. time_limit_s: when
     `optimal` stops searching and answers with the best plan so far and its gap. same_type: ids that must all be on
-    one type of node. seed: `optimal` then draws one of the equally good plans instead of the first by the tie rules.
+    one type of node. node_types: id -> the type of node that it must be on. seed: `optimal` then draws one of the
+    equally good plans instead of the first by the tie rules.
     The same nodes in any order and the same instances in the same order give the same plan, byte for byte, unless the
     time limit ended the search.
 
@@ -36,5 +38,5 @@ def place(
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"no strategy is named {strategy!r}; there is {', '.join(sorted(STRATEGIES))}")
-    problem = Problem(nodes, instances, pins or {}, port_range, same_type)
-    return record(problem, strategy, STRATEGIES[strategy](problem, time_limit_s, seed), explain)
+    problem = Problem(nodes, instances, pins or {}, port_range, same_type, node_types)
+    return record(problem, strategy, STRATEGIES[strategy](problem, time_limit_s, seed), explain, seed)

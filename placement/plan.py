@@ -105,6 +105,7 @@ class Plan:
     score: float
     bound: float | None
     optimal: bool
+    seed: int | None  # with which it was drawn among equally good plans; None: the first by the tie rules
     ports: Mapping[str, Mapping[str, int]]
     instances: Mapping[str, Choice]
     nodes: Mapping[str, NodeUse]
@@ -117,6 +118,7 @@ class Plan:
             "score": self.score,
             "bound": self.bound,
             "optimal": self.optimal,
+            "seed": self.seed,
             "ports": {id: dict(ports) for id, ports in self.ports.items()},
             "instances": {
                 id: {
@@ -196,7 +198,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def record(problem: Problem, strategy: str, outcome: Outcome, explain: bool = True) -> Plan:
+def record(problem: Problem, strategy: str, outcome: Outcome, explain: bool = True, seed: int | None = None) -> Plan:
     """Walk the assignments in the fixed order and write down each step: any search's result is explained alike."""
     rooms = {room.node.name: room for room in problem.rooms()}
     choices: dict[str, Choice] = {}
@@ -220,6 +222,7 @@ def record(problem: Problem, strategy: str, outcome: Outcome, explain: bool = Tr
         score=float(total),
         bound=outcome.bound,
         optimal=outcome.optimal,
+        seed=seed,
         ports={id: ports[id] for id in ids},
         instances={id: choices[id] for id in ids},
         nodes={name: _use(room) for name, room in rooms.items()},

@@ -19,6 +19,7 @@ class Request:
     apart: frozenset[str]
     alike: frozenset[str]  # with itself: those that must all be on one node type; empty: no such demand
     pin: str | None
+    node_type: str | None  # the only type of node it may go to; None: any
     ram: int  # amounts in units of model.units()
     gpu_memory: int
 
@@ -73,6 +74,7 @@ class Problem:
         pins: Mapping[str, str],
         port_range: tuple[int, int],
         same_type: Collection[str] = (),
+        node_types: Mapping[str, str] | None = None,
     ) -> None:
         self.nodes = sorted(nodes, key=lambda node: natural(node.name))
         self.instances = list(instances)
@@ -81,7 +83,9 @@ class Problem:
         faults = [Fault("nodes", name, "this name is given twice") for name in _repeated(names)]
         faults += [Fault("instances", id, "this id is given twice") for id in _repeated(ids)]
         faults += pin_faults(pins, ids, names)
-        faults += [Fault("same_type", id, unknown("instance", id, ids)) for id in set(same_type) - set(ids)]
+        node_types = node_types or {}
+        faults += [Fault("same_type", id, unknown("instance", id, ids)) for id in sorted(set(same_type) - set(ids))]
+        faults += [Fault("node_types", id, unknown("instance", id, ids)) for id in sorted(set(node_types) - set(ids))]
         if faults:
             raise BadInput(faults)
         related = _both_ways({instance.id: instance.affinity for instance in self.instances})
@@ -94,6 +98,7 @@ class Problem:
                 frozenset(apart[instance.id]),
                 alike if instance.id in alike else frozenset(),
                 pins.get(instance.id),
+                node_types.get(instance.id),
                 units(instance.ram_gb),
                 units(instance.gpu_memory_gb),
             )
