@@ -20,8 +20,9 @@ def feasible(seed: int, nodes: int, instances: int, slack: bool = True) -> tuple
     """A cluster and instances that a plan exists for.
 
     slack: about a third more slots than instances, and instances that leave some of each node's RAM; without it the
-    slots are as many as the instances and the sizes use up what there is. A third of the instances have a GPU demand, a tenth
-    prefer a node, one in four has an affinity and one in four an anti-affinity, both to instances near it in the file.
+    slots are as many as the instances and the sizes use up what there is. A third of the instances have a GPU demand,
+    a tenth prefer a node, one in four has an affinity and one in four an anti-affinity, to instances near it in the
+    file.
     """
     dice = random.Random(seed)  # noqa: S311 - drawn to be repeated, not to be secret
     slots = _slots(dice, nodes, instances * 4 // 3 if slack else instances)
