@@ -3,21 +3,25 @@
 It knows nothing of Ansible. Sizes are GB = 2**30 bytes. `python -m placement --help` is the same from a shell.
 """
 
+from placement.design import Design, place_designed
 from placement.engine import STRATEGIES, place
 from placement.experiment import Experiment, check, find_experiment, load_experiment, parse_pins
 from placement.faults import BadInput, Fault
 from placement.inventory import nodes_from_hostvars, port_range_from_hostvars, read_inventory
 from placement.model import Instance, Node
+from placement.options import Options
 from placement.plan import Infeasible, Plan
 
 __all__ = [
     "STRATEGIES",
     "BadInput",
+    "Design",
     "Experiment",
     "Fault",
     "Infeasible",
     "Instance",
     "Node",
+    "Options",
     "Plan",
     "check",
     "find_experiment",
@@ -25,6 +29,7 @@ __all__ = [
     "nodes_from_hostvars",
     "parse_pins",
     "place",
+    "place_designed",
     "port_range_from_hostvars",
     "read_inventory",
 ]

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +11,18 @@ from placement import (
     BadInput,
     Fault,
     Infeasible,
+    Options,
     find_experiment,
     load_experiment,
     nodes_from_hostvars,
     parse_pins,
-    place,
+    place_designed,
     port_range_from_hostvars,
     read_inventory,
 )
 from placement.inventory import project_root
 from placement.optimal import TIME_LIMIT_S
+from placement.options import FLAGS
 
 PLANNED, BAD_INPUT, NO_PLAN = 0, 2, 3
 
@@ -48,6 +49,11 @@ def _plan(options: argparse.Namespace) -> str:
     faults: list[Fault] = []
     pins: dict[str, str] = {}
     hostvars: dict[str, dict[str, Any]] = {}
+    asked = nodes = experiment = None
+    try:
+        asked = Options.read(options.strategy, options.time_limit, options.seed, options.repeat, FLAGS)
+    except BadInput as error:
+        faults += error.faults
     try:
         pins = parse_pins(options.pin, "--pin")
     except BadInput as error:
@@ -63,18 +69,22 @@ def _plan(options: argparse.Namespace) -> str:
         experiment = load_experiment(path, hostvars or None, pins)
     except BadInput as error:
         faults += error.faults
-    if faults:
+    if asked and nodes and experiment:
+        faults += asked.faults(experiment.design, nodes, experiment.instances, pins)
+    if faults or not (asked and nodes and experiment):
         raise BadInput(faults)
-    plan = place(nodes, experiment.instances, options.strategy, pins, ports, time_limit_s=options.time_limit)
+    plan = place_designed(
+        experiment.design,
+        nodes,
+        experiment.instances,
+        asked.strategy,
+        pins,
+        ports,
+        seed=asked.seed,
+        repeat=asked.repeat or 1,
+        time_limit_s=asked.time_limit_s,
+    )
     return json.dumps(plan.to_json(), indent=2) if options.format == "json" else plan.table()
-
-
-def _seconds(text: str) -> float:
-    """A time limit: a finite number above 0."""
-    seconds = float(text)
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError
-    return seconds
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,11 +104,11 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--strategy", choices=sorted(STRATEGIES), default="optimal", help="(default: %(default)s)")
     plan.add_argument(
         "--time-limit",
-        type=_seconds,
-        default=TIME_LIMIT_S,
         metavar="SECONDS",
-        help="after this optimal gives its best so far, and the gap (default: %(default)g)",
+        help=f"after this optimal gives its best so far, and the gap (default: {TIME_LIMIT_S:g})",
     )
+    plan.add_argument("--seed", metavar="NUMBER", help="which of the equally good plans design.randomize draws")
+    plan.add_argument("--repeat", metavar="K", help="which repeat of design.counterbalance this is (default: 1)")
     plan.add_argument(
         "--pin", action="append", default=[], metavar="INSTANCE:NODE", help="put it there and nowhere else; repeatable"
     )

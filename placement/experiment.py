@@ -17,6 +17,7 @@ try:
 except ImportError:  # a PyYAML without libyaml: the same, slower
     from yaml import SafeLoader  # type: ignore[assignment]
 
+from placement.design import Design
 from placement.faults import BadInput, Fault, unknown
 from placement.model import Instance, Node
 from placement.problem import pin_faults
@@ -38,6 +39,7 @@ class Experiment:
     model: Mapping[str, Any] | None
     workload: Mapping[str, Any]
     command: tuple[str, ...]
+    design: Design
     path: Path
     raw: Mapping[str, Any]
 
@@ -71,6 +73,7 @@ def load_experiment(
     raw, twice, values = _read(path)
     faults = schema_faults("experiment", raw, str(path), _named(raw))
     faults += islice(_relation_faults(raw, str(path)), MAX_FAULTS)
+    faults += islice(_design_faults(raw, str(path)), MAX_FAULTS)
     if nodes is not None:
         faults += _name_faults(raw, str(path), list(nodes), pins or {})
     told = {fault.key for fault in faults}
@@ -84,6 +87,7 @@ def load_experiment(
         model=raw.get("model"),
         workload=raw.get("workload", {}),
         command=tuple(raw.get("command", ())),
+        design=Design.of(raw.get("design", {})),
         path=path,
         raw=raw,
     )
@@ -282,3 +286,14 @@ def _relation_faults(raw: Any, file: str) -> Iterator[Fault]:
     for pair in sorted(map(sorted, relations["affinity"] & relations["anti_affinity"])):
         problem = f"{' and '.join(pair)} are in both affinity and anti_affinity; keep one"
         yield Fault(file, f"instances.{pair[0]}", problem)
+
+
+def _design_faults(raw: Any, file: str) -> Iterator[Fault]:
+    """Minds of the design that the experiment does not have."""
+    design = raw.get("design") if isinstance(raw, dict) else None
+    known = dict.fromkeys(id for id in _ids(raw) if id)
+    for key in ("same_type", "counterbalance"):
+        minds = design.get(key) if isinstance(design, dict) else None
+        for mind in minds if isinstance(minds, list) else []:
+            if isinstance(mind, str) and mind not in known:
+                yield Fault(file, f"design.{key}", unknown("instance", mind, known))

@@ -9,6 +9,7 @@ from placement.model import gb, units
 from placement.problem import Problem, Request, Room
 from placement.scoring import SCORERS, Points, components, score
 
+MOST_REASONS = 10_000  # (instance, node) pairs of a refusal of which it is told why; more is no text that anybody reads
 WHY_LINES = 64  # a table says of at most so many (instance, node) pairs why; JSON says it of all
 
 
@@ -22,7 +23,10 @@ class Outcome:
 
 
 class Infeasible(Exception):
-    """No plan: `rejections` says of each refused instance, node by node, the constraints that failed."""
+    """No plan: `rejections` says of each refused instance, node by node, the constraints that failed.
+
+    Where that would be more than MOST_REASONS pairs, the later ones of the instances are named with nothing said: {}.
+    """
 
     def __init__(self, rejections: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         self.rejections = {id: {node: list(why) for node, why in nodes.items()} for id, nodes in rejections.items()}
@@ -30,11 +34,16 @@ class Infeasible(Exception):
 
     def _text(self) -> str:
         lines = [f"no plan: no node takes {', '.join(self.rejections)}"]
-        for id, nodes in self.rejections.items():
+        told = {id: nodes for id, nodes in self.rejections.items() if nodes}
+        for id, nodes in told.items():
             lines.append(f"{id}:")
-            width = max(map(len, nodes), default=0)
+            width = max(map(len, nodes))
             lines += [f"  {node:{width}}  {'; '.join(reasons)}" for node, reasons in nodes.items()]
-            lines += [] if nodes else ["  there are no nodes"]
+        silent = len(self.rejections) - len(told)
+        if told and silent:
+            lines.append(f"{silent} more are refused; to be told why node by node, place fewer instances at a time")
+        elif silent:
+            lines += [line for id in self.rejections for line in (f"{id}:", "  there are no nodes")]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -109,6 +118,7 @@ class Plan:
     ports: Mapping[str, Mapping[str, int]]
     instances: Mapping[str, Choice]
     nodes: Mapping[str, NodeUse]
+    counterbalance: Mapping[str, Any] | None = None  # of the experiment's design: Schedule.to_json()
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON's own types, in DESIGN's form."""
@@ -119,6 +129,7 @@ class Plan:
             "bound": self.bound,
             "optimal": self.optimal,
             "seed": self.seed,
+            "counterbalance": self.counterbalance,
             "ports": {id: dict(ports) for id, ports in self.ports.items()},
             "instances": {
                 id: {
@@ -167,12 +178,31 @@ class Plan:
             slots, memory = f"{use.instances}/{use.max_instances}", f"{use.allocated_ram_gb:g}/{usable:g}"
             uses.append([name, use.status, slots, memory, ", ".join(use.placed)])
         blocks = [
-            f"{self.strategy}: score {_points(self.score)}, {self.proof()}",
+            "\n".join(
+                [f"{self.strategy}: score {_points(self.score)}, {self.proof()}", *self._drawn(), *self._repeat()]
+            ),
             _align(rows),
             _align(uses),
             self._why(),
         ]
         return "\n\n".join(block for block in blocks if block)
+
+    def _drawn(self) -> list[str]:
+        """How the seed came into it."""
+        if self.seed is None:
+            return []
+        if not self.optimal:
+            return [f"seed {self.seed} had no effect: only among plans proven best is one drawn"]
+        return [f"drawn with seed {self.seed} among the equally good plans"]
+
+    def _repeat(self) -> list[str]:
+        """Which repeat of a counterbalanced experiment this is."""
+        if not self.counterbalance:
+            return []
+        repeat, of = self.counterbalance["repeat"], self.counterbalance["of"]
+        again = f", as {(repeat - 1) % of + 1}" if repeat > of else ""
+        on = ", ".join(f"{mind} on a {node_type}" for mind, node_type in self.counterbalance["node_types"].items())
+        return [f"repeat {repeat}{again} of {of}: {on}"]
 
     def _why(self) -> str:
         """Each instance's verdict on the nodes it did not get."""

@@ -126,7 +126,8 @@ def pin_faults(
         if id not in known_ids:
             yield Fault(source, f"{id}:{name}", unknown("instance", id, ids))
         if name not in known_names:
-            yield Fault(source, f"{id}:{name}", unknown("node", name, names))
+            hint = f"; {name} is an instance, and affinity keeps instances together" if name in known_ids else ""
+            yield Fault(source, f"{id}:{name}", unknown("node", name, names) + hint)
 
 
 def _both_ways(relations: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:

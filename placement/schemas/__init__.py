@@ -85,7 +85,7 @@ def _wrong(rule: str, value: Any, limit: Any) -> str:
         case "maximum":
             return f"{shown} is above {limit}"
         case "minItems" | "minLength":
-            return "it is empty"
+            return f"{shown} is too short" if value else "it is empty"
         case "maxItems":
             return f"{len(value)} are more than {limit}"
         case "uniqueItems":

@@ -10,6 +10,8 @@ description:
   - Running instances and the nodes' health do not count here; the action M(place) knows them.
 options:
   _terms: {description: Paths of experiment files., required: true}
+  seed: {description: Which of the equally good plans C(design.randomize) draws., type: raw}
+  repeat: {description: Which repeat of C(design.counterbalance) it is; 1 when left out., type: raw}
 author: [Jarfleet]
 """
 
@@ -31,7 +33,8 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from fleet.cluster import node_hostvars
-from placement import BadInput, Infeasible, load_experiment, nodes_from_hostvars, place, port_range_from_hostvars
+from placement import BadInput, Infeasible, Node, Options, load_experiment, nodes_from_hostvars, place_designed
+from placement import port_range_from_hostvars as port_range
 
 
 class LookupModule(LookupBase):
@@ -39,9 +42,19 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        hostvars = node_hostvars(variables or {})
         try:
-            nodes, ports = nodes_from_hostvars(hostvars), port_range_from_hostvars(hostvars)
-            return [place(nodes, load_experiment(term).instances, port_range=ports).to_json() for term in terms]
+            hostvars = node_hostvars(variables or {})
+            nodes, ports = nodes_from_hostvars(hostvars), port_range(hostvars)
+            asked = Options.read(seed=self.get_option("seed"), repeat=self.get_option("repeat"))
+            return [self._plan(term, nodes, ports, asked) for term in terms]
         except (BadInput, Infeasible) as error:
             raise AnsibleLookupError(f"placement: {error}") from error
+
+    def _plan(self, path: str, nodes: list[Node], ports: tuple[int, int], asked: Options) -> dict[str, Any]:
+        experiment = load_experiment(path, [node.name for node in nodes])
+        if faults := asked.faults(experiment.design, nodes, experiment.instances, {}):
+            raise BadInput(faults)
+        plan = place_designed(
+            experiment.design, nodes, experiment.instances, port_range=ports, seed=asked.seed, repeat=asked.repeat or 1
+        )
+        return plan.to_json()

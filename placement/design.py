@@ -1,0 +1,304 @@
+"""Placement as experimental design: what an experiment asks of its plans, so that hardware is not a confound.
+
+same_type       these minds are all on one type of node
+randomize       the plan is drawn among the equally good ones, with a seed that it records
+counterbalance  over repeats, each of these minds is on each type of node equally often
+"""
+
+import secrets
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from typing import Any
+
+from placement.constraints import rejections
+from placement.engine import place
+from placement.faults import Fault
+from placement.model import NODE_TYPES, Instance, Node
+from placement.plan import Infeasible, Plan
+from placement.problem import PORT_RANGE, Problem
+
+SEEDS = 2**32
+MOST_TRIED = 200  # ways to begin a schedule that are tried before it is refused
+
+
+@dataclass(frozen=True)
+class Design:
+    """The key `design` of an experiment file."""
+
+    same_type: tuple[str, ...] = ()
+    randomize: bool = False
+    counterbalance: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "Design":
+        """From the document, which the schema has checked."""
+        return cls(
+            tuple(raw.get("same_type", ())), bool(raw.get("randomize", False)), tuple(raw.get("counterbalance", ()))
+        )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The type of node of each counterbalanced mind, a row a repeat; after the last row the first comes again."""
+
+    types: tuple[str, ...]
+    rows: tuple[Mapping[str, str], ...]
+
+    def row(self, repeat: int) -> Mapping[str, str]:
+        """{mind: type of node} of a repeat, counted from 1."""
+        return self.rows[(repeat - 1) % len(self.rows)]
+
+    def to_json(self, repeat: int) -> dict[str, Any]:
+        """What a plan records: the repeat, how many there are, and the whole schedule, so that a change can be seen."""
+        return {
+            "repeat": repeat,
+            "of": len(self.rows),
+            "types": list(self.types),
+            "node_types": dict(self.row(repeat)),
+            "schedule": [dict(row) for row in self.rows],
+        }
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a design makes of one launch, as options of place(), and what the plan records of it."""
+
+    same_type: tuple[str, ...]
+    seed: int | None
+    node_types: Mapping[str, str]
+    counterbalance: Mapping[str, Any] | None
+
+
+class Unbalanced(Infeasible):
+    """No schedule is balanced here: fewer than two types of node, or a repeat that has no plan."""
+
+    def __init__(self, reason: str, rejections: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+        self.reason = reason
+        super().__init__(rejections)
+
+    def _text(self) -> str:
+        return "\n".join([self.reason, *super()._text().splitlines()[1:]])
+
+    def to_json(self) -> dict[str, Any]:
+        """As Infeasible, and the `reason`."""
+        return {**super().to_json(), "reason": self.reason}
+
+
+def design_terms(
+    design: Design,
+    nodes: Iterable[Node],
+    instances: Iterable[Instance],
+    pins: Mapping[str, str] | None = None,
+    port_range: tuple[int, int] = PORT_RANGE,
+    seed: int | None = None,
+    repeat: int = 1,
+    time_limit_s: float = 20.0,
+) -> Terms:
+    """The terms of one launch. A seed that `randomize` needs and nobody gave is drawn here; all else follows from the input.
+
+    repeat: which launch of a counterbalanced experiment this is, from 1. Raises Unbalanced.
+    """
+    schedule = None
+    if design.counterbalance:
+        schedule = balanced(design, list(nodes), list(instances), pins or {}, port_range, time_limit_s)
+    return Terms(
+        same_type=design.same_type,
+        seed=secrets.randbelow(SEEDS) if design.randomize and seed is None else seed,
+        node_types=schedule.row(repeat) if schedule else {},
+        counterbalance=schedule.to_json(repeat) if schedule else None,
+    )
+
+
+def place_designed(
+    design: Design,
+    nodes: Iterable[Node],
+    instances: Iterable[Instance],
+    strategy: str = "optimal",
+    pins: Mapping[str, str] | None = None,
+    port_range: tuple[int, int] = PORT_RANGE,
+    *,
+    seed: int | None = None,
+    repeat: int = 1,
+    time_limit_s: float = 20.0,
+) -> Plan:
+    """place() under the terms of a design, which the plan records. Raises as place() does, and Unbalanced."""
+    nodes, instances = list(nodes), list(instances)
+    terms = design_terms(design, nodes, instances, pins, port_range, seed, repeat, time_limit_s)
+    plan = place(
+        nodes,
+        instances,
+        strategy,
+        pins,
+        port_range,
+        time_limit_s=time_limit_s,
+        same_type=terms.same_type,
+        seed=terms.seed,
+        node_types=terms.node_types,
+    )
+    return replace(plan, counterbalance=terms.counterbalance)
+
+
+def balanced(
+    design: Design,
+    nodes: Sequence[Node],
+    instances: Sequence[Instance],
+    pins: Mapping[str, str],
+    port_range: tuple[int, int],
+    time_limit_s: float,
+) -> Schedule:
+    """The schedule of a counterbalanced design: every repeat of it has a plan, and over all of them each mind was once on
+    each type.
+
+    The types are those on which every one of the minds can run. In repeat k mind i is on type (offset_i + k - 1) mod T;
+    offsets are 0, 1, 2, ... unless a repeat would have no plan, then the next ones in a fixed order. What other runs hold
+    does not count: each launch is to find the same schedule. Raises Unbalanced.
+    """
+    until = time.monotonic() + time_limit_s
+    empty = [
+        replace(node, current_instances=0, allocated_ram_gb=0, allocated_gpu_memory_gb=0, used_ports=())
+        for node in nodes
+        if node.status == "HEALTHY"
+    ]
+    types = _types(design.counterbalance, empty, instances, port_range)
+    groups = _groups(design)
+    known: dict[tuple[str, ...], Infeasible | None] = {}
+    first: tuple[int, Mapping[str, str], Infeasible] | None = None
+
+    def refused(row: Mapping[str, str]) -> Infeasible | None:
+        if (key := tuple(row.values())) not in known:
+            left = max(0.1, until - time.monotonic())
+            known[key] = _refused(empty, instances, pins, port_range, design.same_type, row, left)
+        return known[key]
+
+    tried = 0
+    for offsets in islice(_offsets(len(groups), len(types)), MOST_TRIED):
+        if tried and time.monotonic() > until:
+            break
+        tried += 1
+        rows = [
+            {
+                mind: types[(offset + k) % len(types)]
+                for offset, group in zip(offsets, groups, strict=True)
+                for mind in group
+            }
+            for k in range(len(types))
+        ]
+        failed = next(((k, row, error) for k, row in enumerate(rows, start=1) if (error := refused(row))), None)
+        if failed is None:
+            return Schedule(types, tuple(rows))
+        first = first or failed
+    assert first is not None  # noqa: S101 - for the type checker: at least one was tried
+    repeat, row, error = first
+    raise Unbalanced(
+        f"no plan: counterbalance finds no schedule over {', '.join(types)} with a plan in each of its {len(types)} repeats "
+        f"({tried} tried). The first fails in repeat {repeat}, with {on_types(row)}:",
+        error.rejections,
+    )
+
+
+def pin_contradictions(
+    design: Design,
+    nodes: Iterable[Node],
+    instances: Iterable[Instance],
+    pins: Mapping[str, str],
+    source: str = "placement",
+) -> Iterator[Fault]:
+    """Pins that can never hold together with what the experiment declares, whatever is free. Both are named."""
+    type_of = {node.name: node.node_type for node in nodes}
+    pinned = {id: node for id, node in pins.items() if node in type_of}
+    apart = {frozenset((one.id, other)) for one in instances if one.id in pinned for other in one.anti_affinity}
+    for a, b in sorted(sorted(pair) for pair in apart if len(pair) == 2 and pair <= pinned.keys()):
+        if pinned[a] == pinned[b]:
+            problem = "pinned together, but anti_affinity keeps them apart; pin one elsewhere, or leave a pin out"
+            yield Fault(source, f"{a}:{pinned[a]}, {b}:{pinned[b]}", problem)
+    alike = [id for id in design.same_type if id in pinned]
+    for a, b in zip(alike, alike[1:], strict=False):
+        one, other = type_of[pinned[a]], type_of[pinned[b]]
+        if one != other:
+            mend = "pin them to nodes of one type, or leave a pin out"
+            problem = f"a {one} and a {other}, but design.same_type wants {a} and {b} on one type of node; {mend}"
+            yield Fault(source, f"{a}:{pinned[a]}, {b}:{pinned[b]}", problem)
+    groups = _groups(design)
+    for id, node in pinned.items():
+        for group in groups:
+            if id in group or {id, *group} <= set(design.same_type):
+                through = "" if id in group else f", and design.same_type has {id} go with it"
+                mend = "leave out the pin, or the mind there"
+                problem = (
+                    f"pinned, but design.counterbalance moves {group[0]} from type to type of node{through}; {mend}"
+                )
+                yield Fault(source, f"{id}:{node}", problem)
+
+
+def on_types(row: Mapping[str, str]) -> str:
+    """`a on a raspberry_pi, b on a jetson_orin`."""
+    return ", ".join(f"{mind} on a {node_type}" for mind, node_type in row.items())
+
+
+def _types(
+    minds: Collection[str], nodes: Sequence[Node], instances: Sequence[Instance], port_range: tuple[int, int]
+) -> tuple[str, ...]:
+    """The node types on which each of the minds can run, alone on an empty node."""
+    alone = [instance for instance in instances if instance.id in minds]
+    problem = Problem(nodes, alone, {}, port_range)
+    why = {
+        request.instance.id: {room.node.name: rejections(room, request) for room in problem.rooms()}
+        for request in problem.requests
+    }
+    there = [name for name in NODE_TYPES if any(node.node_type == name for node in nodes)]
+    able = {
+        name: all(any(not why[mind][node.name] for node in nodes if node.node_type == name) for mind in minds)
+        for name in there
+    }
+    types = tuple(name for name in there if able[name])
+    if len(types) < 2:
+        raise Unbalanced(
+            f"no plan: counterbalance needs 2 types of HEALTHY node on which each of {', '.join(minds)} can run; "
+            f"there is {f'only {types[0]}' if types else 'none'}",
+            {
+                mind: barred
+                for mind in minds
+                if (barred := {node: reasons for node, reasons in why[mind].items() if reasons})
+            },
+        )
+    return types
+
+
+def _groups(design: Design) -> list[tuple[str, ...]]:
+    """The counterbalanced minds; those that must be on one type change it together."""
+    alike = tuple(mind for mind in design.counterbalance if mind in design.same_type)
+    return list(dict.fromkeys(alike if mind in alike else (mind,) for mind in design.counterbalance))
+
+
+def _offsets(groups: int, types: int) -> Iterator[tuple[int, ...]]:
+    """Where each group begins: 0, 1, 2, ... first, then every other way in a fixed order. The first group's is always 0:
+    what begins elsewhere with all of them is the same schedule, begun in another repeat."""
+    usual = tuple(group % types for group in range(groups))
+    yield usual
+    yield from (offsets for rest in product(range(types), repeat=groups - 1) if (offsets := (0, *rest)) != usual)
+
+
+def _refused(
+    nodes: Sequence[Node],
+    instances: Sequence[Instance],
+    pins: Mapping[str, str],
+    port_range: tuple[int, int],
+    same_type: Collection[str],
+    node_types: Mapping[str, str],
+    time_limit_s: float,
+) -> Infeasible | None:
+    """Why there is no plan under these types; None when there is one, whatever its score."""
+    error = None
+    for strategy in ("greedy", "optimal"):  # the exact search only where the fast one fails
+        try:
+            place(
+                nodes, instances, strategy, pins, port_range, explain=False, time_limit_s=time_limit_s,
+                same_type=same_type, node_types=node_types,
+            )  # fmt: skip
+        except Infeasible as refusal:
+            error = refusal
+        else:
+            return None
+    return error
