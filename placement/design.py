@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, product
+from itertools import islice, pairwise, product
 from typing import Any
 
 from placement.constraints import rejections
@@ -96,7 +96,7 @@ def design_terms(
     repeat: int = 1,
     time_limit_s: float = 20.0,
 ) -> Terms:
-    """The terms of one launch. A seed that `randomize` needs and nobody gave is drawn here; all else follows from the input.
+    """The terms of one launch. A seed that is needed and that nobody gave is drawn here; all else follows from the input.
 
     repeat: which launch of a counterbalanced experiment this is, from 1. Raises Unbalanced.
     """
@@ -148,16 +148,15 @@ def balanced(
     port_range: tuple[int, int],
     time_limit_s: float,
 ) -> Schedule:
-    """The schedule of a counterbalanced design: every repeat of it has a plan, and over all of them each mind was once on
-    each type.
+    """The schedule of a counterbalanced design: each repeat has a plan, and in all of them each mind is once on each type.
 
-    The types are those on which every one of the minds can run. In repeat k mind i is on type (offset_i + k - 1) mod T;
-    offsets are 0, 1, 2, ... unless a repeat would have no plan, then the next ones in a fixed order. What other runs hold
+    The types are those on which every one of the minds can run. In repeat k mind i is on type (offset_i + k - 1) mod T.
+    Offsets are 0, 1, 2, ... unless a repeat would have no plan; then other ones, in a fixed order. What other runs hold
     does not count: each launch is to find the same schedule. Raises Unbalanced.
     """
     until = time.monotonic() + time_limit_s
     empty = [
-        replace(node, current_instances=0, allocated_ram_gb=0, allocated_gpu_memory_gb=0, used_ports=())
+        replace(node, current_instances=0, allocated_ram_gb=0, allocated_gpu_memory_gb=0, used_ports=frozenset())
         for node in nodes
         if node.status == "HEALTHY"
     ]
@@ -192,8 +191,8 @@ def balanced(
     assert first is not None  # noqa: S101 - for the type checker: at least one was tried
     repeat, row, error = first
     raise Unbalanced(
-        f"no plan: counterbalance finds no schedule over {', '.join(types)} with a plan in each of its {len(types)} repeats "
-        f"({tried} tried). The first fails in repeat {repeat}, with {on_types(row)}:",
+        f"no plan: counterbalance finds no schedule over {', '.join(types)} with a plan in each of its {len(types)} "
+        f"repeats ({tried} tried). The first fails in repeat {repeat}, with {on_types(row)}:",
         error.rejections,
     )
 
@@ -214,7 +213,7 @@ def pin_contradictions(
             problem = "pinned together, but anti_affinity keeps them apart; pin one elsewhere, or leave a pin out"
             yield Fault(source, f"{a}:{pinned[a]}, {b}:{pinned[b]}", problem)
     alike = [id for id in design.same_type if id in pinned]
-    for a, b in zip(alike, alike[1:], strict=False):
+    for a, b in pairwise(alike):
         one, other = type_of[pinned[a]], type_of[pinned[b]]
         if one != other:
             mend = "pin them to nodes of one type, or leave a pin out"
@@ -273,8 +272,10 @@ def _groups(design: Design) -> list[tuple[str, ...]]:
 
 
 def _offsets(groups: int, types: int) -> Iterator[tuple[int, ...]]:
-    """Where each group begins: 0, 1, 2, ... first, then every other way in a fixed order. The first group's is always 0:
-    what begins elsewhere with all of them is the same schedule, begun in another repeat."""
+    """Where each group begins: 0, 1, 2, ... first, then every other way in a fixed order.
+
+    The first group always begins at 0: to move all of them by one is the same schedule, begun in another repeat.
+    """
     usual = tuple(group % types for group in range(groups))
     yield usual
     yield from (offsets for rest in product(range(types), repeat=groups - 1) if (offsets := (0, *rest)) != usual)

@@ -1,4 +1,4 @@
-"""What a person asks of one launch beside the experiment, on a command line or as `-e` variables: checked in one place."""
+"""What a person asks of one launch beside the experiment, by flags or as `-e` variables: checked in one place."""
 
 import math
 import re
@@ -45,7 +45,7 @@ class Options:
     def read(
         cls, strategy: Any = "", time_limit: Any = "", seed: Any = "", repeat: Any = "", names: Names = EXTRA_VARS
     ) -> "Options":
-        """From what was typed: numbers, or text as `-e` gives it; None and empty text were not given. Raises BadInput."""
+        """From what was typed: numbers, or text as `-e` gives it; None and "" were not given. Raises BadInput."""
         faults: list[Fault] = []
         wanted = str(strategy or "optimal")
         if wanted not in STRATEGIES:
