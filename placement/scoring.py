@@ -17,9 +17,15 @@ def ram_fit(room: Room, request: Request) -> Points:
     return 30 if 10 * request.ram <= 7 * room.free_ram else 10
 
 
+def next_step(room: Room, request: Request) -> int | None:
+    """The most RAM below the request's with which it would first fit here, or ram_fit give other points; None: none."""
+    free = room.free_ram
+    return next((step for step in (free, 7 * free // 10, (3 * free - 1) // 10) if step < request.ram), None)
+
+
 def load(room: Room, request: Request) -> Points:
     """20 x (1 - instances / max_instances) (seed: 2. Load Balancing)."""
-    return _load(room.taken_slots, room.node.max_instances)
+    return load_points(room.taken_slots, room.node.max_instances)
 
 
 def gpu(room: Room, request: Request) -> Points:
@@ -31,7 +37,7 @@ def gpu(room: Room, request: Request) -> Points:
 
 def affinity(room: Room, request: Request) -> Points:
     """min(25, 10 x related instances already here), related by either of the two (seed: 4. Affinity)."""
-    return min(25, 10 * sum(id in room.ids for id in request.related))
+    return min(25, 10 * len(request.related & room.ids.keys())) if request.related else 0
 
 
 def preferred_node(room: Room, request: Request) -> Points:
@@ -54,6 +60,7 @@ def score(room: Room, request: Request) -> Points:
 
 
 @lru_cache(maxsize=4096)
-def _load(taken: int, most: int) -> Points:
+def load_points(taken: int, most: int) -> Points:
+    """The load's points on a node with `taken` of `most` instances."""
     points = Fraction(20 * (most - taken), most)
     return points.numerator if points.denominator == 1 else points

@@ -1,0 +1,39 @@
+"""Greedy's walk by a plain scan of every node for every instance: the tests' oracle and the benchmark's baseline.
+
+It is the rule as DESIGN states it, and knows nothing of how placement.greedy avoids the scan.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from placement.constraints import feasible, rejections
+from placement.plan import MOST_REASONS, Infeasible, Outcome
+from placement.scoring import gpu, preferred_node, score
+
+if TYPE_CHECKING:
+    from placement.problem import Problem
+
+
+def exhaustive(problem: Problem) -> Outcome:
+    """What greedy has to choose. Raises Infeasible with every refused instance, and reasons up to MOST_REASONS."""
+    rooms = problem.rooms()
+    assignments: dict[str, str] = {}
+    refused: dict[str, dict[str, list[str]]] = {}
+    for request in problem.requests:
+        best, best_rank = None, None
+        for room in rooms:  # in natural order of names: of equals the first
+            if feasible(room, request):
+                # Score, then ties: the preferred node, the GPU match, the least free RAM.
+                rank = (score(room, request), preferred_node(room, request), gpu(room, request), -room.free_ram)
+                if best_rank is None or rank > best_rank:
+                    best, best_rank = room, rank
+        if best is not None:
+            best.add(request)
+            assignments[request.instance.id] = best.node.name
+        else:
+            told = not refused or (len(refused) + 1) * len(rooms) <= MOST_REASONS
+            refused[request.instance.id] = {room.node.name: rejections(room, request) for room in rooms if told}
+    if refused:
+        raise Infeasible(refused)
+    return Outcome(assignments)
