@@ -81,5 +81,4 @@ def rejections(room: Room, request: Request) -> list[str]:
     What an UNAVAILABLE node has is not known, so there its status is the only reason.
     """
     constraints = (status,) if room.node.status == "UNAVAILABLE" else CONSTRAINTS
-    reasons = ((constraint.__name__, constraint(room, request)) for constraint in constraints)
-    return [f"{name}: {reason}" for name, reason in reasons if reason]
+    return [f"{constraint.__name__}: {reason}" for constraint in constraints if (reason := constraint(room, request))]

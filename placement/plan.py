@@ -7,7 +7,7 @@ from typing import Any
 from placement.constraints import rejections
 from placement.model import gb, units
 from placement.problem import Problem, Request, Room
-from placement.scoring import SCORERS, Points, components, score
+from placement.scoring import SCORERS, Points, components
 
 MOST_REASONS = 10_000  # (instance, node) pairs of a refusal of which it is told why; more is no text that anybody reads
 WHY_LINES = 64  # a table says of at most so many (instance, node) pairs why; JSON says it of all
@@ -238,12 +238,11 @@ def record(problem: Problem, strategy: str, outcome: Outcome, explain: bool = Tr
         id = request.instance.id
         chosen = outcome.assignments[id]
         seen = rooms.values() if explain else [rooms[chosen]]
-        verdicts = {room.node.name: _verdict(room, request) for room in seen}
-        refused = verdicts[chosen].rejected
-        assert not refused, f"{strategy} put {id} on {chosen}: {refused}"  # noqa: S101 - a bug of the search
-        points = score(rooms[chosen], request)
+        judged = {room.node.name: _judged(room, request) for room in seen}
+        verdict, points = judged[chosen]
+        assert verdict.score is not None, f"{strategy} put {id} on {chosen}: {verdict.rejected}"  # noqa: S101 - a bug of the search
         total += points
-        choices[id] = Choice(chosen, float(points), verdicts)
+        choices[id] = Choice(chosen, verdict.score, {name: verdict for name, (verdict, _) in judged.items()})
         ports[id] = rooms[chosen].add(request)
     ids = [instance.id for instance in problem.instances]
     return Plan(
@@ -259,12 +258,14 @@ def record(problem: Problem, strategy: str, outcome: Outcome, explain: bool = Tr
     )
 
 
-def _verdict(room: Room, request: Request) -> Verdict:
+def _judged(room: Room, request: Request) -> tuple[Verdict, Points]:
+    """The verdict, and its score as it is before rounding: 0 when the node is refused."""
     rejected = rejections(room, request)
     if rejected:
-        return Verdict(rejected=rejected)
+        return Verdict(rejected=rejected), 0
     parts = components(room, request)
-    return Verdict(float(sum(parts.values())), {name: float(points) for name, points in parts.items()})
+    points = sum(parts.values(), start=0)
+    return Verdict(float(points), {name: float(part) for name, part in parts.items()}), points
 
 
 def _use(room: Room) -> NodeUse:

@@ -1,5 +1,6 @@
 """A placement problem as every search sees it: requests in their fixed order, and rooms that fill up."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from placement.model import GPU_DEMANDS, Instance, Node, gb, natural, units
 
 PORTS = ("peer", "llama")  # what each instance gets on its node
 PORT_RANGE = (9000, 9100)  # seed: network.peer_port_range, both ends included
+NOBODY: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,15 +90,15 @@ class Problem:
         faults += [Fault("node_types", id, unknown("instance", id, ids)) for id in sorted(set(node_types) - set(ids))]
         if faults:
             raise BadInput(faults)
-        related = _both_ways({instance.id: instance.affinity for instance in self.instances})
-        apart = _both_ways({instance.id: instance.anti_affinity for instance in self.instances})
+        related = _both_ways(ids, ((instance.id, instance.affinity) for instance in self.instances))
+        apart = _both_ways(ids, ((instance.id, instance.anti_affinity) for instance in self.instances))
         alike = frozenset(same_type)
         self.requests = [
             Request(
                 instance,
-                frozenset(related[instance.id]),
-                frozenset(apart[instance.id]),
-                alike if instance.id in alike else frozenset(),
+                related.get(instance.id, NOBODY),
+                apart.get(instance.id, NOBODY),
+                alike if instance.id in alike else NOBODY,
                 pins.get(instance.id),
                 node_types.get(instance.id),
                 units(instance.ram_gb),
@@ -130,15 +132,16 @@ def pin_faults(
             yield Fault(source, f"{id}:{name}", unknown("node", name, names) + hint)
 
 
-def _both_ways(relations: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
-    """Relations made symmetric, without those to itself or to nobody."""
-    both: dict[str, set[str]] = {id: set() for id in relations}
-    for id, others in relations.items():
+def _both_ways(ids: Iterable[str], relations: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[str]]:
+    """Relations made symmetric, without those to itself or to nobody; of those who have any."""
+    known = set(ids)
+    both: dict[str, set[str]] = defaultdict(set)
+    for id, others in relations:
         for other in others:
-            if other in both and other != id:
+            if other in known and other != id:
                 both[id].add(other)
                 both[other].add(id)
-    return both
+    return {id: frozenset(others) for id, others in both.items()}
 
 
 def _repeated(names: Iterable[str]) -> list[str]:
