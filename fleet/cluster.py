@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from placement import Fault
+from placement import BadInput, Fault
+from placement.inventory import MAX_NODES, too_many
 
 CLUSTER_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "health_check": {"enabled": (bool,), "interval_seconds": (int, float)},
@@ -15,9 +16,11 @@ NEEDED = ("ssh_user", "remote_work_dir", "llama_cpp_build", "llama_cpp_builds")
 
 
 def node_hostvars(task_vars: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Host variables of every host in the group `nodes`."""
-    hostvars = task_vars["hostvars"]
-    return {str(name): hostvars[name] for name in task_vars["groups"].get("nodes", [])}
+    """Host variables of every host in the group `nodes`. Raises BadInput when they are too many to ask for them."""
+    hostvars, names = task_vars["hostvars"], task_vars["groups"].get("nodes", [])
+    if len(names) > MAX_NODES:
+        raise BadInput([too_many("inventory", len(names))])
+    return {str(name): hostvars[name] for name in names}
 
 
 def inventory_source(hostvars: Mapping[str, Mapping[str, Any]]) -> str:

@@ -21,5 +21,18 @@ class ModelError(FleetError):
     """A model file is missing, not a GGUF file, or not the one that was declared."""
 
 
+class PlanFileError(FleetError):
+    """A file is no saved plan, or the plan in it cannot be applied."""
+
+
+class PlanChanged(PlanFileError):
+    """Something that a saved plan depended on has changed. `changes` names each, with before and after."""
+
+    def __init__(self, source: str, changes: list[str]) -> None:
+        self.changes = changes
+        advice = "plan anew, or mend what changed"
+        super().__init__("\n".join([f"{source}: the plan does not hold any more; {advice}:", *changes]))
+
+
 class SourceError(FleetError):
     """The source archive of llama.cpp cannot be had or is not the one that was declared."""

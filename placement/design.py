@@ -96,7 +96,7 @@ def design_terms(
     repeat: int = 1,
     time_limit_s: float = 20.0,
 ) -> Terms:
-    """The terms of one launch. A seed that is needed and that nobody gave is drawn here; all else follows from the input.
+    """The terms of one launch. A seed that nobody gave is drawn here if need be; all else follows from the input.
 
     repeat: which launch of a counterbalanced experiment this is, from 1. Raises Unbalanced.
     """
@@ -148,7 +148,7 @@ def balanced(
     port_range: tuple[int, int],
     time_limit_s: float,
 ) -> Schedule:
-    """The schedule of a counterbalanced design: each repeat has a plan, and in all of them each mind is once on each type.
+    """The schedule of a counterbalanced design: each repeat has a plan, and brings each mind to another type.
 
     The types are those on which every one of the minds can run. In repeat k mind i is on type (offset_i + k - 1) mod T.
     Offsets are 0, 1, 2, ... unless a repeat would have no plan; then other ones, in a fixed order. What other runs hold

@@ -1,11 +1,14 @@
 """The cluster is the Ansible inventory: host variables, and what was measured on the nodes, become Nodes."""
 
 import json
+import math
 import os
+import re
+import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +26,13 @@ NUMBERS = ("ram_gb", "reserved_ram_gb", "gpu_memory_gb", "cpu_cores", "max_insta
 FLAGS = ("gpu", "node_simulated", "node_maintenance")
 WORDS = ("node_type", "gpu_memory")
 HOLDING = ("PENDING", "RUNNING", "CRASHED")  # instances that hold their memory, slot and ports
+MAX_NODES = 10_000  # of one cluster; Ansible itself takes about 2 ms and 35 kB for each
+MAX_BYTES = 8 * 2**20  # of an inventory's files
+MAX_LINES = 50 * MAX_NODES
+AT_MOST = f"at most {MAX_NODES:,} nodes are supported"
+READ_SECONDS = 60  # for ansible-inventory; 10,000 nodes took it 20 s on two busy cores
+READ_MEMORY = 4 * 2**30  # bytes of address space; 10,000 nodes took it 0.4 GiB
+RANGE = re.compile(r"\[(\d+):(\d+)(?::(\d+))?\]")
 TOLERANCE = 1.1  # kernels and firmware keep some of the memory that a machine is sold with
 
 
@@ -36,6 +46,8 @@ def nodes_from_hostvars(hostvars: Hostvars, states: States | None = None, source
     """
     faults: list[Fault] = []
     nodes: list[Node] = []
+    if len(hostvars) > MAX_NODES:
+        raise BadInput([too_many(source, len(hostvars))])
     if not hostvars:
         faults.append(Fault(source, "nodes", "the group has no hosts; declare at least one node in it"))
     for name in sorted(hostvars, key=natural):
@@ -83,23 +95,83 @@ def read_inventory(inventory: str, root: str | Path | None = None) -> dict[str, 
     root = Path(root) if root is not None else project_root()
     if "," not in inventory and not Path(inventory).exists():
         raise BadInput([Fault("inventory", inventory, "does not exist; give a path such as inventory/lab")])
+    if faults := _size_faults(inventory):
+        raise BadInput(faults)
     beside = Path(sys.executable).with_name("ansible-inventory")
     command = str(beside) if beside.exists() else shutil.which("ansible-inventory")
     if not command:
         raise BadInput([Fault("inventory", inventory, "ansible-inventory is not installed; pip install ansible-core")])
-    done = subprocess.run(  # noqa: S603 - no shell; the command is ours, the inventory is the user's own
-        [command, "-i", inventory, "--list", "--playbook-dir", str(root)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1", "ANSIBLE_NOCOLOR": "1"},
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - no shell; the command is ours, the inventory is the user's own
+            [command, "-i", inventory, "--list", "--playbook-dir", str(root)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=READ_SECONDS,
+            preexec_fn=_bound_memory,
+            env={**os.environ, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1", "ANSIBLE_NOCOLOR": "1"},
+        )
+    except subprocess.TimeoutExpired as error:
+        problem = (
+            f"ansible-inventory was not done after {READ_SECONDS} s; is it too large, or does a script in it hang?"
+        )
+        raise BadInput([Fault("inventory", inventory, problem)]) from error
     if done.returncode != 0:
         said = " ".join(done.stderr.split())
         raise BadInput([Fault("inventory", inventory, f"ansible-inventory cannot read it: {said[-600:]}")])
     groups = json.loads(done.stdout)
     hostvars = groups.get("_meta", {}).get("hostvars", {})
     return {name: hostvars.get(name, {}) for name in _members(groups, "nodes")}
+
+
+def too_many(source: str, nodes: int) -> Fault:
+    """An inventory of more than MAX_NODES nodes."""
+    return Fault(source, "nodes", f"{nodes:,} hosts; {AT_MOST}. Is a range such as n[00:99] too wide?")
+
+
+def _size_faults(inventory: str) -> list[Fault]:
+    """What shows at a glance that an inventory is too large: Ansible would take hours and all memory over it."""
+    size = lines = number = 0
+    for number, path in enumerate(_files(inventory), start=1):
+        try:
+            size += path.stat().st_size
+            if size > MAX_BYTES or number > MAX_NODES:
+                break
+            text = path.read_bytes().decode("utf-8", "replace")
+        except OSError:  # ansible-inventory says what is wrong with it
+            continue
+        lines += text.count("\n")
+        if os.access(path, os.X_OK):  # a script, whose output is the inventory
+            continue
+        for word in re.split(r"[\s,\"']+", re.sub(r"^\s*[#;].*", "", text, flags=re.MULTILINE)):
+            if (hosts := math.prod(map(_width, RANGE.findall(word)))) > MAX_NODES:
+                return [Fault("inventory", str(path), f"{word[:60].rstrip(':')} names {hosts:,} hosts; {AT_MOST}")]
+    if size > MAX_BYTES or number > MAX_NODES or lines > MAX_LINES:
+        told = f"more than {MAX_BYTES // 2**20} MiB, {MAX_NODES:,} files or {MAX_LINES:,} lines"
+        return [Fault("inventory", inventory, f"{told}; {AT_MOST}")]
+    return []
+
+
+def _files(inventory: str) -> Iterator[Path]:
+    """The regular files of an inventory: a file, or all in a folder."""
+    for part in inventory.split(","):
+        if os.path.isfile(part):  # noqa: PTH113 - Path's own raises for a name too long
+            yield Path(part)
+        for folder, _, names in os.walk(part):
+            yield from (path for name in names if (path := Path(folder, name)).is_file())
+
+
+def _width(bounds: tuple[str, str, str]) -> int:
+    """How many names a range such as [00:99] or [0:98:2] stands for."""
+    if max(map(len, bounds)) > 12:
+        return 10**12
+    first, last, step = (int(bound or 1) for bound in bounds)
+    return max(0, last - first) // max(1, step) + 1
+
+
+def _bound_memory() -> None:
+    """In the child, before it becomes ansible-inventory."""
+    resource.setrlimit(resource.RLIMIT_AS, (READ_MEMORY, READ_MEMORY))
 
 
 def project_root() -> Path:

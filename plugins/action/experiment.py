@@ -9,10 +9,13 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from fleet.cluster import cluster_faults, inventory_source, node_hostvars
+from fleet.errors import PlanFileError
 from fleet.instances import workload_faults
 from fleet.models import ModelError, resolve
+from fleet.planfile import SavedPlan, read_plan, reference
 from fleet.release import ReleaseError, stage
-from placement import BadInput, Fault, find_experiment, load_experiment, nodes_from_hostvars, parse_pins
+from placement import BadInput, Fault, Options, find_experiment, load_experiment, nodes_from_hostvars, parse_pins
+from placement.options import EXTRA_VARS
 
 
 class ActionModule(ActionBase):
@@ -25,11 +28,16 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         _, given = self.validate_argument_spec(
             {
-                "name": {"type": "str", "required": True},
+                "name": {"type": "str", "default": ""},
                 "folder": {"type": "path", "required": True},
                 "workload": {"type": "path", "required": True},
                 "cache": {"type": "path", "required": True},
                 "pins": {"type": "raw", "default": ""},
+                "plan": {"type": "path", "default": ""},
+                "strategy": {"type": "str", "default": ""},
+                "time_limit": {"type": "raw", "default": ""},
+                "seed": {"type": "raw", "default": ""},
+                "repeat": {"type": "raw", "default": ""},
                 "code_src": {"type": "str", "default": ""},
                 "code_ref": {"type": "str", "default": ""},
                 "command": {"type": "raw", "default": []},
@@ -38,14 +46,19 @@ class ActionModule(ActionBase):
         )
         self._faults: list[Fault] = []
         self._cache, self._check = Path(given["cache"]), bool(self._task.check_mode)
-        hostvars = node_hostvars(task_vars)
-        source = inventory_source(hostvars)
+        hostvars = self._try(node_hostvars, task_vars)
+        source = inventory_source(hostvars or {})
 
-        self._try(nodes_from_hostvars, hostvars, {}, source)
-        self._faults += cluster_faults(hostvars, source)
-        pins = self._try(parse_pins, given["pins"]) or {}
-        path = self._try(find_experiment, given["name"], given["folder"])
+        nodes = None if hostvars is None else self._try(nodes_from_hostvars, hostvars, {}, source)
+        self._faults += cluster_faults(hostvars or {}, source)
+        asked = self._try(Options.read, given["strategy"], given["time_limit"], given["seed"], given["repeat"])
+        saved = self._saved(given) if given["plan"] else None
+        pins = (saved.pins if saved else self._try(parse_pins, given["pins"])) or {}
+        name = given["name"] or (saved.experiment if saved else "")
+        path = self._try(find_experiment, name, given["folder"]) if name or not given["plan"] else None
         experiment = self._try(load_experiment, path, hostvars, pins) if path else None
+        if asked and nodes and experiment:
+            self._faults += asked.faults(experiment.design, nodes, experiment.instances, pins)
         release = self._try(
             stage,
             self._cache,
@@ -66,6 +79,12 @@ class ActionModule(ActionBase):
             "changed": False,
             "name": experiment.name,
             "path": str(path),
+            "reference": reference(name, path),
+            "saved": {"file": given["plan"], "plan": saved.to_json()} if saved else {},
+            "strategy": asked.strategy,
+            "time_limit_s": asked.time_limit_s,
+            "seed": asked.seed,
+            "repeat": asked.repeat,
             "pins": pins,
             "command": command,
             "release": {"hash": release.hash, "src": str(release.path), "source": given["code_src"] or "workload"},
@@ -78,11 +97,36 @@ class ActionModule(ActionBase):
             return call(*args, **options)
         except BadInput as error:
             self._faults += error.faults
+        except PlanFileError as error:
+            self._faults.append(Fault("plan", "", str(error)))
         except ReleaseError as error:
             self._faults.append(Fault("experiment_code_src", "", str(error)))
         except ModelError as error:
             self._faults.append(Fault("model", "", str(error)))
         return None
+
+    def _saved(self, given: dict[str, Any]) -> SavedPlan | None:
+        """The saved plan, and what is asked beside it that it has decided already."""
+        names = {
+            "pins": "placement",
+            "strategy": EXTRA_VARS.strategy,
+            "time_limit": EXTRA_VARS.time_limit,
+            "seed": EXTRA_VARS.seed,
+            "repeat": EXTRA_VARS.repeat,
+        }
+        for key, name in names.items():
+            if given[key]:
+                self._faults.append(Fault(name, "", "given beside a saved plan, which has decided it; leave one out"))
+        saved = self._try(read_plan, Path(given["plan"]))
+        if saved and given["name"]:
+            asked = self._try(find_experiment, given["name"], given["folder"])
+            of = self._try(find_experiment, saved.experiment, given["folder"])
+            if asked and of and not asked.samefile(of):
+                problem = (
+                    f"{given['plan']} is a plan of {saved.experiment}, not of {given['name']}; leave experiment out"
+                )
+                self._faults.append(Fault("plan", "", problem))
+        return saved
 
     def _models(self, experiment: Any, default: dict[str, str]) -> dict[str, dict[str, str]]:
         """The model of every instance, each resolved once: {instance: {"sha256", "src", "name"}}."""

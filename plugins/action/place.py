@@ -7,7 +7,9 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from fleet.cluster import inventory_source, node_hostvars, node_states
-from placement import BadInput, Infeasible, load_experiment, nodes_from_hostvars, parse_pins, place
+from fleet.errors import PlanChanged, PlanFileError
+from fleet.planfile import SavedPlan, applied, depends_on
+from placement import BadInput, Infeasible, Options, load_experiment, nodes_from_hostvars, parse_pins, place_designed
 from placement import port_range_from_hostvars as port_range
 from placement.inventory import HOLDING
 
@@ -26,21 +28,47 @@ class ActionModule(ActionBase):
                 "pins": {"type": "raw", "default": ""},
                 "strategy": {"type": "str", "default": "optimal", "choices": ["greedy", "optimal"]},
                 "time_limit_s": {"type": "float", "default": 20.0},
+                "seed": {"type": "int"},
+                "repeat": {"type": "int"},
+                "checked": {"type": "dict", "default": {}},
             }
         )
-        hostvars = node_hostvars(task_vars)
-        states, source = node_states(hostvars), inventory_source(hostvars)
+        checked = given["checked"]
         try:
+            hostvars = node_hostvars(task_vars)
+            states, source = node_states(hostvars), inventory_source(hostvars)
+            asked = Options.read(given["strategy"], given["time_limit_s"], given["seed"], given["repeat"])
+            pins = parse_pins(given["pins"])
             experiment = load_experiment(given["experiment"])
             nodes = nodes_from_hostvars(hostvars, states, source)
-            plan = place(
+            ports = port_range(hostvars, source)
+            now = depends_on(
+                experiment,
                 nodes,
-                experiment.instances,
-                given["strategy"],
-                parse_pins(given["pins"]),
-                port_range(hostvars, source),
-                time_limit_s=given["time_limit_s"],
+                ports,
+                {id: model["sha256"] for id, model in checked.get("models", {}).items()},
+                checked.get("release", {}).get("hash", ""),
+                checked.get("command", []),
             )
+            if saved := checked.get("saved"):
+                plan = applied(SavedPlan(**saved["plan"]), now, experiment, nodes, ports, saved["file"])
+            else:
+                if faults := asked.faults(experiment.design, nodes, experiment.instances, pins):
+                    raise BadInput(faults)
+                plan = place_designed(
+                    experiment.design,
+                    nodes,
+                    experiment.instances,
+                    asked.strategy,
+                    pins,
+                    ports,
+                    seed=asked.seed,
+                    repeat=asked.repeat or 1,
+                    time_limit_s=asked.time_limit_s,
+                )
+        except PlanFileError as error:
+            changes = error.changes if isinstance(error, PlanChanged) else []
+            return {**result, "failed": True, "msg": str(error), "changes": changes}
         except Infeasible as refusal:
             return {**result, "failed": True, "msg": str(refusal), **refusal.to_json()}
         except BadInput as error:
@@ -57,6 +85,7 @@ class ActionModule(ActionBase):
             "changed": False,
             "plan": plan.to_json(),
             "table": plan.table(),
+            "file": SavedPlan(checked.get("reference", experiment.name), pins, now, plan.to_json()).text,
             "diff": {
                 "before_header": "instances on the nodes",
                 "after_header": f"with {experiment.name}",

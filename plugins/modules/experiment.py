@@ -10,11 +10,16 @@ description:
   - Fails with every fault at once, a line each - file, key, what is wrong. No node is contacted.
   - Stages the code release and makes sure that the models are there and are the ones declared; in check mode nothing is written.
 options:
-  name: {description: The experiment's name or a path to its file., type: str, required: true}
+  name: {description: The experiment's name or a path to its file; may be left out beside O(plan)., type: str, default: ""}
   folder: {description: Where names are looked up., type: path, required: true}
   workload: {description: The project's C(workload/)., type: path, required: true}
   cache: {description: The controller's cache., type: path, required: true}
   pins: {description: "Pins such as C(a:jetson,b:rpi1), or a mapping.", type: raw, default: ""}
+  plan: {description: "A plan file, to be applied as it is; it names its experiment.", type: path, default: ""}
+  strategy: {description: The search of M(place)., type: str, default: ""}
+  time_limit: {description: The seconds that it may take., type: raw, default: ""}
+  seed: {description: The seed of C(design.randomize)., type: raw, default: ""}
+  repeat: {description: Which repeat of C(design.counterbalance) this is., type: raw, default: ""}
   code_src: {description: The user's own code - a folder or a git URL., type: str, default: ""}
   code_ref: {description: "Branch, tag or commit of a git URL.", type: str, default: ""}
   command: {description: What an instance runs instead of the built-in workload; a list of words., type: raw, default: []}
@@ -34,6 +39,9 @@ EXAMPLES = r"""
 RETURN = r"""
 faults: {description: "Each fault, a line.", returned: on failure, type: list}
 path: {description: The experiment's file., returned: success, type: str}
+reference: {description: "What names the experiment in a saved plan: its name, or the path of its file.", returned: success, type: str}
+saved: {description: The saved plan with its C(file); empty without O(plan)., returned: success, type: dict}
+strategy: {description: "The search, as M(place) takes it; likewise C(time_limit_s), C(seed) and C(repeat).", returned: success, type: str}
 release: {description: "C(hash) and C(src) of the code release.", returned: success, type: dict}
 models: {description: "By instance - C(sha256), C(src), C(name).", returned: success, type: dict}
 """

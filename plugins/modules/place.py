@@ -22,6 +22,16 @@ options:
     description: After so many seconds V(optimal) answers with the best plan so far and the gap that is left.
     type: float
     default: 20.0
+  seed:
+    description: Which of the equally good plans C(design.randomize) of the experiment draws. Drawn itself when left out.
+    type: int
+  repeat: {description: Which repeat of C(design.counterbalance) of the experiment this is; 1 when left out., type: int}
+  checked:
+    description:
+      - What M(experiment) returned. It is needed to save the plan, and to apply a saved one, which is then the plan, or the
+        task fails with everything that has changed since.
+    type: dict
+    default: {}
 author: [Jarfleet]
 """
 
@@ -39,6 +49,14 @@ plan:
   returned: when there is one
   type: dict
   sample: {strategy: optimal, assignments: {a: jetson, b: rpi1}, score: 110.0, bound: 110.0, optimal: true}
+file:
+  description: "The content of a plan file: the plan and all that it depends on. Written to a file, M(experiment) reads it."
+  returned: when there is a plan
+  type: str
+changes:
+  description: "What has changed since a saved plan was saved: C(rpi1: status was HEALTHY, is UNAVAILABLE)."
+  returned: when a saved plan cannot be applied
+  type: list
 table: {description: The plan for a person., returned: when there is one, type: str}
 rejections: {description: "For each refused instance and node, the constraints that failed.", returned: when there is none, type: dict}
 faults: {description: What is wrong with the input., returned: when it is wrong, type: list}
