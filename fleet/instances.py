@@ -106,6 +106,14 @@ def node_address(hostvars: Mapping[str, Any], state: Mapping[str, Any]) -> str:
     return str(state.get("address") or "127.0.0.1")
 
 
+def server_args(model: str, port: int, context_size: int, threads: int, checkpoints: str) -> list[str]:
+    """How every llama-server is started. `placement.memory` estimates what it then needs: they belong together."""
+    return [
+        "--model", model, "--host", "127.0.0.1", "--port", str(port), "--ctx-size", str(context_size),
+        "--parallel", "1", "--cache-ram", "0", "--threads", str(threads), "--metrics", "--slot-save-path", checkpoints,
+    ]  # fmt: skip
+
+
 def exec_line(words: Sequence[str]) -> str:
     """A command as systemd's ExecStart= wants it: each word quoted, `%` and `$` without their special meaning."""
     return " ".join(
@@ -140,12 +148,9 @@ def _instance(
     }
     model = f"{work_dir}/models/{launch.models[id]['sha256']}.gguf"
     build = hostvars["llama_cpp_builds"][hostvars["llama_cpp_build"]]
-    llama_args = [
-        "--model", model, "--host", "127.0.0.1", "--port", str(ports["llama"]),
-        "--ctx-size", str(instance.context_size),
-        "--parallel", "1", "--cache-ram", "0", "--threads", str(max(1, math.floor(share))), "--metrics",
-        "--slot-save-path", f"{folder}/checkpoints", *(build.get("server_args", []) if uses_gpu else []),
-    ]  # fmt: skip
+    threads = max(1, math.floor(share))
+    llama_args = server_args(model, ports["llama"], instance.context_size, threads, f"{folder}/checkpoints")
+    llama_args += build.get("server_args", []) if uses_gpu else []
     description = {
         "run_id": run_id,
         "experiment": launch.experiment.name,
@@ -185,7 +190,7 @@ def _instance(
         "owner": str(hostvars["ssh_user"]),
         "command": exec_line(launch.command or launch.experiment.command or DEFAULT_COMMAND),
         "llama_args": exec_line(llama_args),
-        "memory_bytes": int(instance.ram_gb * GB),
+        "memory_bytes": int(gb(takes_ram) * GB),  # what the plan counts: on unified memory the GPU's part is in it
         "cpu_quota_percent": max(1, round(share * 100)),
         "restart": "on-failure" if launch.auto_restart else "no",
         # systemd denies every other address; None: no restriction.
@@ -194,5 +199,9 @@ def _instance(
             "peers": ["localhost", *sorted(set(addresses.values()))],
             "open": None,
         }[instance.network],
-        "room": {"ram_gb": node.ram_gb - node.reserved_ram_gb, "max_instances": node.max_instances},
+        "room": {
+            "ram_gb": node.ram_gb - node.reserved_ram_gb,
+            "gpu_memory_gb": node.usable_gpu_memory_gb,
+            "max_instances": node.max_instances,
+        },
     }

@@ -70,9 +70,8 @@ def read_plan(path: Path) -> SavedPlan:
         raise PlanFileError(f"{path}: {what}; {SAVE}")
     version = document.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise PlanFileError(
-            f"{path}: of format {version!r}, this Jarfleet reads up to {VERSION}; update it, or plan anew"
-        )
+        mend = f"this Jarfleet reads up to {VERSION}; update it, or plan anew"
+        raise PlanFileError(f"{path}: a plan of format {version!r}, and {mend}")
     told = document.pop("sha256", None)
     if told != canonical_sha256(document):
         advice = "plan anew; to decide yourself, pin with -e placement=instance:node"

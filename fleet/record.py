@@ -64,12 +64,14 @@ def build_manifest(
     inventory: Any,
     plan: Any,
     versions: Mapping[str, str] | None = None,
+    design: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What was run, enough to explain and to repeat it.
 
     experiment: the raw text of its file (or its content, where there is no file); code: {"hash", "source"};
     models: {instance: {"sha256", "name"}}; llama_cpp: {node: build key}; versions: what to add to jarfleet's, Python's,
-    SQLite's and the platform's. Inventory and plan enter by their hash: the plan lies beside the manifest.
+    SQLite's and the platform's; design: the seed and the repeat of an experimental design.
+    Inventory and plan enter by their hash: the plan lies beside the manifest.
     """
     return {
         "experiment": experiment,
@@ -83,6 +85,7 @@ def build_manifest(
         "llama_cpp": llama_cpp,
         "inventory_sha256": canonical_sha256(inventory),
         "plan_sha256": canonical_sha256(plan),
+        "design": design or {},
         "versions": {
             "jarfleet": fleet.__version__,
             "python": platform.python_version(),

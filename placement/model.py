@@ -79,6 +79,11 @@ class Node:
         """CPU and GPU share one pool of memory."""
         return self.gpu and self.gpu_memory == "unified"
 
+    @property
+    def usable_gpu_memory_gb(self) -> float:
+        """The GPU memory for instances: of a shared pool with no limit of its own, all of the pool."""
+        return self.ram_gb if self.unified and not self.gpu_memory_gb else self.gpu_memory_gb
+
     def takes(self, ram: int, gpu_memory: int, wants_gpu: bool) -> tuple[int, int]:
         """(RAM, GPU memory) in units that an instance of these sizes takes here; unified memory is counted once."""
         if not (wants_gpu and self.gpu):
@@ -91,7 +96,7 @@ class Instance:
     """One process group of an experiment (seed: ExperimentInstance): its demands, its relations, its settings."""
 
     id: str
-    ram_gb: float
+    ram_gb: float = 0.0  # 0: not known yet, and nothing places it so; Experiment.sized() fills it in
     gpu: str = "none"
     gpu_memory_gb: float = 0.0
     preferred_node: str | None = None
@@ -111,8 +116,6 @@ class Instance:
             **_sizes(self, ("ram_gb", "gpu_memory_gb")),
             **_choices(self, gpu=GPU_DEMANDS, network=NETWORKS),
         }
-        if self.ram_gb == 0:
-            problems["ram_gb"] = "0 is not above 0"
         if problems:
             raise BadInput(Fault("Instance", f"{self.id}.{key}", problem) for key, problem in problems.items())
 

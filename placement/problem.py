@@ -35,8 +35,7 @@ class Room:
         self.node = node
         self.types = types  # of all rooms together: the node type that those who must be alike have got
         self.free_ram = units(node.ram_gb) - units(node.reserved_ram_gb) - units(node.allocated_ram_gb)
-        gpu_memory = node.ram_gb if node.unified and not node.gpu_memory_gb else node.gpu_memory_gb
-        self.free_gpu_memory = units(gpu_memory) - units(node.allocated_gpu_memory_gb)
+        self.free_gpu_memory = units(node.usable_gpu_memory_gb) - units(node.allocated_gpu_memory_gb)
         self.taken_slots = node.current_instances
         self.ids: dict[str, None] = {}  # of this plan, in the order placed
         self.ports = [port for port in ports if port not in node.used_ports] if node.used_ports else ports
@@ -65,7 +64,7 @@ class Room:
 class Problem:
     """Nodes in natural order, instances in the seed's order, relations both ways.
 
-    Raises BadInput for a name given twice and for a pin of an unknown instance or node. A relation or preference that
+    Raises BadInput for a name given twice, an instance without its RAM, and a pin of an unknown instance or node. A relation or preference that
     names nobody has no effect here; experiment.check() reports it.
     """
 
@@ -84,6 +83,11 @@ class Problem:
         names, ids = [node.name for node in self.nodes], [instance.id for instance in self.instances]
         faults = [Fault("nodes", name, "this name is given twice") for name in _repeated(names)]
         faults += [Fault("instances", id, "this id is given twice") for id in _repeated(ids)]
+        faults += [
+            Fault("instances", f"{one.id}.ram_gb", "not known; give it, or Experiment.sized() by the model")
+            for one in self.instances
+            if not one.ram_gb
+        ]
         faults += pin_faults(pins, ids, names)
         node_types = node_types or {}
         faults += [Fault("same_type", id, unknown("instance", id, ids)) for id in sorted(set(same_type) - set(ids))]

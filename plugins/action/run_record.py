@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
         checked, plan = given["checked"], Plan.from_json(given["plan"])
         hostvars = node_hostvars(task_vars)
         states = node_states(hostvars)
-        experiment = load_experiment(checked["path"])
+        experiment = load_experiment(checked["path"]).sized(checked["memory"])
         nodes = nodes_from_hostvars(hostvars, states)
         failover = next(iter(hostvars.values())).get("failover") or {}
         launch = Launch(
@@ -72,6 +72,7 @@ class ActionModule(ActionBase):
         }
         if self._task.check_mode:
             return answer
+        design = {"seed": plan.seed, "counterbalance": plan.counterbalance}
         manifest = build_manifest(
             experiment=Path(checked["path"]).read_text(encoding="utf-8"),
             code={"hash": launch.release, "source": checked["release"]["source"], "command": list(launch.command)},
@@ -80,9 +81,18 @@ class ActionModule(ActionBase):
             inventory={node.name: repr(node) for node in nodes},
             plan=plan.to_json(),
             versions={"ansible": ansible_version},
+            design=design,
         )
         run = Run.create(given["runs_dir"], launch.run_id, manifest, plan.to_json())
-        run.event("placed", assignments=dict(plan.assignments), score=plan.score, strategy=plan.strategy)
+        saved = checked.get("saved", {}).get("file", "")
+        run.event(
+            "placed",
+            assignments=dict(plan.assignments),
+            score=plan.score,
+            strategy=plan.strategy,
+            **design,
+            saved=saved,
+        )
         return {**answer, "path": str(run.path)}
 
     def _launched(self, given: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:

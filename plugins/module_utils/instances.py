@@ -73,6 +73,27 @@ def deaths(path: str, unit: str) -> int:
     return sum(end["unit"] == unit and end["result"] != "success" for end in ends)
 
 
+def shortages(description: dict, room: dict, others: list[dict]) -> list[str]:
+    """Why an instance cannot be admitted beside those that live on the node already, a reason each; none: it can.
+
+    description: what becomes its instance.json; room: "max_instances", "ram_gb" and "gpu_memory_gb" of the node.
+    """
+    mine, found = description["resources"], []
+    if len(others) >= room["max_instances"]:
+        found.append(f"{len(others)} of {room['max_instances']} slots are taken")
+    pools = [("RAM", "ram_gb", mine["takes_ram_gb"], [other["takes_ram_gb"] for other in others])]
+    if mine["uses_gpu"]:
+        held = [other["gpu_memory_gb"] for other in others if other["uses_gpu"]]
+        pools.append(("GPU memory", "gpu_memory_gb", mine["gpu_memory_gb"], held))
+    for what, key, needs, taken in pools:
+        if sum(taken) + needs > room[key] + 1e-6:
+            found.append(f"{sum(taken):.1f} of {room[key]:.1f} GB of {what} are taken, it needs {needs:.1f}")
+    clashes = set(description["ports"].values()) & {port for other in others for port in other["ports"].values()}
+    if clashes:
+        found.append(f"port {', '.join(map(str, sorted(clashes)))} is given out")
+    return found
+
+
 def read_instances(work_dir: str, run_id: str = "") -> list[dict]:
     """Every instance that this node holds (of one run, if named), as it is now, in the order of run and id."""
     root = os.path.join(work_dir, "instances")

@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: instance
 short_description: Start, stop or collect one instance
 description:
-  - C(started) reserves the node's room under a lock, writes the instance's description and its units, starts them and waits
+  - C(started) reserves the node's room - slot, RAM, GPU memory, ports - under a lock, writes the instance's description and its units, starts them and waits
     until llama-server answers and the workload runs. What fails to start is stopped again.
   - C(stopped) stops the instance, gracefully and then by force as its units say, and writes down that a person did.
   - C(collected) makes a consistent copy of its database and of its journal for the controller to fetch, and removes the units of
@@ -20,7 +20,7 @@ options:
   owner: {description: The user that the instance runs as and whose its files are., type: str, required: true}
   description: {description: "What becomes C(instance.json), which the workload reads.", type: dict}
   units: {description: "Unit files by name, the slice among them.", type: dict}
-  room: {description: "C(ram_gb) and C(max_instances) of the node; nothing may exceed them.", type: dict}
+  room: {description: "C(ram_gb), C(gpu_memory_gb) and C(max_instances) of the node; nothing may exceed them.", type: dict}
   start_timeout: {description: Seconds until it must be healthy., type: float, default: 120}
 author: [Jarfleet]
 """
@@ -53,6 +53,7 @@ from ansible.module_utils.instances import (
     UNITS,
     read_instances,
     read_json,
+    shortages,
     show_units,
     slice_name,
     status,
@@ -145,22 +146,22 @@ class Instance:
 
     def reserve(self, description: dict) -> None:
         """Take the node's room by writing the description, under the node's lock: two launches cannot take the same."""
-        for folder in ("logs", "checkpoints"):
-            os.makedirs(self.path(folder), exist_ok=True)
-        with open(os.path.join(self.given["work_dir"], "instances", ".lock"), "w", encoding="ascii") as lock:
+        instances = os.path.join(self.given["work_dir"], "instances")
+        os.makedirs(instances, exist_ok=True)
+        with open(os.path.join(instances, ".lock"), "w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             others = [
-                other["takes_ram_gb"]
+                other
                 for other in read_instances(self.given["work_dir"])
                 if other["status"] in ALIVE and other["dir"] != self.dir
             ]
-            mine, room = self.given["description"]["resources"]["takes_ram_gb"], self.given["room"]
-            if len(others) >= room["max_instances"] or sum(others) + mine > room["ram_gb"] + 1e-6:
-                shutil.rmtree(self.dir)
+            lacking = shortages(self.given["description"], self.given["room"], others)
+            if lacking:  # nothing of it is on the node yet, and nothing will be
                 self.module.fail_json(
-                    msg=f"{self.id}: no room on this node any more: {len(others)} of {room['max_instances']} slots and"
-                    f" {sum(others):.1f} of {room['ram_gb']:.1f} GB are taken, it needs {mine:.1f} GB; another run was faster, run again"
+                    msg=f"{self.id}: no room on this node any more: {'; '.join(lacking)}; another run was faster, run again"
                 )
+            for folder in ("logs", "checkpoints"):
+                os.makedirs(self.path(folder), exist_ok=True)
             self.write(description)
 
     def write(self, wanted: dict, check: bool = False) -> list:
