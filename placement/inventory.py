@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,25 +102,30 @@ def read_inventory(inventory: str, root: str | Path | None = None) -> dict[str, 
     command = str(beside) if beside.exists() else shutil.which("ansible-inventory")
     if not command:
         raise BadInput([Fault("inventory", inventory, "ansible-inventory is not installed; pip install ansible-core")])
-    try:
-        done = subprocess.run(  # noqa: S603 - no shell; the command is ours, the inventory is the user's own
-            [command, "-i", inventory, "--list", "--playbook-dir", str(root)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=READ_SECONDS,
-            preexec_fn=_bound_memory,
-            env={**os.environ, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1", "ANSIBLE_NOCOLOR": "1"},
-        )
-    except subprocess.TimeoutExpired as error:
-        problem = (
-            f"ansible-inventory was not done after {READ_SECONDS} s; is it too large, or does a script in it hang?"
-        )
-        raise BadInput([Fault("inventory", inventory, problem)]) from error
-    if done.returncode != 0:
-        said = " ".join(done.stderr.split())
-        raise BadInput([Fault("inventory", inventory, f"ansible-inventory cannot read it: {said[-600:]}")])
-    groups = json.loads(done.stdout)
+    with subprocess.Popen(  # noqa: S603 - no shell; the command is ours, the inventory is the user's own
+        [command, "-i", inventory, "--list", "--playbook-dir", str(root)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own: what a script of the inventory starts is ended with it
+        preexec_fn=_bound_memory,
+        env={**os.environ, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1", "ANSIBLE_NOCOLOR": "1"},
+    ) as child:
+        try:
+            listed, said = child.communicate(timeout=READ_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            problem = (
+                f"ansible-inventory was not done in {READ_SECONDS} s; is it too large, or does a script in it hang?"
+            )
+            raise BadInput([Fault("inventory", inventory, problem)]) from error
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+    if child.returncode != 0:
+        problem = f"ansible-inventory cannot read it: {' '.join(said.split())[-600:]}"
+        raise BadInput([Fault("inventory", inventory, problem)])
+    groups = json.loads(listed)
     hostvars = groups.get("_meta", {}).get("hostvars", {})
     return {name: hostvars.get(name, {}) for name in _members(groups, "nodes")}
 
