@@ -9,6 +9,7 @@ from typing import Any
 
 from fleet.merge import summary
 from placement.inventory import HOLDING
+from placement.memory import figure
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -88,9 +89,13 @@ def last_exits(run: Path, instances: Iterable[str]) -> dict[str, str]:
 
 
 def closing_summary(
-    run: Path, nodes: Mapping[str, str], statuses: Mapping[str, str], problems: Mapping[str, str]
+    run: Path,
+    nodes: Mapping[str, str],
+    statuses: Mapping[str, str],
+    problems: Mapping[str, str],
+    memory: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """What became of a run and where its results lie."""
+    """What became of a run and where its results lie. `memory` is what fleet.memory.measure() returned."""
     counts = summary(run)
     rows = [
         (
@@ -99,10 +104,12 @@ def closing_summary(
             statuses.get(id, "-"),
             counts.get("messages", {}).get(id, 0),
             counts.get("self_reports", {}).get(id, 0),
+            *(_gb(memory.get(id, {}).get(key)) for key in ("ram_gb", "predicted_gb", "resident_gb")),
             problems.get(id, "-"),
         )
         for id, node in nodes.items()
     ]
+    head = ("instance", "node", "status", "messages", "self-reports", "GB", "predicted", "peak", "problem")
     lies = [
         ("plan", "plan.json"),
         ("manifest", "manifest.json"),
@@ -110,12 +117,17 @@ def closing_summary(
         ("logs", "logs/"),
         ("databases", "db/"),
         ("merged", "experiments.db"),
+        ("memory", "memory.json"),
     ]
     return "\n".join(
         [
-            table(("instance", "node", "status", "messages", "self-reports", "problem"), rows),
+            table(head, rows),
             "",
             f"results of {run.name}:",
             *(f"  {what:10}{run / where}" for what, where in lies if (run / where).exists()),
         ]
     )
+
+
+def _gb(size: float | None) -> str:
+    return "-" if size is None else figure(size)

@@ -5,7 +5,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,25 @@ class Experiment:
     design: Design
     path: Path
     raw: Mapping[str, Any]
+
+    def sized(self, sizes: Mapping[str, Mapping[str, float]]) -> "Experiment":
+        """With the sizes that the file leaves out: {instance: {"ram_gb", "gpu_memory_gb"}}, in GB = 2**30 bytes.
+
+        What the file gives stays. The GPU memory counts for an instance that uses a GPU and leaves out both sizes.
+        Raises BadInput naming each instance without a size.
+        """
+        missing = [one.id for one in self.instances if not one.ram_gb and not sizes.get(one.id)]
+        if missing:
+            problem = "missing; give it in GB (2**30 bytes), or a model that is on this machine and tells it"
+            raise BadInput(Fault(str(self.path), f"instances.{id}.ram_gb", problem) for id in missing)
+        instances = []
+        for one, raw in zip(self.instances, self.raw["instances"], strict=True):
+            if not one.ram_gb:
+                both = one.gpu != "none" and "gpu_memory_gb" not in raw
+                gpu_memory_gb = sizes[one.id]["gpu_memory_gb"] if both else one.gpu_memory_gb
+                one = replace(one, ram_gb=sizes[one.id]["ram_gb"], gpu_memory_gb=gpu_memory_gb)
+            instances.append(one)
+        return replace(self, instances=instances)
 
 
 def find_experiment(name_or_path: str, folder: str | Path = "experiments") -> Path:

@@ -64,8 +64,8 @@ class Room:
 class Problem:
     """Nodes in natural order, instances in the seed's order, relations both ways.
 
-    Raises BadInput for a name given twice, an instance without its RAM, and a pin of an unknown instance or node. A relation or preference that
-    names nobody has no effect here; experiment.check() reports it.
+    Raises BadInput for a name given twice, an instance without its RAM, and a pin of an unknown instance or node. A
+    relation or preference that names nobody has no effect here; experiment.check() reports it.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """`python3 -m workload.exits workload|llama`: write down how a unit ended. systemd runs it as ExecStopPost.
 
-One line to <dir>/logs/exits.jsonl each time, and <dir>/outcome.json when the workload ended by itself with status 0.
+One line to <dir>/logs/exits.jsonl each time, with the memory that the kernel counted until then, and <dir>/outcome.json
+when the workload ended by itself with status 0.
 Whatever goes wrong here is said on stderr and no more: it must not change what becomes of the unit.
 """
 
@@ -11,7 +12,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from . import cgroup
 from .database import now
 from .instance import Instance
 
@@ -23,12 +26,27 @@ def main() -> None:
         raise ValueError("takes one argument, workload or llama")
     directory = Instance.load().dir
     result, code, status = (os.environ.get(name, "") for name in ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS"))
-    append(directory, {"time": now(), "unit": unit, "result": result, "code": code, "status": status})
+    end = {"time": now(), "unit": unit, "result": result, "code": code, "status": status}
+    append(directory, {**end, "memory": memory(cgroup.own())})
     if unit == "workload" and (result, code, status) == ("success", "exited", "0") and not shutting_down():
         write_outcome(directory)
 
 
-def append(directory: Path, event: dict[str, str]) -> None:
+def memory(group: cgroup.Group | None) -> dict[str, int | None]:
+    """Bytes: the peaks of this unit's life and of the slice's, as far as the kernel keeps them, and what the processes
+    of the other unit had resident at most. The workload ends before its llama-server does, which then still tells.
+    """
+    if group is None:
+        return {}
+    others = [folder for folder in group.slice.glob("*.service") if folder != group.unit]
+    return {
+        "unit_peak": cgroup.amount(group.unit, cgroup.PEAK),
+        "slice_peak": cgroup.amount(group.slice, cgroup.PEAK),
+        "others_resident_peak": sum(map(cgroup.resident_peak, others)),
+    }
+
+
+def append(directory: Path, event: dict[str, Any]) -> None:
     """Append one line, whole and on the disk."""
     logs = directory / "logs"
     logs.mkdir(parents=True, exist_ok=True)

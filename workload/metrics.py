@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from . import cgroup
+
 
 class Sample(NamedTuple):
     """MiB of the instance, percent of all the node's cores, degrees Celsius (None without a thermal zone)."""
@@ -29,34 +31,18 @@ class Meter:
         return Sample(_memory_mb(), cpu, _temperature_c())
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
 def _cpu_times() -> tuple[int, int]:
-    ticks = [int(word) for word in _read(Path("/proc/stat")).partition("\n")[0].split()[1:9]]
+    ticks = [int(word) for word in cgroup.read(Path("/proc/stat")).partition("\n")[0].split()[1:9]]
     return (sum(ticks) - ticks[3] - ticks[4], sum(ticks)) if len(ticks) == 8 else (0, 0)  # 3, 4: idle, iowait
 
 
 def _memory_mb() -> float | None:
     """The memory of the instance's slice (this process and its llama-server), else of this process alone."""
-    for line in _read(Path("/proc/self/cgroup")).splitlines():
-        _, controllers, path = line.split(":", 2)
-        group = Path(path).parent  # the slice around this service
-        if group.suffix != ".slice" or group.name in ("system.slice", "user.slice"):
-            continue
-        if controllers == "":
-            used = _read(Path("/sys/fs/cgroup" + str(group)) / "memory.current")
-        elif controllers == "memory":
-            used = _read(Path("/sys/fs/cgroup/memory" + str(group)) / "memory.usage_in_bytes")
-        else:
-            continue
-        if used:
-            return round(int(used) / 2**20, 1)
-    for line in _read(Path("/proc/self/status")).splitlines():
+    group = cgroup.own()
+    used = cgroup.amount(group.slice, cgroup.CURRENT) if group else None
+    if used is not None:
+        return round(used / 2**20, 1)
+    for line in cgroup.read(Path("/proc/self/status")).splitlines():
         if line.startswith("VmRSS:"):
             return round(int(line.split()[1]) / 2**10, 1)
     return None
@@ -64,6 +50,6 @@ def _memory_mb() -> float | None:
 
 def _temperature_c() -> float | None:
     """The hottest zone: the one that throttles."""
-    found = [_read(zone) for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    found = [cgroup.read(zone) for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
     degrees = [int(text) / 1000 for text in found if text.strip().lstrip("-").isdigit()]
     return max(degrees) if degrees else None

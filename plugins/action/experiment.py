@@ -11,10 +11,20 @@ from ansible.plugins.action import ActionBase
 from fleet.cluster import cluster_faults, inventory_source, node_hostvars
 from fleet.errors import PlanFileError
 from fleet.instances import workload_faults
+from fleet.memory import estimate_table
 from fleet.models import ModelError, resolve
 from fleet.planfile import SavedPlan, read_plan, reference
 from fleet.release import ReleaseError, stage
-from placement import BadInput, Fault, Options, find_experiment, load_experiment, nodes_from_hostvars, parse_pins
+from placement import (
+    BadInput,
+    Fault,
+    Options,
+    find_experiment,
+    load_experiment,
+    memory,
+    nodes_from_hostvars,
+    parse_pins,
+)
 from placement.options import EXTRA_VARS
 
 
@@ -68,6 +78,7 @@ class ActionModule(ActionBase):
             check=self._check,
         )
         models = self._models(experiment, given["default_model"]) if experiment else {}
+        needs, warnings = self._memory(experiment, models, hostvars or {}) if experiment else ({}, [])
         command = shlex.split(given["command"]) if isinstance(given["command"], str) else list(given["command"])
         if experiment:
             self._faults += workload_faults(experiment, bool(command), bool(given["code_src"]))
@@ -89,6 +100,9 @@ class ActionModule(ActionBase):
             "command": command,
             "release": {"hash": release.hash, "src": str(release.path), "source": given["code_src"] or "workload"},
             "models": models,
+            "memory": {id: estimate.to_json() for id, estimate in needs.items()},
+            "table": estimate_table(experiment, needs),
+            "warnings": warnings,
         }
 
     def _try(self, call: Any, *args: Any, **options: Any) -> Any:
@@ -145,3 +159,21 @@ class ActionModule(ActionBase):
             if model := resolved[key]:
                 found[instance.id] = {"sha256": model.sha256, "src": str(model.path), "name": model.name}
         return found
+
+    def _memory(
+        self, experiment: Any, models: dict[str, dict[str, str]], hostvars: Any
+    ) -> tuple[dict[str, memory.Estimate], list[str]]:
+        """What each instance needs by its model, and warnings. In a check a model may not be downloaded yet."""
+        here = {id: path for id, model in models.items() if (path := Path(model["src"])).is_file()}
+        needs, faults, warnings = memory.estimate_all(experiment, here, memory.repacked_types(hostvars))
+        self._faults += faults
+        self._faults += [
+            Fault(
+                str(experiment.path),
+                f"instances.{one.id}.ram_gb",
+                "missing, and a check does not download the model that tells it; give it, or run validate.yml once",
+            )
+            for one in experiment.instances
+            if not one.ram_gb and one.id in models and one.id not in here
+        ]
+        return needs, warnings

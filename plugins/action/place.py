@@ -39,7 +39,7 @@ class ActionModule(ActionBase):
             states, source = node_states(hostvars), inventory_source(hostvars)
             asked = Options.read(given["strategy"], given["time_limit_s"], given["seed"], given["repeat"])
             pins = parse_pins(given["pins"])
-            experiment = load_experiment(given["experiment"])
+            experiment = load_experiment(given["experiment"]).sized(checked.get("memory", {}))
             nodes = nodes_from_hostvars(hostvars, states, source)
             ports = port_range(hostvars, source)
             now = depends_on(

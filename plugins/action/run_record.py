@@ -8,6 +8,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
 
+from fleet import memory
 from fleet.cluster import node_hostvars, node_states
 from fleet.errors import FleetError
 from fleet.instances import Launch, instance_hosts
@@ -84,6 +85,7 @@ class ActionModule(ActionBase):
             design=design,
         )
         run = Run.create(given["runs_dir"], launch.run_id, manifest, plan.to_json())
+        memory.predict(run, experiment, checked["memory"])
         saved = checked.get("saved", {}).get("file", "")
         run.event(
             "placed",
@@ -126,15 +128,19 @@ class ActionModule(ActionBase):
         # A program of the user's own need not have a database: only one that was fetched can be faulty.
         with_database = {id: node for id, node in nodes.items() if (run.path / "db" / f"{id}.db").exists()}
         merged = merge(run.path, with_database, run.run_id)
+        figures = memory.measure(run, nodes)
         changed = merged["changed"] or any(outcome.get("changed") for outcome in collected.values())
         if changed:
-            run.event("collected", statuses=statuses, rows=merged["rows"], problems=merged["problems"])
+            run.event("collected", statuses=statuses, rows=merged["rows"], problems=merged["problems"], memory=figures)
         bad = {id: status for id, status in statuses.items() if status in ("FAILED", "LOST")}
         return {
             "changed": changed,
             "statuses": statuses,
             "bad": bad,
             "problems": merged["problems"],
+            "memory": figures,
             "path": str(run.path),
-            "table": closing_summary(run.path, nodes, statuses, {**last_exits(run.path, bad), **merged["problems"]}),
+            "table": closing_summary(
+                run.path, nodes, statuses, {**last_exits(run.path, bad), **merged["problems"]}, figures
+            ),
         }

@@ -69,6 +69,7 @@ class CallbackModule(Default):
             super().v2_runner_on_ok(result)
         elif result.result.get("changed"):
             self._line("*", result, result.task.get_name().rpartition(" : ")[2], C.COLOR_CHANGED)
+        self._handle_warnings(result.result)  # takes them out, so that none is told twice
         self._table(result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:

@@ -8,6 +8,7 @@ short_description: Where an experiment would run
 description:
   - Returns the plan of an experiment on the inventory's declared nodes, without contacting them.
   - Running instances and the nodes' health do not count here; the action M(place) knows them.
+  - An instance without C(ram_gb) needs a model that is on the controller already.
 options:
   _terms: {description: Paths of experiment files., required: true}
   seed: {description: Which of the equally good plans C(design.randomize) draws., type: raw}
@@ -35,6 +36,7 @@ from ansible.plugins.lookup import LookupBase
 from fleet.cluster import node_hostvars
 from placement import BadInput, Infeasible, Node, Options, load_experiment, nodes_from_hostvars, place_designed
 from placement import port_range_from_hostvars as port_range
+from placement.memory import sized_here
 
 
 class LookupModule(LookupBase):
@@ -46,12 +48,14 @@ class LookupModule(LookupBase):
             hostvars = node_hostvars(variables or {})
             nodes, ports = nodes_from_hostvars(hostvars), port_range(hostvars)
             asked = Options.read(seed=self.get_option("seed"), repeat=self.get_option("repeat"))
-            return [self._plan(term, nodes, ports, asked) for term in terms]
+            return [self._plan(term, hostvars, nodes, ports, asked) for term in terms]
         except (BadInput, Infeasible) as error:
             raise AnsibleLookupError(f"placement: {error}") from error
 
-    def _plan(self, path: str, nodes: list[Node], ports: tuple[int, int], asked: Options) -> dict[str, Any]:
-        experiment = load_experiment(path, [node.name for node in nodes])
+    def _plan(
+        self, path: str, hostvars: dict[str, Any], nodes: list[Node], ports: tuple[int, int], asked: Options
+    ) -> dict[str, Any]:
+        experiment, _ = sized_here(load_experiment(path, [node.name for node in nodes]), hostvars)
         if faults := asked.faults(experiment.design, nodes, experiment.instances, {}):
             raise BadInput(faults)
         plan = place_designed(

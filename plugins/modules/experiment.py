@@ -8,6 +8,8 @@ short_description: Read and check everything a user wrote
 description:
   - Loads the experiment file, the inventory's nodes, the pins, the user's code and the models, on the controller only.
   - Fails with every fault at once, a line each - file, key, what is wrong. No node is contacted.
+  - Estimates from each model's file what memory its instances need; that is the size of those that declare no C(ram_gb), and a
+    declared size below it is warned about.
   - Stages the code release and makes sure that the models are there and are the ones declared; in check mode nothing is written.
 options:
   name: {description: The experiment's name or a path to its file; may be left out beside O(plan)., type: str, default: ""}
@@ -44,4 +46,17 @@ saved: {description: The saved plan with its C(file); empty without O(plan)., re
 strategy: {description: "The search, as M(place) takes it; likewise C(time_limit_s), C(seed) and C(repeat).", returned: success, type: str}
 release: {description: "C(hash) and C(src) of the code release.", returned: success, type: dict}
 models: {description: "By instance - C(sha256), C(src), C(name).", returned: success, type: dict}
+memory:
+  description: What each instance needs by its model and context, and what it gets that declares nothing. GB are 2**30 bytes.
+  returned: success; without instances whose model a check has not downloaded, or does not tell
+  type: dict
+  sample:
+    a:
+      predicted_gb: 5.3
+      parts_gb: {weights: 4.1, repack_copy: 0.6, kv: 0.5, compute: 0.1, base: 0.02, workload: 0.02}
+      offloaded_gb: 4.6
+      ram_gb: 5.4
+      gpu_memory_gb: 4.6
+table: {description: "The same for a person, of the instances that declare no C(ram_gb).", returned: success, type: str}
+warnings: {description: "Declared sizes below what the model needs, a line each.", returned: success, type: list}
 """

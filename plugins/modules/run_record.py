@@ -29,6 +29,7 @@ path: {description: The run's folder., returned: when created or collected, type
 instances: {description: "Entries for C(add_host): C(name), C(instance_spec).", returned: when created, type: list}
 failed_instances: {description: Instances that did not start, with the reason., returned: when launched, type: dict}
 statuses: {description: Status of each instance., returned: when collected, type: dict}
+memory: {description: "By instance, what C(memory.json) says - predicted and measured GB (2**30 bytes).", returned: when collected, type: dict}
 bad: {description: Those that failed or were lost., returned: when collected, type: dict}
 table: {description: The closing summary for a person., returned: when collected, type: str}
 """

@@ -1,0 +1,88 @@
+"""What a run's instances were predicted to need, and what their nodes measured: `memory.json` in the run's folder.
+
+    {instance: {"ram_gb", "declared",                   its size, and whether the experiment gave it or the model did
+                "predicted_gb", "parts_gb", "offloaded_gb",   by the model (placement.memory); null: not known
+                "resident_gb", "charged_gb",            measured; null: nobody could
+                "ratio"}}                               resident / predicted
+
+All in GB = 2**30 bytes, the highest over all lives of the instance. `resident_gb` is what compares with the prediction:
+the peak of llama-server's resident pages (VmHWM), those of the mapped model file among them whoever had read them
+first, and the peak of the workload's control group. `charged_gb` is the peak that the kernel counted against the
+instance's limit: without pages of files that another process had read before, and with those of files that this one has
+read or written. Memory that is a GPU's own is in neither.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fleet._files import write_json
+from fleet.record import Run
+from fleet.tables import table
+from placement import Experiment
+from placement.memory import GB, Estimate, figure
+
+FILE = "memory.json"
+MEASURED = ("resident_gb", "charged_gb", "ratio")
+
+
+def estimate_table(experiment: Experiment, needs: Mapping[str, Estimate]) -> str:
+    """What each instance gets that declares no `ram_gb`, with the parts of it; empty when all do."""
+    chosen = {one.id: needs[one.id] for one in experiment.instances if not one.ram_gb and one.id in needs}
+    rows = [
+        (id, f"{estimate.ram_gb}", *(figure(size / GB) for size in estimate.parts.values()))
+        for id, estimate in chosen.items()
+    ]
+    parts = [name.replace("_", " ") for estimate in [*chosen.values()][:1] for name in estimate.parts]
+    return table(("instance", "ram_gb, by its model:", *parts), rows) if rows else ""
+
+
+def predict(run: Run, experiment: Experiment, memory: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write down what is known before the run. `experiment` has its sizes, `memory` is Estimate.to_json() by id."""
+    declared = {one["id"] for one in experiment.raw["instances"] if "ram_gb" in one}
+    write_json(
+        run.path / FILE,
+        {
+            one.id: {
+                "ram_gb": one.ram_gb,
+                "declared": one.id in declared,
+                **{key: memory.get(one.id, {}).get(key) for key in ("predicted_gb", "parts_gb", "offloaded_gb")},
+                **dict.fromkeys(MEASURED),
+            }
+            for one in experiment.instances
+        },
+    )
+
+
+def measure(run: Run, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Put what the fetched exits tell of these instances into the file, and return all that it then says of them."""
+    path = run.path / FILE
+    before: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    after = dict(before)
+    for id in ids:
+        known = before.get(id, {"predicted_gb": None})
+        found = measured(run.path / "logs" / f"{id}.exits.jsonl")
+        resident, predicted = found["resident_gb"], known["predicted_gb"]
+        after[id] = {**known, **found, "ratio": round(resident / predicted, 3) if resident and predicted else None}
+    if after != before:
+        write_json(path, after)
+    return {id: after[id] for id in ids}
+
+
+def measured(exits: Path) -> dict[str, float | None]:
+    """The highest figures in an instance's exits: {"resident_gb", "charged_gb"}; null where none was taken."""
+    lines = exits.read_text(encoding="utf-8").splitlines() if exits.exists() else []
+    ends = [json.loads(line) for line in lines]
+    resident, charged = 0, 0
+    for end in ends:
+        memory = end.get("memory") or {}  # of a run older than these figures
+        charged = max(charged, memory.get("slice_peak") or 0)
+        if end["unit"] == "workload" and memory.get("others_resident_peak"):
+            resident = max(resident, memory["others_resident_peak"] + (memory.get("unit_peak") or 0))
+    return {
+        "resident_gb": round(resident / GB, 4) if resident else None,
+        "charged_gb": round(charged / GB, 4) if charged else None,
+    }
