@@ -122,6 +122,8 @@ def depends_on(
     """What a plan depends on, as JSON's own types. models: {instance: sha256}; code: the release's hash."""
     document = dict(experiment.raw)
     instances = {instance["id"]: dict(instance) for instance in document.pop("instances")}
+    for one in experiment.instances:
+        instances[one.id].setdefault("ram_gb", one.ram_gb)  # an estimate, which the file does not hold
     return {
         "experiment": {**document, "order": list(instances), "instances": instances},
         "models": dict(models),

@@ -18,11 +18,12 @@ LOCK = "/home/jar/brain-in-jar/instances/.lock"
 
 def main_pids(cluster: Cluster, run_id: str, places: dict[str, str]) -> dict[tuple[str, str], int]:
     """The processes of a run's units: {(instance, unit): pid}, 0 for one that does not run."""
+    show = ("systemctl", "show", "--property=MainPID", "--value")
     return {
-        (id, unit): int(on(cluster, node, "systemctl", "show", "-p", "MainPID", "--value", f"jarfleet-{run_id}-{id}-{unit}"))
+        (id, unit): int(on(cluster, node, *show, f"jarfleet-{run_id}-{id}-{unit}"))
         for id, node in places.items()
         for unit in ("workload", "llama")
-    }  # fmt: skip
+    }
 
 
 def small(folder: Path, name: str, ids: str = "a", **changes: object) -> Path:
@@ -92,7 +93,9 @@ def test_a_saved_plan_is_applied_as_it_is_once_and_other_runs_stay_as_they_are(
     assert sorted(project.runs.iterdir()) == runs
 
     planned = project.play("playbooks/plan.yml", "-e", "experiment=hive_cluster")
-    assert re.search(r"jetson +HEALTHY +4/4 +44/56 +historian, critic, optimist", planned.output)
+    instances, allocated, placed = re.search(r"jetson +HEALTHY +(\d)/4 +(\d+)/56 *(.*)", planned.output).groups()
+    new = len(placed.split(", ")) if placed else 0
+    assert (int(instances), int(allocated)) == (1 + new, 8 + 12 * new), "what the first run holds is allocated"
     project.run(small(tmp_path, "second"), "-e", "detach=true", "-e", "placement=a:jetson")
     second = project.newest()
     assert json.loads((project.record(second) / "plan.json").read_text())["ports"] == {

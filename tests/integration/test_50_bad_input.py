@@ -108,3 +108,24 @@ def test_a_duplicate_host_in_the_inventory_is_an_error(project: Project, tmp_pat
     inventory = tmp_path / "twice.yml"
     inventory.write_text("nodes:\n  hosts:\n    rpi1: {ram_gb: 8}\n    rpi1: {ram_gb: 16}\n")
     assert project.run("split_brain", "-i", str(inventory), code=None).code != 0
+
+
+def test_options_that_make_no_sense_are_named_at_once(project: Project, cluster: Cluster, tmp_path: Path) -> None:
+    """Numbers that are none, pins in a circle, and a saved plan that is none."""
+    bare = tmp_path / "plan.json"
+    bare.write_text('{"strategy": "optimal", "assignments": {}}')
+    played = project.run(
+        "split_brain", "-e", f"plan={bare}", "-e", "placement=a:b,b:a", "-e", "strategy=best", "-e", "repeat=-1",
+        "-e", '{"placement_seed": 1e400, "placement_time_limit": ".nan"}', code=2,
+    )  # fmt: skip
+    for words in (
+        "a bare plan, which does not say what it depended on",
+        "placement: given beside a saved plan",
+        "a:b: no node is named 'b'",
+        "b:a: no node is named 'a'",
+        "strategy: no strategy is named 'best'",
+        "placement_seed: inf is not a whole number",
+        "placement_time_limit: '.nan' is not a number of seconds",
+        "repeat: '-1' is not a whole number",
+    ):
+        assert words in played.output, words

@@ -78,3 +78,45 @@ def test_an_unknown_strategy_is_exit_code_2():
     done = plan("split_brain", "--strategy", "best")
     assert done.returncode == 2
     assert "greedy" in done.stderr
+
+
+def test_pins_in_a_cycle_are_refused_as_the_instances_that_they_name():
+    done = plan("split_brain", "--pin", "a:b", "--pin", "b:a")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.partition(";")[0] for line in done.stderr.splitlines()] == [
+        "placement: a:b: no node is named 'b'",
+        "placement: b:a: no node is named 'a'",
+    ]
+    assert done.stderr.count("is an instance, and affinity keeps instances together") == 2
+
+
+def test_options_that_are_no_numbers_are_refused_all_at_once():
+    done = plan("prisoners_dilemma", "--time-limit", "1e400", "--seed", "-1", "--repeat", "nan", "--pin", "player_a:x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+        "--time-limit", "--seed", "--repeat", "placement",
+    ]  # fmt: skip
+
+
+def test_a_designed_experiment_is_planned_by_seed_and_repeat(tmp_path):
+    file = tmp_path / "twins.yml"
+    file.write_text(
+        "name: twins\ninstances: [{id: a, ram_gb: 2}, {id: b, ram_gb: 2}]\n"
+        "design: {randomize: true, counterbalance: [a, b]}\n"
+    )
+    done = plan(str(file), "--seed", "7", "--repeat", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:3] == [
+        "drawn with seed 7 among the equally good plans",
+        "repeat 2 of 3: a on a raspberry_pi, b on a host",
+    ]
+    assert plan(str(file), "--seed", "7", "--repeat", "2").stdout == done.stdout
+
+
+def test_a_design_that_cannot_be_balanced_is_exit_code_3_with_the_reason(tmp_path):
+    file = tmp_path / "one.yml"
+    file.write_text("name: one\ninstances: [{id: a, ram_gb: 2, gpu: required}]\ndesign: {counterbalance: [a]}\n")
+    done = plan(str(file), "--format", "json")
+    assert done.returncode == 3
+    assert "needs 2 types of HEALTHY node on which each of a can run; there is only jetson_orin" in done.stderr
+    assert json.loads(done.stdout)["rejections"]["a"]["rpi1"] == ["gpu: required, has none"]
