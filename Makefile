@@ -18,7 +18,7 @@ CROSS := g++-aarch64-linux-gnu qemu-user-static
 
 .PHONY: help
 help: ## this list
-	grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 17
 
 .PHONY: demo
 demo: nodes model ## run split_brain on the four test nodes and tell where the results lie
@@ -59,6 +59,10 @@ cross-aarch64: setup model ## cross-build llama.cpp for the Raspberry Pi 5 and r
 	tests/install_packages $(DEBIAN) $(CROSS)
 	pytest tests/cross
 
+.PHONY: bench-placement
+bench-placement: .venv/bench ## measure placement, an hour (BENCH_QUICK=1: a minute; BENCH_JSON=file: the figures there)
+	python -m tests.bench.speed
+
 .PHONY: setup
 setup: .venv/ready ## system packages and the virtual environment
 
@@ -68,3 +72,8 @@ setup: .venv/ready ## system packages and the virtual environment
 	echo 'installing Python packages (about a minute)'
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch .venv/ready
+
+# Ray, for the benchmark alone.
+.venv/bench: .venv/ready
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch .venv/bench

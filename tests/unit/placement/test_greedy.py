@@ -75,6 +75,12 @@ def test_loads_that_only_a_fraction_tells_apart_are_told_apart():
     assert place(nodes, [Instance(id="a", ram_gb=1)], "greedy").assignments == {"a": "large"}
 
 
+def test_a_pool_that_has_too_little_left_for_the_gpu_memory_is_passed_over():
+    pool = discrete("pool", ram_gb=4, gpu_memory="unified")  # its GPU may have 8 GB, of 4
+    wants = Instance(id="a", ram_gb=1, gpu="preferred", gpu_memory_gb=6)
+    assert place([pool, cpu()], [wants], "greedy").assignments == {"a": "cpu"}
+
+
 @pytest.mark.parametrize("gpu", ["none", "preferred", "required"])
 def test_a_node_is_looked_at_again_only_when_something_there_has_changed(gpu, monkeypatch):
     looks, ram_fit = [], scoring.ram_fit
