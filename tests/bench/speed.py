@@ -223,9 +223,9 @@ def peer_table(results: Sequence[Case]) -> str:
             ]
         )
     note = (
-        "Ray's time is from the request until the group is reserved on live raylets (a commit in two phases over gRPC,\n"
-        "all on this machine), by resources alone: no score, relations, preferences or reasons, nothing proven. Ours is\n"
-        "the decision alone, in the process that asks: it reserves nothing."
+        "Ray's time is from the request until the group is reserved on live raylets (a commit in two phases over\n"
+        "gRPC, all on this machine), by resources alone: no score, relations, preferences or reasons, nothing\n"
+        "proven. Ours is the decision alone, in the process that asks: it reserves nothing."
     )
     return table("decision latency beside Ray's placement groups, wall seconds", rows) + f"\n{note}"
 
