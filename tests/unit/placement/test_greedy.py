@@ -75,6 +75,15 @@ def test_loads_that_only_a_fraction_tells_apart_are_told_apart():
     assert place(nodes, [Instance(id="a", ram_gb=1)], "greedy").assignments == {"a": "large"}
 
 
+def test_a_tie_between_the_nodes_of_related_instances_goes_to_the_first_name():
+    instances = [
+        Instance(id="a", ram_gb=3),
+        Instance(id="b", ram_gb=3, anti_affinity=["a"]),
+        Instance(id="c", ram_gb=1, affinity=["a", "b"]),
+    ]
+    assert place([cpu("n10"), cpu("n2")], instances, "greedy").assignments == {"a": "n2", "b": "n10", "c": "n2"}
+
+
 def test_a_pool_that_has_too_little_left_for_the_gpu_memory_is_passed_over():
     pool = discrete("pool", ram_gb=4, gpu_memory="unified")  # its GPU may have 8 GB, of 4
     wants = Instance(id="a", ram_gb=1, gpu="preferred", gpu_memory_gb=6)
