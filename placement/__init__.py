@@ -11,6 +11,7 @@ from placement.inventory import nodes_from_hostvars, port_range_from_hostvars, r
 from placement.model import Instance, Node
 from placement.options import Options
 from placement.plan import Infeasible, Plan
+from placement.whatif import parse_why, place_and_explain, why_faults
 
 __all__ = [
     "STRATEGIES",
@@ -28,8 +29,11 @@ __all__ = [
     "load_experiment",
     "nodes_from_hostvars",
     "parse_pins",
+    "parse_why",
     "place",
+    "place_and_explain",
     "place_designed",
     "port_range_from_hostvars",
     "read_inventory",
+    "why_faults",
 ]

@@ -7,7 +7,7 @@ counterbalance  over repeats, each of these minds is on each type of node equall
 
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise, product
 from typing import Any
@@ -122,11 +122,15 @@ def place_designed(
     seed: int | None = None,
     repeat: int = 1,
     time_limit_s: float = 20.0,
+    placing: Callable[..., Plan] = place,
 ) -> Plan:
-    """place() under the terms of a design, which the plan records. Raises as place() does, and Unbalanced."""
+    """place() under the terms of a design, which the plan records. Raises as place() does, and Unbalanced.
+
+    placing: place(), or another with its arguments, such as whatif.place_and_explain().
+    """
     nodes, instances = list(nodes), list(instances)
     terms = design_terms(design, nodes, instances, pins, port_range, seed, repeat, time_limit_s)
-    plan = place(
+    plan = placing(
         nodes,
         instances,
         strategy,

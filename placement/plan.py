@@ -1,16 +1,19 @@
 """The result of a placement: who goes where, what it scores, and why there and not elsewhere."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from placement.constraints import rejections
 from placement.model import gb, units
 from placement.problem import Problem, Request, Room
+from placement.refusal import Conflict, Reasons, Remedy, grouped, listed
 from placement.scoring import SCORERS, Points, components
 
 MOST_REASONS = 10_000  # (instance, node) pairs of a refusal of which it is told why; more is no text that anybody reads
-WHY_LINES = 64  # a table says of at most so many (instance, node) pairs why; JSON says it of all
+WHY_LINES = (
+    64  # so many (instance, node) pairs have a line each in a table; of more, nodes with one reason share theirs
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,10 @@ class Infeasible(Exception):
     """No plan: `rejections` says of each refused instance, node by node, the constraints that failed.
 
     Where that would be more than MOST_REASONS pairs, the later ones of the instances are named with nothing said: {}.
+    place_and_explain() adds the `conflict` behind it and the `remedies` that would make a plan possible.
     """
+
+    reasons: Reasons | None = None
 
     def __init__(self, rejections: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         self.rejections = {id: {node: list(why) for node, why in nodes.items()} for id, nodes in rejections.items()}
@@ -46,9 +52,26 @@ class Infeasible(Exception):
             lines += [line for id in self.rejections for line in (f"{id}:", "  there are no nodes")]
         return "\n".join(lines)
 
+    def explain(self, reasons: Reasons | None) -> None:
+        """Say why, too."""
+        self.reasons = reasons
+        if reasons:
+            self.args = (f"{self.args[0]}\n\n{reasons}",)
+
+    @property
+    def conflict(self) -> Conflict | None:
+        """Instances and constraints that cannot hold together; None when it was not looked for."""
+        return self.reasons.conflict if self.reasons else None
+
+    @property
+    def remedies(self) -> Sequence[Remedy]:
+        """Changes with each of which a plan exists."""
+        return self.reasons.remedies if self.reasons else ()
+
     def to_json(self) -> dict[str, Any]:
-        """`{"infeasible": true, "rejections": {instance: {node: [reasons]}}}`."""
-        return {"infeasible": True, "rejections": self.rejections}
+        """`{"infeasible": true, "rejections": {instance: {node: [reasons]}}}`, and what Reasons.to_json() has."""
+        told = self.reasons.to_json() if self.reasons else {}
+        return {"infeasible": True, "rejections": self.rejections, **told}
 
 
 class Undecided(Infeasible):
@@ -119,6 +142,7 @@ class Plan:
     instances: Mapping[str, Choice]
     nodes: Mapping[str, NodeUse]
     counterbalance: Mapping[str, Any] | None = None  # of the experiment's design: Schedule.to_json()
+    counterfactuals: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None  # Counterfactual.to_json(), when asked
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON's own types, in DESIGN's form."""
@@ -140,6 +164,7 @@ class Plan:
                 for id, choice in self.instances.items()
             },
             "nodes": {name: asdict(use) | {"placed": list(use.placed)} for name, use in self.nodes.items()},
+            **({"counterfactuals": self.counterfactuals} if self.counterfactuals else {}),
         }
 
     @classmethod
@@ -184,6 +209,7 @@ class Plan:
             _align(rows),
             _align(uses),
             self._why(),
+            self._elsewhere(),
         ]
         return "\n\n".join(block for block in blocks if block)
 
@@ -206,15 +232,36 @@ class Plan:
 
     def _why(self) -> str:
         """Each instance's verdict on the nodes it did not get."""
-        rows = [["instance", "not on", "because"]]
-        for id, choice in self.instances.items():
-            for name, verdict in choice.nodes.items():
-                if name != choice.node:
-                    reason = "; ".join(verdict.rejected) or f"scores {_points(verdict.score)}" + (
-                        ", a tie" if verdict.score == choice.score else ""
-                    )
-                    rows.append([id, name, reason])
-        return _align(rows) if 1 < len(rows) <= WHY_LINES else ""
+        rows = [(id, name, self._because(id, verdict)) for id, name, verdict in self._not_taken()]
+        if len(rows) >= WHY_LINES:
+            shared = grouped(((id, because), name) for id, name, because in rows)
+            rows = [(id, listed(nodes), because) for (id, because), nodes in shared]
+        more = len(rows) - WHY_LINES
+        table = _align([("instance", "not on", "because"), *rows[:WHY_LINES]]) if rows else ""
+        return f"{table}\nand {more} more lines: JSON has all of them" if more > 0 else table
+
+    def _not_taken(self) -> Iterator[tuple[str, str, Verdict]]:
+        return (
+            (id, name, verdict)
+            for id, choice in self.instances.items()
+            for name, verdict in choice.nodes.items()
+            if name != choice.node
+        )
+
+    def _because(self, id: str, verdict: Verdict) -> str:
+        """`scores 45, a tie`, or the constraints that failed."""
+        if verdict.rejected:
+            return "; ".join(verdict.rejected)
+        return f"scores {_points(verdict.score)}" + (", a tie" if verdict.score == self.instances[id].score else "")
+
+    def _elsewhere(self) -> str:
+        """The answers to what was asked: instance by instance, what if it were on another node."""
+        lines = []
+        for id, answers in (self.counterfactuals or {}).items():
+            lines.append(f"what if {id} were not on {self.assignments[id]} but on")
+            told = grouped((answer["says"], node) for node, answer in answers.items())
+            lines += [f"  {listed(nodes)}: {says}" for says, nodes in told]
+        return "\n".join(lines)
 
     def diff(self, before: "Plan | None" = None) -> str:
         """What this plan changes against another, one line an instance; empty when nothing does."""

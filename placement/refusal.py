@@ -1,0 +1,165 @@
+"""What there is to say of a refusal: a conflict, and changes that would make a plan possible. Data and words only.
+
+Sizes are GB = 2**30 bytes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_NAMES = 8  # in one line of text
+MOST_LINES = 12  # of changes in a text; JSON has them all
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One part of a conflict, such as ("ram", ("a",), "needs 20.0 GB RAM").
+
+    kind and subject: ram, gpu, gpu_memory, pin, node_type of an instance; anti_affinity of two; slots of a node; ports
+    and same_type of nobody in particular.
+    """
+
+    kind: str
+    subject: tuple[str, ...]
+    says: str = field(default="", compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        subject = "node" if self.kind == "slots" else "instances"
+        return {"constraint": self.kind, subject: list(self.subject), "says": self.says}
+
+
+OF_ONE = ("gpu", "ram", "gpu_memory", "node_type", "pin")  # kinds of constraints that say something of one instance
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Instances that cannot all be placed, and those of their constraints that suffice for it.
+
+    irreducible: without any one of the instances or constraints there would be a plan. smallest: none has fewer
+    instances, and for these none has fewer constraints; proven. has, takes: of each node that they may be on, what it
+    has of that which the constraints are about, in words, and how many of them it has room for under these alone.
+    """
+
+    instances: tuple[str, ...]
+    constraints: tuple[Constraint, ...]
+    has: Mapping[str, str]
+    takes: Mapping[str, int]
+    smallest: bool
+    irreducible: bool
+
+    def __str__(self) -> str:
+        every = {1: "", 2: "both "}.get(len(self.instances), "all ")
+        lines = [f"{self._kind()}: {listed(self.instances)} cannot {every}be placed", *self._needs(), *self._between()]
+        rooms = grouped(((has, self.takes.get(node)), node) for node, has in self.has.items())
+        for (has, takes), nodes in rooms:
+            room = "" if takes is None or len(self.instances) == 1 else f"room for {takes or 'none'} of them"
+            lines.append(f"{listed(nodes)}: {', '.join(filter(None, [has, room])) or 'no room'}")
+        return "\n  ".join(lines)
+
+    def brief(self) -> str:
+        """`a needs a GPU; b is on jetson; a and b are to be apart; host, rpi1: no GPU`."""
+        has = grouped((has, node) for node, has in self.has.items() if has)
+        return "; ".join([*self._needs(), *self._between(), *(f"{listed(nodes)}: {what}" for what, nodes in has)])
+
+    def _needs(self) -> list[str]:
+        """What each of them needs by itself; those that need the same share a line."""
+        needs: dict[str, list[str]] = {}
+        for constraint in self.constraints:
+            if constraint.kind in OF_ONE:
+                needs.setdefault(constraint.subject[0], []).append(constraint.says)
+        shared = grouped((_joined(wants), id) for id, wants in needs.items())
+        return [f"{listed(ids)} {'each ' if len(ids) > 1 else ''}{wants}" for wants, ids in shared]
+
+    def _between(self) -> list[str]:
+        """What holds between them."""
+        return [one.says for one in self.constraints if one.kind not in OF_ONE and one.kind != "slots"]
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"instances", "constraints", "nodes": {node: {"has", "takes"}}, "smallest", "irreducible", "says"}`."""
+        return {
+            "instances": list(self.instances),
+            "constraints": [constraint.to_json() for constraint in self.constraints],
+            "nodes": {node: {"has": has, "takes": self.takes.get(node)} for node, has in self.has.items()},
+            "smallest": self.smallest,
+            "irreducible": self.irreducible,
+            "says": str(self),
+        }
+
+    def _kind(self) -> str:
+        if self.smallest:
+            return "smallest conflict"
+        if self.irreducible:
+            return "a conflict, perhaps not the smallest, of which no part can be left out"
+        return "a conflict, not reduced further in the time given"
+
+
+def _joined(wants: Sequence[str]) -> str:
+    """`needs a GPU and 20.0 GB RAM and is pinned to jetson`."""
+    return " and ".join(
+        want.removeprefix("needs ") if at and want.startswith("needs") else want for at, want in enumerate(wants)
+    )
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One change with which a plan exists: solved again. change: its kind and its values, for a program.
+
+    alike: names of other instances or nodes of which the very same is true.
+    """
+
+    change: Mapping[str, Any]
+    says: str
+    alike: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.says + (f" (or the same with {listed(self.alike)})" if self.alike else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.change, "alike": list(self.alike), "says": self.says}
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why there is no plan, and what would make one. untried: so many changes were not tried in the time given."""
+
+    conflict: Conflict | None = None
+    remedies: Sequence[Remedy] = ()
+    untried: int = 0
+
+    def __str__(self) -> str:
+        blocks = [str(self.conflict)] if self.conflict else []
+        lines = [f"  {remedy}" for remedy in self.remedies[:MOST_LINES]]
+        if len(self.remedies) > MOST_LINES:
+            lines.append(f"  and {len(self.remedies) - MOST_LINES} more")
+        if self.untried:
+            lines.append(f"  {self.untried} other changes were not tried in the time given")
+        if self.remedies:
+            blocks.append("\n".join(["each of these makes it fit, the smallest change first:", *lines]))
+        elif self.untried:
+            blocks.append("\n".join(["what would make it fit:", *lines]))
+        else:
+            blocks.append("no single change to a node, or to an instance's demands, makes it fit")
+        return "\n\n".join(blocks)
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"conflict", "remedies", "untried"}`."""
+        return {
+            "conflict": self.conflict.to_json() if self.conflict else None,
+            "remedies": [remedy.to_json() for remedy in self.remedies],
+            "untried": self.untried,
+        }
+
+
+def listed(all_names: Iterable[str]) -> str:
+    """`a, b, c`; of many the first ones and how many more."""
+    all_names = list(all_names)
+    more = len(all_names) - MOST_NAMES
+    return ", ".join(all_names) if more <= 1 else f"{', '.join(all_names[:MOST_NAMES])} and {more} more"
+
+
+def grouped(pairs: Iterable[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
+    """Names with the same key together, in the order in which the keys come."""
+    groups: dict[Any, list[str]] = {}
+    for key, name in pairs:
+        groups.setdefault(key, []).append(name)
+    return list(groups.items())
