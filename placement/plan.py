@@ -11,9 +11,7 @@ from placement.refusal import Conflict, Reasons, Remedy, grouped, listed
 from placement.scoring import SCORERS, Points, components
 
 MOST_REASONS = 10_000  # (instance, node) pairs of a refusal of which it is told why; more is no text that anybody reads
-WHY_LINES = (
-    64  # so many (instance, node) pairs have a line each in a table; of more, nodes with one reason share theirs
-)
+WHY_LINES = 64  # of reasons in a table; when there are more, nodes with the same reason share a line
 
 
 @dataclass(frozen=True)
@@ -233,7 +231,7 @@ class Plan:
     def _why(self) -> str:
         """Each instance's verdict on the nodes it did not get."""
         rows = [(id, name, self._because(id, verdict)) for id, name, verdict in self._not_taken()]
-        if len(rows) >= WHY_LINES:
+        if len(rows) > WHY_LINES:
             shared = grouped(((id, because), name) for id, name, because in rows)
             rows = [(id, listed(nodes), because) for (id, because), nodes in shared]
         more = len(rows) - WHY_LINES

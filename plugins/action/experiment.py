@@ -24,6 +24,8 @@ from placement import (
     memory,
     nodes_from_hostvars,
     parse_pins,
+    parse_why,
+    why_faults,
 )
 from placement.options import EXTRA_VARS
 
@@ -48,6 +50,7 @@ class ActionModule(ActionBase):
                 "time_limit": {"type": "raw", "default": ""},
                 "seed": {"type": "raw", "default": ""},
                 "repeat": {"type": "raw", "default": ""},
+                "why": {"type": "raw", "default": ""},
                 "code_src": {"type": "str", "default": ""},
                 "code_ref": {"type": "str", "default": ""},
                 "command": {"type": "raw", "default": []},
@@ -64,11 +67,13 @@ class ActionModule(ActionBase):
         asked = self._try(Options.read, given["strategy"], given["time_limit"], given["seed"], given["repeat"])
         saved = self._saved(given) if given["plan"] else None
         pins = (saved.pins if saved else self._try(parse_pins, given["pins"])) or {}
+        why = self._try(parse_why, given["why"]) or []
         name = given["name"] or (saved.experiment if saved else "")
         path = self._try(find_experiment, name, given["folder"]) if name or not given["plan"] else None
         experiment = self._try(load_experiment, path, hostvars, pins) if path else None
         if asked and nodes and experiment:
             self._faults += asked.faults(experiment.design, nodes, experiment.instances, pins)
+            self._faults += why_faults(why, [one.id for one in experiment.instances], list(hostvars))
         release = self._try(
             stage,
             self._cache,
@@ -96,6 +101,7 @@ class ActionModule(ActionBase):
             "time_limit_s": asked.time_limit_s,
             "seed": asked.seed,
             "repeat": asked.repeat,
+            "why": [f"{id}:{node}" if node else id for id, node in why],
             "pins": pins,
             "command": command,
             "release": {"hash": release.hash, "src": str(release.path), "source": given["code_src"] or "workload"},
@@ -127,6 +133,7 @@ class ActionModule(ActionBase):
             "time_limit": EXTRA_VARS.time_limit,
             "seed": EXTRA_VARS.seed,
             "repeat": EXTRA_VARS.repeat,
+            "why": "why",
         }
         for key, name in names.items():
             if given[key]:

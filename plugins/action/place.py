@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -9,7 +10,17 @@ from ansible.plugins.action import ActionBase
 from fleet.cluster import inventory_source, node_hostvars, node_states
 from fleet.errors import PlanChanged, PlanFileError
 from fleet.planfile import SavedPlan, applied, depends_on
-from placement import BadInput, Infeasible, Options, load_experiment, nodes_from_hostvars, parse_pins, place_designed
+from placement import (
+    BadInput,
+    Infeasible,
+    Options,
+    load_experiment,
+    nodes_from_hostvars,
+    parse_pins,
+    parse_why,
+    place_and_explain,
+    place_designed,
+)
 from placement import port_range_from_hostvars as port_range
 from placement.inventory import HOLDING
 
@@ -30,6 +41,7 @@ class ActionModule(ActionBase):
                 "time_limit_s": {"type": "float", "default": 20.0},
                 "seed": {"type": "int"},
                 "repeat": {"type": "int"},
+                "why": {"type": "raw", "default": ""},
                 "checked": {"type": "dict", "default": {}},
             }
         )
@@ -65,6 +77,7 @@ class ActionModule(ActionBase):
                     seed=asked.seed,
                     repeat=asked.repeat or 1,
                     time_limit_s=asked.time_limit_s,
+                    placing=partial(place_and_explain, why=parse_why(given["why"])),
                 )
         except PlanFileError as error:
             changes = error.changes if isinstance(error, PlanChanged) else []

@@ -22,6 +22,7 @@ options:
   time_limit: {description: The seconds that it may take., type: raw, default: ""}
   seed: {description: The seed of C(design.randomize)., type: raw, default: ""}
   repeat: {description: Which repeat of C(design.counterbalance) this is., type: raw, default: ""}
+  why: {description: "Questions about the plan, such as C(b) or C(b:rpi2).", type: raw, default: ""}
   code_src: {description: The user's own code - a folder or a git URL., type: str, default: ""}
   code_ref: {description: "Branch, tag or commit of a git URL.", type: str, default: ""}
   command: {description: What an instance runs instead of the built-in workload; a list of words., type: raw, default: []}
@@ -43,7 +44,7 @@ faults: {description: "Each fault, a line.", returned: on failure, type: list}
 path: {description: The experiment's file., returned: success, type: str}
 reference: {description: "What names the experiment in a saved plan: its name, or the path of its file.", returned: success, type: str}
 saved: {description: The saved plan with its C(file); empty without O(plan)., returned: success, type: dict}
-strategy: {description: "The search, as M(place) takes it; likewise C(time_limit_s), C(seed) and C(repeat).", returned: success, type: str}
+strategy: {description: "The search, as M(place) takes it; likewise C(time_limit_s), C(seed), C(repeat) and C(why).", returned: success, type: str}
 release: {description: "C(hash) and C(src) of the code release.", returned: success, type: dict}
 models: {description: "By instance - C(sha256), C(src), C(name).", returned: success, type: dict}
 memory:
