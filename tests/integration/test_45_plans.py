@@ -51,7 +51,14 @@ def launched_at_once(project: Project, cluster: Cluster, node: str, words: list[
     known = set(project.runs.glob("*/plan.json"))
     with admission_held(cluster, node):
         all_of_them = [project.start("run_experiment.yml", "-e", "detach=true", *each) for each in words]
-        eventually("all have planned", lambda: len(set(project.runs.glob("*/plan.json")) - known) == len(words), 180)
+        eventually(
+            "all have planned",
+            lambda: (
+                len(set(project.runs.glob("*/plan.json")) - known) == len(words)
+                or any(running.process.poll() is not None for running in all_of_them)
+            ),
+            300,
+        )
     for running in all_of_them:
         running.finish(code=None)
     return all_of_them
