@@ -1,34 +1,42 @@
 """The exact search: the plan with the highest score, tie rules included, and the proof (method: FACTS 6).
 
-1. A linear programme chooses configurations; columns come in while their reduced cost promises more.
-2. Its prices bound every plan's score from above, in whole numbers: no rounding is trusted.
-3. An integer programme over the columns close to the bound finds the best plan. Columns further from the bound than the
-   plan's own distance cannot be part of a better one, so once all nearer ones were in, the plan is proven.
+1. `relaxation` finds prices that bound every plan's score from above.
+2. A linear programme over configurations makes them better; at its prices `listing` finds the configurations that are
+   worth more than it knew, until there are none.
+3. An integer programme over the configurations close to the bound finds the best plan. One that is further from it than
+   the plan's own distance cannot be part of a better plan, so once all nearer ones were in, the plan is proven.
 4. The tie rules follow as further objectives over the plans of that score.
+
+Bounds are computed in whole numbers: no rounding is trusted. Those who must be on one type of node make a problem for
+each type.
 """
 
+import copy
 import random
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
-import highspy  # type: ignore[import-untyped] # no stubs
 import numpy as np
-import numpy.typing as npt
 
-from placement.configurations import Columns, Ints, Items, TooMany, best_worth, enumerate_kind
+from placement.configurations import Columns, Ints, Items
 from placement.greedy import greedy
+from placement.listing import Listing, TooMany
+from placement.packing import pack
 from placement.plan import Infeasible, Outcome, Undecided
-from placement.problem import Problem, Request, Room
+from placement.problem import NOBODY, Problem, Request, Room
+from placement.programme import Floats, Linear, choose
+from placement.relaxation import PAIR, Prices, Relaxation
 from placement.scoring import gpu, preferred_node, score
 
 TIME_LIMIT_S = 20.0
-LISTED = 400_000  # configurations that are listed once and for all; beyond, columns are generated
-PRICED = 40_000  # columns that one kind may bring at a time
 MOST_INSTANCES = 2_000  # beyond, tables of relations and bounds outgrow memory and time: greedy's plan, unproven
-BEAM = 400  # rows of one length that pricing follows
-RELAXED_SHARE = 0.6  # of the time for the linear programme, at most
+ROUNDS = 40  # of the relaxation before the linear programme
+STEP = 2.0  # points by which a price moves in the first of them
+PRICED = 20_000  # configurations of one kind and length that pricing looks at
+NEAR = 200_000  # the same for the integer programme
+FRESH = 20  # columns that a kind brings at a time
 FIRST_WINDOW = 3  # points from the bound within which the integer programme looks first
-
-Floats = npt.NDArray[np.float64]
 
 
 def optimal(problem: Problem, time_limit_s: float = TIME_LIMIT_S, seed: int | None = None) -> Outcome:
@@ -39,465 +47,296 @@ def optimal(problem: Problem, time_limit_s: float = TIME_LIMIT_S, seed: int | No
     """
     until = time.monotonic() + time_limit_s
     try:
-        first, refused = greedy(problem), None
+        first, refused = greedy(problem), {}
     except Infeasible as error:
-        first, refused = None, error
+        first, refused = None, error.rejections
     if not problem.requests:
         return Outcome({}, 0.0, True)
     if len(problem.requests) > MOST_INSTANCES:
         if first is None:
-            raise Undecided(refused.rejections if refused else {}, time_limit_s)
+            raise Undecided(refused, time_limit_s)
         return first
-    search = _Search(Items(problem), until)
-    found = search.best(None if first is None else search.columns_of(problem, first))
-    if found is None and first is None:
-        if search.proven:
-            raise Infeasible(refused.rejections if refused else {})
-        raise Undecided(refused.rejections if refused else {}, time_limit_s)
-    if found is None:
-        assert first is not None  # noqa: S101 - for the type checker
-        return Outcome(first.assignments, search.bound / search.items.scale, False)
-    rows, value = found
-    if search.proven:
-        rows = search.tied(rows, value, seed)
-    bound = value if search.proven else search.bound
-    return Outcome(
-        search.assignments(rows, seed if search.proven else None), float(bound / search.items.scale), search.proven
-    )
+    variants = list(_variants(problem))
+    answers = []
+    for number, variant in enumerate(variants):
+        now = time.monotonic()
+        answers.append(_Search(variant, now + (until - now) / (len(variants) - number), seed).answer())
+    proven = all(answer.proven for answer in answers)
+    found = [answer for answer in answers if answer.assignments]
+    if not found:
+        raise Infeasible(refused) if proven else Undecided(refused, time_limit_s)
+    value = max(answer.value for answer in found)
+    tied = [answer for answer in found if answer.value == value]
+    if seed is None:
+        best = max(tied, key=lambda answer: _rank(problem, answer.assignments))
+    else:
+        best = random.Random(seed).choice(tied)  # noqa: S311 - drawn to be repeated, not to be secret
+    return Outcome(best.assignments, max(answer.bound for answer in answers) / best.scale, proven)
+
+
+def _variants(problem: Problem) -> Iterator[Problem]:
+    """The problem once for each type that those who must be alike can be on; or as it is, if there are none."""
+    if not any(request.alike for request in problem.requests):
+        yield problem
+        return
+    for name in sorted({node.node_type for node in problem.nodes}):
+        variant = copy.copy(problem)
+        variant.requests = [
+            replace(request, alike=NOBODY, node_type=name) if request.alike else request for request in problem.requests
+        ]
+        if all(request.node_type in (None, name) for request in problem.requests if request.alike):
+            yield variant
+
+
+def _walk(problem: Problem, assignments: Mapping[str, str]) -> Iterator[tuple[Request, Room]]:
+    """Each request in the fixed order with its node as it is before the step."""
+    rooms = {room.node.name: room for room in problem.rooms()}
+    for request in problem.requests:
+        room = rooms[assignments[request.instance.id]]
+        yield request, room
+        room.add(request)
+
+
+def _rank(problem: Problem, assignments: Mapping[str, str]) -> tuple[int | list[int], ...]:
+    """Plans of the same score compare by this: the tie rules."""
+    names = {node.name: -at for at, node in enumerate(problem.nodes)}
+    steps = [
+        (int(preferred_node(room, request)), int(gpu(room, request)), -room.free_ram)
+        for request, room in _walk(problem, assignments)
+    ]
+    sums = [sum(column) for column in zip(*steps, strict=True)]
+    return (*sums, [names[assignments[request.instance.id]] for request in problem.requests])
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A search's end. Scores are whole numbers, points times `scale`. No assignments: no plan was found."""
+
+    assignments: Mapping[str, str]
+    value: int
+    bound: int
+    proven: bool
+    scale: int
 
 
 class _Search:
-    """One problem's columns, prices and bound. Scores are scaled whole numbers (see Items)."""
+    """One problem's prices, bound and plan."""
 
-    def __init__(self, items: Items, until: float) -> None:
-        self.items, self.until = items, until
-        now = time.monotonic()
-        self.relaxed_until = now + RELAXED_SHARE * (until - now)
-        self.width = max((kind.slots for kind in items.kinds), default=0)
+    def __init__(self, problem: Problem, until: float, seed: int | None) -> None:
+        self.problem, self.until, self.seed = problem, until, seed
+        self.items = Items(problem)
+        self.scale = self.items.scale
+        self.sizes = np.array([len(kind.rooms) for kind in self.items.kinds], dtype=np.int64)
+        self.width = max((kind.slots for kind in self.items.kinds), default=0)
+        self.slack = np.zeros(len(self.items.kinds), dtype=np.int64)
         self.proven = False
-        # One row of the programme an item; an item that must be alike has one a node type, tied together by choices.
-        self.types = sorted({kind.node_type for kind in items.kinds}) if items.alike.any() else []
-        self.row_of = np.zeros((len(items.kinds), items.number), dtype=np.int64)
-        at = 0
-        for item in range(items.number):
-            if items.alike[item]:
-                for kind, node in enumerate(items.kinds):
-                    self.row_of[kind, item] = at + self.types.index(node.node_type)
-                at += len(self.types)
-            else:
-                self.row_of[:, item] = at
-                at += 1
-        self.item_rows = at
-        self.prices = np.zeros(at, dtype=np.int64)
-        self.sizes = np.array([len(kind.rooms) for kind in items.kinds], dtype=np.int64)
-        self.bound = self._crude_bound()
-        self.listing = self._listed()
+
+    def late(self) -> bool:
+        """The time is over."""
+        return time.monotonic() > self.until
+
+    def answer(self) -> _Answer:
+        """Search."""
+        items = self.items
+        if not items.kinds or not np.any([kind.may for kind in items.kinds], axis=0).all():
+            return _Answer({}, 0, 0, True, self.scale)
+        first, proven = self._first()
+        if first is None:
+            return _Answer({}, 0, 0, proven, self.scale)
+        self.known = self._columns_of(first)
+        self.value = int(self.known.score.sum())
+        self.relaxation = Relaxation(items)
+        start = self.relaxation.start()
+        prices, _ = self.relaxation.improve(start, ROUNDS, self.until, STEP)
+        self.prices, self.tops = self.relaxation.whole(prices), None
+        bound = self.relaxation.bound(self.prices, self.until)
+        self.bound = self._crude_bound() if bound is None else bound
+        self._tighten()
+        self._close()
+        if self.proven:
+            self.known = self._tied()
+            self.bound = self.value
+        return _Answer(self._assignments(self.known), self.value, self.bound, self.proven, self.scale)
+
+    def _first(self) -> tuple[Mapping[str, str] | None, bool]:
+        """Any plan; or none, and whether that is proven."""
+        try:
+            return greedy(self.problem).assignments, True
+        except Infeasible:
+            often, proven = pack(self.items, self.until)
+        if often is None:
+            return None, proven
+        waiting = [list(requests) for requests in self.items.requests]
+        rooms = [room for kind in self.items.kinds for room in kind.rooms]
+        return {
+            waiting[item].pop().instance.id: room.node.name
+            for room, row in zip(rooms, often, strict=True)
+            for item in np.repeat(np.arange(self.items.number), row)
+        }, True
+
+    def _columns_of(self, assignments: Mapping[str, str]) -> Columns:
+        """A plan as columns, one a node in use."""
+        kinds = {room.node.name: at for at, kind in enumerate(self.items.kinds) for room in kind.rooms}
+        items = {request.instance.id: at for at, requests in enumerate(self.items.requests) for request in requests}
+        members: dict[str, list[int]] = {}
+        sums: dict[str, list[int]] = {}
+        for request, room in _walk(self.problem, assignments):
+            name = room.node.name
+            points = int(score(room, request) * self.scale)
+            step = (points, int(preferred_node(room, request)), int(gpu(room, request)), room.free_ram)
+            sums[name] = [had + more for had, more in zip(sums.get(name, [0, 0, 0, 0]), step, strict=True)]
+            members.setdefault(name, []).append(items[request.instance.id])
+        padded = [sorted(row) + [self.items.number] * (self.width - len(row)) for row in members.values()]
+        kind = np.array([kinds[name] for name in members], dtype=np.int64)
+        return Columns(kind, np.array(padded, dtype=np.int64), *np.array(list(sums.values()), dtype=np.int64).T)
 
     def _crude_bound(self) -> int:
         """Every instance at its best, alone on its best node."""
-        if not self.items.kinds:
-            return 0
         best = np.max([np.where(kind.may, kind.points + kind.load[0], 0) for kind in self.items.kinds], axis=0)
-        return int(((best + 30 * self.items.scale + self.items.most_affinity) * self.items.sizes).sum())
+        return int(((best + (30 + 25) * self.scale) * self.items.sizes).sum())
 
-    def _listed(self) -> Columns | None:
-        """All configurations of all kinds, if they are not too many."""
-        parts, room = [], LISTED
-        try:
-            for at in range(len(self.items.kinds)):
-                parts.append(enumerate_kind(self.items, at, self.width, room)[0])
-                room -= len(parts[-1])
-        except TooMany:
-            return None
-        return Columns.joined(parts) if parts else None
+    # the linear programme
 
-    def columns_of(self, problem: Problem, outcome: Outcome) -> Columns:
-        """A plan as columns, one a node in use."""
-        rooms = {room.node.name: room for room in problem.rooms()}
-        kind_of = {room.node.name: at for at, kind in enumerate(self.items.kinds) for room in kind.rooms}
-        item_of = {
-            request.instance.id: item for item, requests in enumerate(self.items.requests) for request in requests
-        }
-        members: dict[str, list[int]] = {}
-        sums: dict[str, list[int]] = {}
-        for request in problem.requests:
-            name = outcome.assignments[request.instance.id]
-            room = rooms[name]
-            step = (
-                int(score(room, request) * self.items.scale),
-                int(preferred_node(room, request)),
-                int(gpu(room, request)),
-                room.free_ram,
-            )
-            sums[name] = [had + more for had, more in zip(sums.get(name, [0, 0, 0, 0]), step, strict=True)]
-            members.setdefault(name, []).append(item_of[request.instance.id])
-            room.add(request)
-        padded = [sorted(row) + [self.items.number] * (self.width - len(row)) for row in members.values()]
-        totals = np.array(list(sums.values()), dtype=np.int64)
-        kinds = np.array([kind_of[name] for name in members], dtype=np.int64)
-        return Columns(kinds, np.array(padded, dtype=np.int64), *totals.T)
+    def _tighten(self) -> None:
+        """Better prices, until the linear programme over all configurations is solved or nobody can wait for it."""
+        linear = Linear(self.items, self.until)
+        linear.add(self.known)
+        prices, charges = self.prices, np.zeros(len(self.sizes), dtype=np.int64)
+        while not self.late():
+            fresh = self._priced(prices, charges)
+            if fresh is None or not len(fresh):
+                return
+            linear.add(fresh)
+            solved = linear.solve()
+            if solved is None or self.bound - solved[0] * self.scale < 2 * self.items.number:
+                return
+            prices = replace(prices, items=np.rint(solved[1] * self.scale).astype(np.int64))
+            charges = np.rint(solved[2] * self.scale).astype(np.int64)
 
-    def late(self, until: float | None = None) -> bool:
-        """The time is over."""
-        return time.monotonic() > (until or self.until)
+    def _priced(self, prices: Prices, charges: Ints) -> Columns | None:
+        """The configurations that are worth most of those worth more than is charged; None when there is no time.
 
-    def worth(self, columns: Columns) -> Ints:
-        """Score less the prices of the items."""
-        worth = columns.score.copy()
-        prices = self._item_prices()
-        for position in range(columns.members.shape[1]):
-            worth -= prices[columns.kind, columns.members[:, position]]
-        return worth
-
-    def _item_prices(self) -> Ints:
-        """Kinds x items (and a column of zeros for the padding)."""
-        return np.concatenate([self.prices[self.row_of], np.zeros((len(self.row_of), 1), dtype=np.int64)], axis=1)
-
-    def best(self, first: Columns | None) -> tuple[Columns, int] | None:
-        """The best columns (a kind's may repeat) and their score, none below `first`; None when there is no plan."""
-        if not self.items.kinds or not self._covered():
-            self.proven = True
-            return None
-        columns = self._relaxed(first)
-        if self.bound < 0:
-            self.proven = True
-            return None
-        scale = self.items.scale
-        known, value = first, None if first is None else int(first.score.sum())
-        window = FIRST_WINDOW * scale
-        while True:
-            if value is not None:
-                window = min(window, self.bound - value)
-            near, whole = self._near(columns, window)
-            solved = _integer(
-                self, near, near.score / scale, self.until, None if value is None else (value - 1) / scale
-            )
-            if solved.rows is not None:
-                reached = int(near[solved.rows].score.sum())
-                if value is None or reached >= value:
-                    known, value = near[solved.rows], reached
-            if self.late() or not solved.finished or not whole:
-                return None if known is None else (known, int(value or 0))
-            if value is not None and self.bound - value <= window:
-                self.proven = known is not None
-                return None if known is None else (known, value)
-            if value is None and window > self.bound:
-                self.proven = True
+        Takes the prices and their bound over, if it is better.
+        """
+        rewards = self.relaxation.rewards(prices, PAIR * self.scale)
+        bound, tops, parts = int(self.items.sizes @ prices.items), charges.copy(), [self.known[:0]]
+        for at, charge in enumerate(charges):
+            if self.late():
                 return None
-            window = self.bound - value if value is not None else window * 8
-
-    def _covered(self) -> bool:
-        """Every item fits some kind of node, alone."""
-        return bool(np.any([kind.may for kind in self.items.kinds], axis=0).all())
-
-    def _relaxed(self, first: Columns | None) -> Columns:
-        """Solve the linear programme; its columns. Prices and bound are of the round with the lowest bound."""
-        programme = _Programme(self)
-        columns = self._start() if first is None else Columns.joined([self._start(), first])
-        programme.add(columns)
-        best_prices = self.prices
-        while True:
-            prices = programme.prices()
-            self.prices = np.rint(prices * self.items.scale).astype(np.int64)
-            fresh, bound = self._priced()
-            if bound < self.bound:
-                self.bound, best_prices = bound, self.prices
-            if (
-                not len(fresh)
-                or self.late(self.relaxed_until)
-                or (bound - programme.value * self.items.scale) < 2 * self.items.number
-            ):
-                break
-            columns = Columns.joined([columns, fresh])
-            programme.add(fresh)
-        self.prices = best_prices
-        return columns
-
-    def _start(self) -> Columns:
-        """Columns of one item each."""
-        if self.listing is not None:
-            return self.listing[self.listing.members[:, 1] == self.items.number] if self.width > 1 else self.listing
-        parts = [_single(self.items, at, self.width) for at in range(len(self.items.kinds))]
+            listing = Listing(self.relaxation, at, prices, rewards)
+            columns, tops[at] = self._best(listing, int(charge))
+            bound += int(self.sizes[at] * tops[at])
+            parts.append(columns)
+        if bound < self.bound:
+            self.bound, self.prices, self.tops = bound, prices, tops
         return Columns.joined(parts)
 
-    def _priced(self) -> tuple[Columns, int]:
-        """The columns that promise most at these prices, and the bound on every plan's score that the prices give."""
-        bound = int((self._demand() * self.prices).sum()) + self._alike_bound()
-        if self.listing is not None:
-            worth = self.worth(self.listing)
-            top = np.zeros(len(self.items.kinds), dtype=np.int64)
-            np.maximum.at(top, self.listing.kind, worth)
-            bound += int((self.sizes * top).sum())
-            gain = worth - self.kind_prices()[self.listing.kind]
-            rows = np.flatnonzero(gain > 1)
-            rows = rows[np.argsort(-gain[rows], kind="stable")[:400]]
-            return self.listing[rows], bound
-        parts = []
-        prices, charges = self._item_prices(), self.kind_prices()
-        for at in range(len(self.items.kinds)):
-            if self.late(self.relaxed_until):
-                return self._start()[:0], self.bound
-            part, highest = self._best_of_kind(at, prices[at, :-1], int(charges[at]))
-            parts.append(part)
-            bound += int(self.sizes[at]) * highest
-        return (Columns.joined(parts) if parts else self._start()[:0]), bound
-
-    def _best_of_kind(self, at: int, prices: Ints, charge: int) -> tuple[Columns, int]:
-        """Some of a kind's columns that are worth more than is charged, and at most how much any is worth."""
-        found, dropped = enumerate_kind(self.items, at, self.width, LISTED, prices, charge + 2, BEAM)
-        worth = self.worth(found)
-        rows = np.argsort(-worth, kind="stable")[:8]
-        return found[rows], max(charge + 2, dropped, int(worth.max(initial=0)))
-
-    def kind_prices(self) -> Ints:
-        """What the programme's own prices ask for a node of each kind, in the last round."""
-        return self._kind_prices
-
-    _kind_prices: Ints = np.zeros(0, dtype=np.int64)
-
-    def _demand(self) -> Ints:
-        """How often each row must be covered; rows of items that are alike are tied to their choice of type instead."""
-        demand = np.zeros(self.item_rows, dtype=np.int64)
-        for item in range(self.items.number):
-            if not self.items.alike[item]:
-                demand[self.row_of[0, item]] = self.items.sizes[item]
-        return demand
-
-    def alike_rows(self) -> dict[str, list[int]]:
-        """Node type -> the rows of the items that must be on one type."""
-        rows: dict[str, list[int]] = {name: [] for name in self.types}
-        for item in np.flatnonzero(self.items.alike):
-            kind = self.items.kinds[0]
-            start = int(self.row_of[0, item]) - self.types.index(kind.node_type)
-            for position, name in enumerate(self.types):
-                rows[name].append(start + position)
-        return rows
-
-    def _alike_bound(self) -> int:
-        """The best that one choice of type can pay at these prices."""
-        return max((int(self.prices[rows].sum()) for rows in self.alike_rows().values()), default=0)
-
-    def _near(self, columns: Columns, window: int) -> tuple[Columns, bool]:
-        """Columns whose reduced cost is within the window, and whether those are all there are."""
-        prices = self._item_prices()
-        if self.listing is not None:
-            worth = self.worth(self.listing)
-            top = np.zeros(len(self.items.kinds), dtype=np.int64)
-            np.maximum.at(top, self.listing.kind, worth)
-            return self.listing[worth >= top[self.listing.kind] - window], True
-        parts = []
-        for at in range(len(self.items.kinds)):
-            most = max(0, best_worth(self.items, at, prices[at, :-1]))
+    def _best(self, listing: Listing, charge: int) -> tuple[Columns, int]:
+        """A kind's columns worth most, if above the charge; and at most how much any is worth, the charge at least."""
+        # Of late the best was so far below what the relaxation promised.
+        floor, step, highest = listing.top, int(self.slack[listing.at]) + self.scale, listing.top
+        while highest > charge:
+            floor, step = max(charge + 1, floor - step), 2 * step
             try:
-                parts.append(enumerate_kind(self.items, at, self.width, PRICED, prices[at, :-1], most - window)[0])
+                columns, worth = listing.above(floor, PRICED)
             except TooMany:
-                return columns, False
-            if self.late():
-                return columns, False
-        return Columns.joined(parts), True
+                return self.known[:0], highest
+            if len(columns):
+                self.slack[listing.at] = listing.top - worth.max()
+                return columns[np.argsort(-worth, kind="stable")[:FRESH]], int(worth.max())
+            highest = floor - 1
+        return self.known[:0], max(charge, highest)
 
-    def tied(self, rows: Columns, value: int, seed: int | None) -> Columns:
-        """Of the plans of this score the first by the tie rules, or, with a seed, one drawn."""
-        near, whole = self._near(rows, self.bound - value)
-        if not whole:
+    # the integer programme
+
+    def _close(self) -> None:
+        """The best plan near the bound; proven once every configuration is in that a better one could have."""
+        window = FIRST_WINDOW * self.scale
+        while not self.late():
+            window = min(window, self.bound - self.value)
+            near = self._near(window)
+            if near is None:
+                return
+            least = (self.value - 1) / self.scale
+            chosen = choose(self.items, near, near.score / self.scale, self.until, least)
+            if chosen.rows is not None and int(near.score[chosen.rows].sum()) >= self.value:
+                self.known = near[chosen.rows]
+                self.value = int(self.known.score.sum())
+            if not chosen.finished:
+                return
+            if self.bound - self.value <= window:
+                self.proven = True
+                return
+            window *= 4
+
+    def _near(self, window: int) -> Columns | None:
+        """Columns within the window from the best of their kind, and the known plan's; None when they are too many."""
+        rewards = self.relaxation.rewards(self.prices, PAIR * self.scale)
+        parts = [self.known]
+        for at in range(len(self.sizes)):
+            if self.late():
+                return None
+            listing = Listing(self.relaxation, at, self.prices, rewards)
+            top = listing.top if self.tops is None else int(self.tops[at])
+            try:
+                parts.append(listing.above(top - window, NEAR)[0])
+            except TooMany:
+                return None
+        return _sorted(Columns.joined(parts))
+
+    def _tied(self) -> Columns:
+        """Of the plans of the known one's score the first by the tie rules, or, with a seed, one drawn."""
+        rows, near = self.known, self._near(self.bound - self.value)
+        if near is None:
             return rows
-        order = np.lexsort((*near.members.T[::-1], near.kind))
-        near = near[order]
-        loss = near.score / self.items.scale
-        held = [(loss, value / self.items.scale)]
-        objectives: list[Floats] = []
-        if seed is not None:
-            dice = random.Random(seed)  # noqa: S311 - drawn to be repeated, not to be secret
-            objectives.append(np.array([dice.random() for _ in range(len(near))]))
-        else:
-            objectives.append(near.preferred.astype(float))
-            objectives.append(near.gpu.astype(float))
-            objectives.append(-near.free / 10**6)
-            objectives += self._names(near)
-        for objective in objectives:
+        held = [(near.score / self.scale, self.value / self.scale)]
+        for objective in self._objectives(near):
             if self.late():
                 break
-            solved = _integer(self, near, objective, self.until, None, held)
-            if solved.rows is None or int(near[solved.rows].score.sum()) != value:
+            chosen = choose(self.items, near, objective, self.until, held=held)
+            if chosen.rows is None or int(near.score[chosen.rows].sum()) != self.value:
                 break
-            rows = near[solved.rows]
-            held.append((objective, float(objective[solved.rows].sum())))
+            rows = near[chosen.rows]
+            held.append((objective, float(objective[chosen.rows].sum())))
         return rows
 
-    def _names(self, near: Columns) -> list[Floats]:
-        """Objectives that take the items in order, some at a time, to the kinds that come first by name."""
+    def _objectives(self, near: Columns) -> Iterator[Floats]:
+        """What the tie rules, or the dice, want most, one after the other."""
+        if self.seed is not None:
+            dice = random.Random(self.seed)  # noqa: S311 - drawn to be repeated, not to be secret
+            yield np.array([dice.random() for _ in range(len(near))])
+            return
+        yield near.preferred.astype(float)
+        yield near.gpu.astype(float)
+        yield -near.free / 10**6
+        # The items in order, some at a time, to the kinds that come first by name.
         kinds = len(self.items.kinds)
-        if kinds < 2:
-            return []
         some = max(1, int(6 / np.log10(kinds + 1)))
-        objectives = []
-        for start in range(0, self.items.number, some):
+        for start in range(0, self.items.number if kinds > 1 else 0, some):
             weight = np.zeros(self.items.number + 1)
             for position, item in enumerate(range(start, min(start + some, self.items.number))):
                 weight[item] = float(kinds) ** (some - 1 - position)
-            objectives.append(-(weight[near.members].sum(axis=1) * near.kind))
-        return objectives
+            yield -(weight[near.members].sum(axis=1) * near.kind)
 
-    def assignments(self, rows: Columns, seed: int | None) -> dict[str, str]:
+    def _assignments(self, rows: Columns) -> dict[str, str]:
         """Instance -> node: those that are alike in their order, the first to the node that comes first by name."""
         free_rooms: list[list[Room]] = [list(kind.rooms) for kind in self.items.kinds]
         waiting: list[list[Request]] = [list(requests) for requests in self.items.requests]
-        if seed is not None:
-            dice = random.Random(seed)  # noqa: S311 - as above
+        if self.seed is not None and self.proven:
+            dice = random.Random(self.seed)  # noqa: S311 - as above
             for nodes in free_rooms:
                 dice.shuffle(nodes)
             for requests in waiting:
                 dice.shuffle(requests)
         placed = {}
-        configurations = sorted((int(kind), tuple(int(item) for item in members if item < self.items.number))
-                                for kind, members in zip(rows.kind, rows.members, strict=True))  # fmt: skip
-        for kind, members in configurations:
+        rows = _sorted(rows)
+        for kind, members in zip(rows.kind, rows.members, strict=True):
             room = free_rooms[kind].pop(0)
-            for item in members:
+            for item in members[members < self.items.number]:
                 placed[waiting[item].pop(0).instance.id] = room.node.name
         return placed
 
 
-def _single(items: Items, at: int, width: int) -> Columns:
-    """Every configuration of one item of a kind."""
-    kind = items.kinds[at]
-    may = np.flatnonzero(kind.may)
-    ram, free = items.ram[may], kind.free_ram
-    fit = np.where(10 * ram < 3 * free, 20, np.where(10 * ram <= 7 * free, 30, 10))
-    members = np.full((len(may), width), items.number, dtype=np.int64)
-    members[:, 0] = may
-    return Columns(
-        np.full(len(may), at, dtype=np.int64),
-        members,
-        fit * items.scale + kind.load[0] + kind.points[may],
-        kind.preferred[may],
-        kind.gpu_points[may],
-        np.full(len(may), free, dtype=np.int64),
-    )
-
-
-class _Solved:
-    """What the integer programme answered: rows (with repetition) or none, and whether it came to its own end."""
-
-    def __init__(self, rows: Ints | None, finished: bool) -> None:
-        self.rows, self.finished = rows, finished
-
-
-def _entries(search: _Search, columns: Columns) -> tuple[Ints, Ints, Floats]:
-    """The columns' entries in the programme, one column after the other: starts, rows, values."""
-    total = search.item_rows + len(search.sizes)
-    row = np.concatenate([search.row_of, np.full((len(search.row_of), 1), -1)], axis=1)[
-        columns.kind[:, None], columns.members
-    ]
-    row = np.concatenate([row, (search.item_rows + columns.kind)[:, None]], axis=1)
-    column = np.broadcast_to(np.arange(len(columns))[:, None], row.shape)
-    keys, counts = np.unique((column * total + row)[row >= 0], return_counts=True)
-    starts = np.searchsorted(keys, np.arange(len(columns)) * total)
-    return starts.astype(np.int64), keys % total, counts.astype(float)
-
-
-def _solver(until: float) -> highspy.Highs:
-    solver = highspy.Highs()
-    solver.setOptionValue("output_flag", False)
-    solver.setOptionValue("threads", 1)
-    solver.setOptionValue("time_limit", max(0.05, until - time.monotonic()))
-    return solver
-
-
-def _rows(solver: highspy.Highs, search: _Search) -> None:
-    """The empty rows: every item is covered, no kind of node is used up."""
-    nothing = np.zeros(0, dtype=np.int32), np.zeros(0)
-    for demand in search._demand():
-        solver.addRow(float(demand), float(demand), 0, *nothing)
-    for size in search.sizes:
-        solver.addRow(0.0, float(size), 0, *nothing)
-    alike = search.alike_rows()
-    if alike:
-        solver.addRow(1.0, 1.0, 0, *nothing)
-        last = search.item_rows + len(search.sizes)
-        for rows in alike.values():
-            index = np.array([*rows, last], dtype=np.int32)
-            solver.addCol(0.0, 0.0, 1.0, len(index), index, np.array([-1.0] * len(rows) + [1.0]))
-
-
-class _Programme:
-    """The linear programme; it keeps its basis while columns come in. An uncovered item costs more than any plan."""
-
-    def __init__(self, search: _Search) -> None:
-        self.search = search
-        self.solver = _solver(search.until)
-        self.solver.setOptionValue("presolve", "off")
-        self.solver.changeObjectiveSense(highspy.ObjSense.kMaximize)
-        _rows(self.solver, search)
-        penalty = -100.0 * (int(search.items.sizes.sum()) + 1)
-        for row in range(search.item_rows):
-            self.solver.addCol(penalty, 0.0, highspy.kHighsInf, 1, np.array([row], dtype=np.int32), np.ones(1))
-        self.value = 0.0
-
-    def add(self, columns: Columns) -> None:
-        """Let the programme choose among these too."""
-        starts, rows, values = _entries(self.search, columns)
-        number = len(columns)
-        self.solver.addCols(
-            number,
-            columns.score / self.search.items.scale,
-            np.zeros(number),
-            np.full(number, highspy.kHighsInf),
-            len(rows),
-            starts.astype(np.int32),
-            rows.astype(np.int32),
-            values,
-        )
-
-    def prices(self) -> Floats:
-        """Solve, and what a further unit of each item's row would be worth, in points."""
-        self.solver.run()
-        self.value = self.solver.getInfo().objective_function_value
-        duals = np.array(self.solver.getSolution().row_dual)
-        rows = self.search.item_rows
-        self.search._kind_prices = np.rint(
-            np.maximum(0, duals[rows : rows + len(self.search.sizes)]) * self.search.items.scale
-        ).astype(np.int64)
-        return duals[:rows]
-
-
-def _integer(
-    search: _Search,
-    columns: Columns,
-    objective: Floats,
-    until: float,
-    above: float | None,
-    held: list[tuple[Floats, float]] | None = None,
-) -> _Solved:
-    """The best choice of columns that covers every item once. above: only an objective of at least so much.
-
-    held: earlier objectives, which must keep their values.
-    """
-    solver = _solver(until)
-    solver.setOptionValue("mip_rel_gap", 0.0)
-    solver.setOptionValue("mip_abs_gap", 1e-7)
-    solver.changeObjectiveSense(highspy.ObjSense.kMaximize)
-    _rows(solver, search)
-    choices = solver.getNumCol()
-    starts, rows, values = _entries(search, columns)
-    number = len(columns)
-    solver.addCols(
-        number, objective, np.zeros(number), search.sizes[columns.kind].astype(float), len(rows),
-        starts.astype(np.int32), rows.astype(np.int32), values,
-    )  # fmt: skip
-    everything = np.arange(choices, choices + number, dtype=np.int32)
-    if above is not None:
-        solver.addRow(above, highspy.kHighsInf, number, everything, objective)
-    for weights, value in held or []:
-        slack = 1e-6 * max(1.0, abs(value))
-        solver.addRow(value - slack, highspy.kHighsInf, number, everything, weights)
-    integral = [highspy.HighsVarType.kInteger] * (choices + number)
-    solver.changeColsIntegrality(choices + number, np.arange(choices + number, dtype=np.int32), np.array(integral))
-    solver.run()
-    status = solver.getModelStatus()
-    finished = status in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kInfeasible)
-    info = solver.getInfo()
-    if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-        return _Solved(None, finished)
-    chosen = np.rint(np.array(solver.getSolution().col_value)[choices:]).astype(np.int64)
-    return _Solved(np.repeat(np.arange(number), chosen), finished)
+def _sorted(columns: Columns) -> Columns:
+    """Kind by kind, and within it by their members."""
+    return columns[np.lexsort((*columns.members.T[::-1], columns.kind))]
