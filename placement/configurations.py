@@ -73,7 +73,8 @@ class Items:
     def _kind(self, rooms: list[Room], first: Sequence[Request]) -> Kind:
         room, node = rooms[0], rooms[0].node
         needs = np.array([room.needs(request) for request in first], dtype=np.int64).reshape(-1, 2)
-        may = (needs[:, 0] <= room.free_ram) & (needs[:, 1] <= room.free_gpu_memory)
+        free_gpu_memory = max(0, room.free_gpu_memory)  # one that is overcommitted still takes who needs none of it
+        may = (needs[:, 0] <= room.free_ram) & (needs[:, 1] <= free_gpu_memory)
         may &= np.array([request.pin in (None, node.name) for request in first])
         may &= np.array([request.node_type in (None, node.node_type) for request in first])
         if not node.gpu:
@@ -82,13 +83,13 @@ class Items:
         gpu_points = np.where(wants, 15, 0) if node.gpu else np.where(wants, 0, 5)
         preferred = np.array([10 if request.instance.preferred_node == node.name else 0 for request in first])
         most = node.max_instances
-        slots = min(most - room.taken_slots, len(room.free_ports()) // len(PORTS))
+        slots = min(most - room.taken_slots, len(room.free_ports()) // len(PORTS), int(self.sizes.sum()))
         load = [20 * (most - taken) * self.scale // most for taken in range(room.taken_slots, room.taken_slots + slots)]
         return Kind(
             rooms,
-            min(slots, int(self.sizes.sum())),
+            slots,
             room.free_ram,
-            room.free_gpu_memory,
+            free_gpu_memory,
             may,
             needs[:, 0],
             needs[:, 1],

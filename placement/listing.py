@@ -132,6 +132,21 @@ class Listing:
         )
 
 
+class Whole:
+    """The same of a kind with few configurations, which are listed once and only valued anew."""
+
+    def __init__(self, at: int, columns: Columns, prices: Prices) -> None:
+        self.at, self.columns = at, columns
+        charges = np.append(prices.items, 0)
+        self.worth = columns.score - charges[columns.members].sum(axis=1)
+        self.top = int(self.worth.max(initial=0))
+
+    def above(self, floor: int, most: int) -> tuple[Columns, Ints]:
+        """Every configuration that is worth at least `floor`, and what each is worth."""
+        rows = self.worth >= floor
+        return self.columns[rows], self.worth[rows]
+
+
 def _among(matrix: Flags | None, positions: Ints) -> Flags | None:
     """A relation among some items only."""
     return None if matrix is None else matrix[np.ix_(positions, positions)]

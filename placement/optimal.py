@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from placement.annealing import Annealing
 from placement.configurations import Columns, Ints, Items
 from placement.greedy import greedy
-from placement.listing import Listing, TooMany
+from placement.listing import Listing, TooMany, Whole
 from placement.packing import pack
 from placement.plan import Infeasible, Outcome, Undecided
 from placement.problem import NOBODY, Problem, Request, Room
@@ -31,12 +32,16 @@ from placement.scoring import gpu, preferred_node, score
 
 TIME_LIMIT_S = 20.0
 MOST_INSTANCES = 2_000  # beyond, tables of relations and bounds outgrow memory and time: greedy's plan, unproven
-ROUNDS = 40  # of the relaxation before the linear programme
+MOST_ROUNDS = 200  # of the relaxation before the linear programme
 STEP = 2.0  # points by which a price moves in the first of them
+ANY = -(2**62)  # worth of a configuration: no limit
+WHOLE = 8_000  # configurations of a kind that are listed once and for all
 PRICED = 20_000  # configurations of one kind and length that pricing looks at
 NEAR = 200_000  # the same for the integer programme
 FRESH = 20  # columns that a kind brings at a time
-FIRST_WINDOW = 3  # points from the bound within which the integer programme looks first
+AHEAD = 1  # points below the best known of a kind to which pricing looks first
+TIGHTEN_SHARE = 0.6  # of the time for the linear programme
+FIRST_SHARE = 0.1  # of the time for the first pricing: a linear programme needs a dozen or more
 
 
 def optimal(problem: Problem, time_limit_s: float = TIME_LIMIT_S, seed: int | None = None) -> Outcome:
@@ -128,6 +133,7 @@ class _Search:
         self.scale = self.items.scale
         self.sizes = np.array([len(kind.rooms) for kind in self.items.kinds], dtype=np.int64)
         self.width = max((kind.slots for kind in self.items.kinds), default=0)
+        self.whole: dict[int, Columns | None] = {}
         self.slack = np.zeros(len(self.items.kinds), dtype=np.int64)
         self.proven = False
 
@@ -147,22 +153,59 @@ class _Search:
         self.value = int(self.known.score.sum())
         self.relaxation = Relaxation(items)
         start = self.relaxation.start()
-        prices, _ = self.relaxation.improve(start, ROUNDS, self.until, STEP)
-        self.prices, self.tops = self.relaxation.whole(prices), None
+        rounds = min(MOST_ROUNDS, 15 + items.number)
+        prices, _ = self.relaxation.improve(start, rounds, self._share(0.1), STEP)
+        self.prices, self.pool = self.relaxation.whole(prices), self.known
+        self.tops = np.zeros(len(self.sizes), dtype=np.int64)
         bound = self.relaxation.bound(self.prices, self.until)
         self.bound = self._crude_bound() if bound is None else bound
-        self._tighten()
-        self._close()
+        if self._tighten():
+            self._close()
+        else:
+            self._approach(prices)
         if self.proven:
             self.known = self._tied()
             self.bound = self.value
         return _Answer(self._assignments(self.known), self.value, self.bound, self.proven, self.scale)
+
+    def _share(self, part: float) -> float:
+        """When this part of the time that is left is over."""
+        now = time.monotonic()
+        return now + part * max(0.0, self.until - now)
+
+    def _approach(self, prices: Prices) -> None:
+        """Where the linear programme is out of reach: the best it knows, or better prices; then a better plan."""
+        if len(self.pool) > len(self.known):
+            self._take(_distinct(self.pool), self._share(0.5))
+        else:
+            prices, _ = self.relaxation.improve(prices, 10 * MOST_ROUNDS, self._share(0.5), STEP * 0.75)
+            whole = self.relaxation.whole(prices)
+            bound = self.relaxation.bound(whole, self.until)
+            self.bound = self.bound if bound is None else min(bound, self.bound)
+        annealing = Annealing(self.items)
+        where = annealing.improve(annealing.places(self._assignments(self.known)), self.until)
+        better = None if where is None else self._columns_of(annealing.assignments(where))
+        if better is not None and (value := int(better.score.sum())) > self.value:
+            self.known, self.value = better, value
+
+    def _take(self, columns: Columns, until: float) -> bool:
+        """Choose the best plan among columns that hold the known one; whether that came to its end."""
+        chosen = choose(self.items, columns, columns.score / self.scale, until, _rows_of(self.known, columns))
+        if chosen.rows is not None and (value := int(columns.score[chosen.rows].sum())) >= self.value:
+            self.known, self.value = columns[chosen.rows], value
+        return chosen.finished
 
     def _first(self) -> tuple[Mapping[str, str] | None, bool]:
         """Any plan; or none, and whether that is proven."""
         try:
             return greedy(self.problem).assignments, True
         except Infeasible:
+            often, proven = pack(self.items, self._share(0.3))
+        if often is None and not proven:
+            annealing = Annealing(self.items)
+            where = annealing.improve(annealing.anywhere(), self._share(0.5), stop_when_it_fits=True)
+            if where is not None:
+                return annealing.assignments(where), True
             often, proven = pack(self.items, self.until)
         if often is None:
             return None, proven
@@ -197,23 +240,35 @@ class _Search:
 
     # the linear programme
 
-    def _tighten(self) -> None:
-        """Better prices, until the linear programme over all configurations is solved or nobody can wait for it."""
-        linear = Linear(self.items, self.until)
-        linear.add(self.known)
-        prices, charges = self.prices, np.zeros(len(self.sizes), dtype=np.int64)
-        while not self.late():
-            fresh = self._priced(prices, charges)
-            if fresh is None or not len(fresh):
-                return
-            linear.add(fresh)
-            solved = linear.solve()
-            if solved is None or self.bound - solved[0] * self.scale < 2 * self.items.number:
-                return
-            prices = replace(prices, items=np.rint(solved[1] * self.scale).astype(np.int64))
-            charges = np.rint(solved[2] * self.scale).astype(np.int64)
+    def _tighten(self) -> bool:
+        """Better prices: those of the linear programme over all configurations. False if it is not solved in time.
 
-    def _priced(self, prices: Prices, charges: Ints) -> Columns | None:
+        It is asked half way between its own prices, which swing wildly while it knows few columns, and the best ones
+        (Wentges, 1997): either that brings a column that it lacks, or it halves what the bound is above its value.
+        """
+        linear, until = Linear(self.items, self.until), self._share(FIRST_SHARE)
+        fresh = self._priced(self.prices, np.zeros(len(self.sizes), dtype=np.int64), until)
+        until = self._share(TIGHTEN_SHARE)
+        while fresh is not None:
+            self.pool = Columns.joined([self.pool, fresh])
+            linear.add(self.pool[-len(fresh) :] if linear.number else self.pool)
+            solved = linear.solve()
+            if solved is None:
+                return False
+            value, items, kinds = solved
+            if self.bound - value * self.scale < self.scale // 10:
+                return True
+            bound = self.bound
+            fresh = self._priced(
+                replace(self.prices, items=(self.prices.items + np.rint(items * self.scale).astype(np.int64)) // 2),
+                (self.tops + np.rint(kinds * self.scale).astype(np.int64)) // 2,
+                until,
+            )
+            if fresh is not None and not len(fresh) and self.bound == bound:
+                return False
+        return False
+
+    def _priced(self, prices: Prices, charges: Ints, until: float) -> Columns | None:
         """The configurations that are worth most of those worth more than is charged; None when there is no time.
 
         Takes the prices and their bound over, if it is better.
@@ -221,20 +276,31 @@ class _Search:
         rewards = self.relaxation.rewards(prices, PAIR * self.scale)
         bound, tops, parts = int(self.items.sizes @ prices.items), charges.copy(), [self.known[:0]]
         for at, charge in enumerate(charges):
-            if self.late():
+            if time.monotonic() > until:
                 return None
-            listing = Listing(self.relaxation, at, prices, rewards)
+            listing = self._listing(at, prices, rewards)
             columns, tops[at] = self._best(listing, int(charge))
             bound += int(self.sizes[at] * tops[at])
             parts.append(columns)
-        if bound < self.bound:
+        if bound <= self.bound:
             self.bound, self.prices, self.tops = bound, prices, tops
         return Columns.joined(parts)
 
-    def _best(self, listing: Listing, charge: int) -> tuple[Columns, int]:
+    def _listing(self, at: int, prices: Prices, rewards: Ints) -> Listing | Whole:
+        """The configurations of a kind at these prices."""
+        if at not in self.whole:
+            listing = Listing(self.relaxation, at, prices, rewards)
+            try:
+                self.whole[at] = listing.above(ANY, WHOLE)[0]
+            except TooMany:
+                self.whole[at] = None
+        columns = self.whole[at]
+        return Listing(self.relaxation, at, prices, rewards) if columns is None else Whole(at, columns, prices)
+
+    def _best(self, listing: Listing | Whole, charge: int) -> tuple[Columns, int]:
         """A kind's columns worth most, if above the charge; and at most how much any is worth, the charge at least."""
         # Of late the best was so far below what the relaxation promised.
-        floor, step, highest = listing.top, int(self.slack[listing.at]) + self.scale, listing.top
+        floor, step, highest = listing.top, int(self.slack[listing.at]) + AHEAD * self.scale, listing.top
         while highest > charge:
             floor, step = max(charge + 1, floor - step), 2 * step
             try:
@@ -251,23 +317,18 @@ class _Search:
 
     def _close(self) -> None:
         """The best plan near the bound; proven once every configuration is in that a better one could have."""
-        window = FIRST_WINDOW * self.scale
-        while not self.late():
+        window, until = self.scale // 2, self._share(0.9)
+        while time.monotonic() < until:
             window = min(window, self.bound - self.value)
             near = self._near(window)
             if near is None:
                 return
-            least = (self.value - 1) / self.scale
-            chosen = choose(self.items, near, near.score / self.scale, self.until, least)
-            if chosen.rows is not None and int(near.score[chosen.rows].sum()) >= self.value:
-                self.known = near[chosen.rows]
-                self.value = int(self.known.score.sum())
-            if not chosen.finished:
+            if not self._take(near, until):
                 return
             if self.bound - self.value <= window:
                 self.proven = True
                 return
-            window *= 4
+            window *= 3
 
     def _near(self, window: int) -> Columns | None:
         """Columns within the window from the best of their kind, and the known plan's; None when they are too many."""
@@ -276,13 +337,12 @@ class _Search:
         for at in range(len(self.sizes)):
             if self.late():
                 return None
-            listing = Listing(self.relaxation, at, self.prices, rewards)
-            top = listing.top if self.tops is None else int(self.tops[at])
+            listing = self._listing(at, self.prices, rewards)
             try:
-                parts.append(listing.above(top - window, NEAR)[0])
+                parts.append(listing.above(int(self.tops[at]) - window, NEAR)[0])
             except TooMany:
                 return None
-        return _sorted(Columns.joined(parts))
+        return _distinct(Columns.joined(parts))
 
     def _tied(self) -> Columns:
         """Of the plans of the known one's score the first by the tie rules, or, with a seed, one drawn."""
@@ -293,7 +353,7 @@ class _Search:
         for objective in self._objectives(near):
             if self.late():
                 break
-            chosen = choose(self.items, near, objective, self.until, held=held)
+            chosen = choose(self.items, near, objective, self.until, _rows_of(rows, near), held)
             if chosen.rows is None or int(near.score[chosen.rows].sum()) != self.value:
                 break
             rows = near[chosen.rows]
@@ -306,8 +366,7 @@ class _Search:
             dice = random.Random(self.seed)  # noqa: S311 - drawn to be repeated, not to be secret
             yield np.array([dice.random() for _ in range(len(near))])
             return
-        yield near.preferred.astype(float)
-        yield near.gpu.astype(float)
+        yield (near.preferred * (15 * len(self.problem.requests) + 1) + near.gpu).astype(float)
         yield -near.free / 10**6
         # The items in order, some at a time, to the kinds that come first by name.
         kinds = len(self.items.kinds)
@@ -335,6 +394,20 @@ class _Search:
             for item in members[members < self.items.number]:
                 placed[waiting[item].pop(0).instance.id] = room.node.name
         return placed
+
+
+def _distinct(columns: Columns) -> Columns:
+    """Each once, in order."""
+    columns = _sorted(columns)
+    rows = np.column_stack([columns.kind, columns.members])
+    return columns[np.append(True, (rows[1:] != rows[:-1]).any(axis=1))]
+
+
+def _rows_of(plan: Columns, columns: Columns) -> Ints:
+    """Where the columns of a plan are among others."""
+    place = {row.tobytes(): at for at, row in enumerate(np.column_stack([columns.kind, columns.members]))}
+    rows = np.column_stack([plan.kind, plan.members])
+    return np.array([place[row.tobytes()] for row in rows], dtype=np.int64)
 
 
 def _sorted(columns: Columns) -> Columns:

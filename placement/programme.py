@@ -16,12 +16,13 @@ class Linear:
     """The linear programme; it keeps its basis while columns come in. The first columns are to hold a plan."""
 
     def __init__(self, items: Items, until: float) -> None:
-        self.items = items
+        self.items, self.number = items, 0
         self.solver = _solver(items, until)
         self.solver.setOptionValue("presolve", "off")
 
     def add(self, columns: Columns) -> None:
         """Let the programme choose among these too."""
+        self.number += len(columns)
         _add(self.solver, self.items, columns, columns.score / self.items.scale, np.full(len(columns), np.inf))
 
     def solve(self) -> tuple[float, Floats, Floats] | None:
@@ -50,12 +51,12 @@ def choose(
     columns: Columns,
     objective: Floats,
     until: float,
-    least: float = -np.inf,
+    start: Ints,
     held: list[tuple[Floats, float]] | None = None,
 ) -> Chosen:
-    """The best choice of columns that covers every item. least: only an objective of at least so much.
+    """The best choice of columns that covers every item.
 
-    held: earlier objectives, which must keep their values.
+    start: rows of a choice to begin with. held: earlier objectives, which must keep their values.
     """
     solver = _solver(items, until)
     solver.setOptionValue("mip_rel_gap", 0.0)
@@ -63,11 +64,12 @@ def choose(
     number = len(columns)
     _add(solver, items, columns, objective, np.array([len(kind.rooms) for kind in items.kinds])[columns.kind])
     everything = np.arange(number, dtype=np.int32)
-    if np.isfinite(least):
-        solver.addRow(least, highspy.kHighsInf, number, everything, objective)
     for weights, value in held or []:
         solver.addRow(value - 1e-6 * max(1.0, abs(value)), highspy.kHighsInf, number, everything, weights)
     solver.changeColsIntegrality(number, everything, np.array([highspy.HighsVarType.kInteger] * number))
+    begin = highspy.HighsSolution()
+    begin.col_value = np.bincount(start, minlength=number).astype(float).tolist()
+    solver.setSolution(begin)
     solver.run()
     finished = solver.getModelStatus() in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kInfeasible)
     if solver.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:

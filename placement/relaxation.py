@@ -10,6 +10,7 @@ kind by kind, and instances that must be apart pay, kind by kind, for being on i
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,12 @@ import numpy.typing as npt
 from placement.configurations import Flags, Ints, Items
 
 Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[Any]  # of points as floats, or of whole scaled points
 
 NEVER = -(2**50)
-LEVELS = 256  # of used RAM in a table for many kinds; finer sizes are rounded in favour of the bound
+LEVELS = 128  # of used RAM in a table for many kinds; finer sizes are rounded in favour of the bound
 CELLS = 2**26  # of a table of choices: 64 MB
+KEPT = 2**24  # cells of tables that are kept for their next prices: 128 MB
 PAIR = 10  # points of an affinity
 MOST_EARLIER = 3  # an instance with more affinities than that to earlier ones gets its 25 points in any case
 
@@ -29,9 +32,9 @@ MOST_EARLIER = 3  # an instance with more affinities than that to earlier ones g
 class Prices:
     """In points, or scaled as whole numbers (`whole`)."""
 
-    items: npt.NDArray[np.number]  # of each item
-    near: npt.NDArray[np.number]  # pairs x kinds: what of an affinity's 10 points the earlier item gets
-    apart: npt.NDArray[np.number]  # pairs x kinds: what either item pays; never negative
+    items: Numbers  # of each item
+    near: Numbers  # pairs x kinds: what of an affinity's 10 points the earlier item gets
+    apart: Numbers  # pairs x kinds: what either item pays; never negative
 
 
 class Relaxation:
@@ -52,6 +55,7 @@ class Relaxation:
             self.apart = np.argwhere(np.tril(items.apart, -1))[:, ::-1]
         self.points += np.where(earlier > MOST_EARLIER, 25 * items.scale, 0)
         self.batches = list(_batches(items))
+        self.tables: dict[int, Completions] = {}
 
     def start(self) -> Prices:
         """Prices to begin with: about what a step scores."""
@@ -68,7 +72,7 @@ class Relaxation:
         )
         return Prices(items, np.clip(near, 0, PAIR * scale), np.maximum(0, apart))
 
-    def rewards(self, prices: Prices, pair: int) -> npt.NDArray[np.number]:
+    def rewards(self, prices: Prices, pair: int) -> Numbers:
         """Kinds x items: what an item brings there besides fit and load. pair: the points of an affinity."""
         rewards = (self.points / self.items.scale if pair == PAIR else self.points) - prices.items
         for (earlier, later), near in zip(self.near, prices.near, strict=True):
@@ -81,12 +85,13 @@ class Relaxation:
         return rewards
 
     def improve(self, prices: Prices, rounds: int, until: float, step: float) -> tuple[Prices, float]:
-        """The best prices of so many rounds of subgradient descent, and their bound in points (not rounded safely).
+        """The best prices of so many rounds of subgradient descent (fewer if time is over), and their bound in points.
 
         Each price moves by about `step` points at first and by a fiftieth of that in the end, by the rule of Adam
-        (Kingma and Ba, 2015), against what is placed too often or too rarely at these prices.
+        (Kingma and Ba, 2015), against what is placed too often or too rarely at these prices. The bound is not rounded
+        safely.
         """
-        best, bound = prices, np.inf
+        best, bound, began = prices, np.inf, time.monotonic()
         parts = [prices.items, prices.near, prices.apart]
         mean = [np.zeros_like(part) for part in parts]
         square = [np.zeros_like(part) for part in parts]
@@ -101,7 +106,8 @@ class Relaxation:
             together = chosen[:, self.apart[:, 0]].T + chosen[:, self.apart[:, 1]].T
             slopes = [self.items.sizes - self.sizes @ chosen, earlier - later, 1.0 - together]
             slopes[2][(parts[2] <= 0) & (slopes[2] > 0)] = 0
-            length = step * 0.02 ** (number / rounds)
+            over = max(number / rounds, (time.monotonic() - began) / (until - began))
+            length = step * 0.02**over
             for at, slope in enumerate(slopes):
                 mean[at] = 0.8 * mean[at] + 0.2 * slope
                 square[at] = 0.98 * square[at] + 0.02 * slope**2
@@ -133,8 +139,12 @@ class Relaxation:
         return value
 
     def completions(self, kind: int, rewards: Ints) -> "Completions":
-        """The table of one kind. rewards: of its items, whole."""
-        return Completions(self.items, [kind], 4 * LEVELS, rewards)
+        """The table of one kind, good until it is asked for again. rewards: of its items, whole."""
+        table = self.tables.get(kind) or Completions(self.items, kind)
+        if sum(each.table.size for each in self.tables.values()) < KEPT:
+            self.tables[kind] = table
+        table.fill(rewards)
+        return table
 
 
 class Knapsacks:
@@ -165,7 +175,7 @@ class Knapsacks:
         points = np.where(10 * asks < 3 * least, 20, np.where(10 * asks <= 7 * free, 30, 10))
         return np.where(free >= needs, points, NEVER)
 
-    def load(self, scale: int) -> npt.NDArray[np.number]:
+    def load(self, scale: int) -> Numbers:
         """Kinds x slots: points of load, whole with the items' own scale, or NEVER."""
         load = np.full((len(self.kinds), self.slots), NEVER)
         for at, points in enumerate(self.loads):
@@ -173,8 +183,8 @@ class Knapsacks:
         return load if scale == self.items.scale else load / self.items.scale
 
     def steps(
-        self, fits: Sequence[npt.NDArray[np.number]], load: npt.NDArray[np.number], rewards: npt.NDArray[np.number]
-    ) -> Iterator[tuple[int, npt.NDArray[np.number], list[tuple[slice, npt.NDArray[np.number]]]]]:
+        self, fits: Sequence[Numbers], load: Numbers, rewards: Numbers
+    ) -> Iterator[tuple[int, Numbers, list[tuple[slice, Numbers]]]]:
         """Backwards along the order: (position, the table, gains that were not below what was there, by slots)."""
         value = np.zeros((len(self.kinds), self.slots + 1, self.free.shape[1]), dtype=rewards.dtype)
         base = load[:, None, :].astype(rewards.dtype) + rewards.T[self.order].transpose(1, 0)[:, :, None]
@@ -200,11 +210,11 @@ class Batch(Knapsacks):
 
     def __init__(self, items: Items, kinds: Sequence[int]) -> None:
         super().__init__(items, kinds, LEVELS)
-        self.fits = [self.fit(item).astype(np.float32) for item in self.order]
+        self.fits = [self.fit(int(item)).astype(np.float32) for item in self.order]
         self.points = self.load(1).astype(np.float32)
         self.taken: Flags = np.zeros((len(self.order), len(self.kinds), self.slots, self.free.shape[1]), dtype=bool)
 
-    def solve(self, rewards: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:
+    def solve(self, rewards: Numbers) -> tuple[Floats, Floats]:
         """Of each kind the best value, and how often each item is in it. rewards: kinds x items, in points."""
         value = np.zeros((len(self.kinds), 1, 1), dtype=np.float32)
         for position, value, gains in self.steps(self.fits, self.points, rewards):  # noqa: B007 - the last one counts
@@ -216,18 +226,19 @@ class Batch(Knapsacks):
     def _chosen(self) -> Floats:
         """The choices that the tables hold, followed from the empty nodes on."""
         chosen = np.zeros((len(self.kinds), self.items.number))
-        used, level, each = (np.zeros(len(self.kinds), dtype=np.int64) for _ in range(3))
-        each = np.arange(len(self.kinds))
-        for position, item in enumerate(self.order):
-            takes = int(self.takes[item])
-            for _ in range(min(self.slots, int(self.items.sizes[item]))):
-                can = (used < self.slots) & (level + takes < self.free.shape[1])
-                take = can & self.taken[position, each, np.where(can, used, 0), np.where(can, level, 0)]
-                if not take.any():
+        for kind in range(len(self.kinds)):
+            position = level = 0
+            for used in range(self.slots):
+                ahead = self.taken[position:, kind, used, level]
+                step = int(ahead.argmax()) if len(ahead) else 0
+                if not len(ahead) or not ahead[step]:
                     break
-                chosen[:, item] += take
-                used += take
-                level += takes * take
+                position += step
+                item = self.order[position]
+                chosen[kind, item] += 1
+                level += int(self.takes[item])
+                # One that may come several times may follow itself.
+                position += bool(chosen[kind, item] >= self.items.sizes[item])
         return chosen
 
     def best(self, rewards: Ints) -> Ints:
@@ -243,20 +254,20 @@ class Batch(Knapsacks):
 class Completions(Knapsacks):
     """One kind's whole table: at most how much a node that is partly filled can still gain."""
 
-    def __init__(self, items: Items, kinds: Sequence[int], levels: int, rewards: Ints) -> None:
-        super().__init__(items, kinds, levels)
-        fits = {}
-        for item in self.order:
-            key = (int(items.ram[item]), int(self.ram[item]))
-            if key not in fits:
-                fit = self.fit(item)
-                fits[key] = np.where(fit >= 0, fit * items.scale, NEVER)
-        along = [fits[int(items.ram[item]), int(self.ram[item])] for item in self.order]
+    def __init__(self, items: Items, kind: int) -> None:
+        super().__init__(items, [kind], 8 * LEVELS)
+        sizes = [(int(items.ram[item]), int(self.ram[item])) for item in self.order]
+        fits = {size: self.fit(int(item)) for size, item in zip(sizes, self.order, strict=True)}
+        scaled = {size: np.where(fit >= 0, fit * items.scale, NEVER) for size, fit in fits.items()}
+        self.fits = [scaled[size] for size in sizes]
+        self.points = self.load(items.scale)
+        self.next = np.searchsorted(self.order, np.arange(items.number) + (items.sizes == 1))
         self.table = np.zeros((len(self.order) + 1, self.slots + 1, self.free.shape[1]), dtype=np.int64)
-        for position, value, _ in self.steps(along, self.load(items.scale), rewards[None, :]):
+
+    def fill(self, rewards: Ints) -> None:
+        """Work the table out anew. rewards: of the items, whole."""
+        for position, value, _ in self.steps(self.fits, self.points, rewards[None, :]):
             self.table[position] = value[0]
-        after = np.arange(items.number) + (items.sizes == 1)
-        self.next = np.searchsorted(self.order, after)
 
     def __call__(self, last: Ints, used: int, free: Ints) -> Ints:
         """At most how much rows gain after their last item, with `used` slots used and so much RAM free."""
