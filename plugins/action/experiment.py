@@ -136,7 +136,7 @@ class ActionModule(ActionBase):
             "why": "why",
         }
         for key, name in names.items():
-            if given[key]:
+            if given[key] not in (None, "", [], {}):
                 self._faults.append(Fault(name, "", "given beside a saved plan, which has decided it; leave one out"))
         saved = self._try(read_plan, Path(given["plan"]))
         if saved and given["name"]:
