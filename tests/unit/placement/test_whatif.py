@@ -159,7 +159,7 @@ def test_without_any_time_it_says_that_it_does_not_know():
     assert not any(answer.answered for answer in answers.values())
     assert {str(answer) for answer in answers.values()} == {
         "no plan was found in the time given, and none was proven impossible; "
-        "what would move it there was not found in time"
+        "what would move it there was not found in the time given"
     }
 
 
