@@ -42,7 +42,7 @@ UBATCH = 512  # llama-server's default --ubatch-size
 KV_BYTES = 2  # F16, llama-server's default --cache-type-k and -v
 KV_STEP = 256  # the context is rounded up to a multiple of this
 BASE, PER_WORD, PER_TOKEN = 15 * MIB, 200, 512
-WORKLOAD = 20 * MIB  # VmHWM of `python3 -m workload` at its end, Python 3.11: see docs/placement.md
+WORKLOAD = 24 * MIB  # VmHWM of `python3 -m workload`: see docs/placement.md, Memory
 # Types that ggml-cpu copies into another order (repack.cpp): AVX2's and those of Arm with dot products, together.
 REPACKED = ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4")
 CACHE = re.compile(r"\{\{\s*jarfleet_cache\s*\}\}")

@@ -158,7 +158,7 @@ def test_a_declared_size_below_the_estimate_is_told_with_the_parts(tmp_path: Pat
     assert (faults, warnings) == (
         [],
         [
-            "instances.a.ram_gb: 0.02 declared, but the model and its context of 4096 tokens need about 0.04 GB"
+            "instances.a.ram_gb: 0.02 declared, but the model and its context of 4096 tokens need about 0.05 GB"
             " (weights 0.00, repack copy 0.00, kv 0.00, compute 0.01, base 0.02, workload 0.02);"
             " it may be killed for memory"
         ],
@@ -248,7 +248,7 @@ def test_the_command_line_uses_a_model_that_is_here_and_names_one_that_is_not(tm
     done = plan(here)
     assert done.returncode == 0
     assert done.stderr.splitlines()[0].startswith("warning: instances.b.ram_gb: 0.02 declared, but")
-    assert done.stderr.splitlines()[1].startswith("instances.a.ram_gb: left out, 0.1 by its model: 0.04 GB (weights")
+    assert done.stderr.splitlines()[1].startswith("instances.a.ram_gb: left out, 0.1 by its model: 0.05 GB (weights")
     gone.write_text("name: x\nmodel: {path: /nowhere.gguf}\ninstances: [{id: a}]")
     done = plan(gone)
     assert (done.returncode, done.stdout) == (2, "")
