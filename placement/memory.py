@@ -197,7 +197,7 @@ def estimate_all(
             faults.append(Fault("model", "", str(error)))
         except UnknownModel as error:
             key = f"instances.{instance.id}.ram_gb"
-            if instance.ram_gb:
+            if instance.ram_gb is not None:
                 warnings.append(f"{key}: not checked against the model; {error}")
             else:
                 faults.append(Fault(str(experiment.path), key, f"missing; {error}; give it"))
@@ -224,7 +224,7 @@ def left_out(experiment: Experiment, found: Mapping[str, Estimate]) -> list[str]
     return [
         f"instances.{one.id}.ram_gb: left out, {found[one.id].ram_gb} by its model: {found[one.id]}"
         for one in experiment.instances
-        if not one.ram_gb and one.id in found
+        if one.ram_gb is None and one.id in found
     ]
 
 
@@ -257,7 +257,7 @@ def shortfalls(instance: Instance, needs: Estimate) -> list[str]:
     split = instance.gpu == "required" and instance.gpu_memory_gb > 0
     at_least = needs.total - needs.offloaded if split else needs.total
     lines = []
-    if 0 < instance.ram_gb < at_least / GB:
+    if instance.ram_gb is not None and instance.ram_gb < at_least / GB:
         rest = f"{figure(at_least / GB)} GB beside the GPU, of {needs}" if split else str(needs)
         declared = f"instances.{instance.id}.ram_gb: {instance.ram_gb} declared"
         lines.append(f"{declared}, but {what} {rest}; it may be killed for memory")

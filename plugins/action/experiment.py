@@ -181,6 +181,6 @@ class ActionModule(ActionBase):
                 "missing, and a check does not download the model that tells it; give it, or run validate.yml once",
             )
             for one in experiment.instances
-            if not one.ram_gb and one.id in models and one.id not in here
+            if one.ram_gb is None and one.id in models and one.id not in here
         ]
         return needs, warnings
