@@ -305,7 +305,7 @@ class _Completions:
 
     def __init__(self, items: Items, kind: Kind, may: Ints, charge: Ints) -> None:
         ram = kind.ram[may]
-        unit = gcd(kind.free_ram, *(int(amount) for amount in ram))
+        unit = gcd(kind.free_ram, *(int(amount) for amount in ram)) or 1  # 0: conflicts are looked for without RAM
         exact = kind.free_ram // unit <= MOST_LEVELS
         self.unit = unit if exact else -(-kind.free_ram // MOST_LEVELS)
         levels = np.arange(-(-kind.free_ram // self.unit) + 1)
