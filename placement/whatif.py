@@ -16,7 +16,7 @@ from placement.model import MAX_GB, PER_GB, Instance, Node, gb, units
 from placement.optimal import TIME_LIMIT_S
 from placement.plan import Infeasible, Plan, Undecided
 from placement.problem import PORT_RANGE, PORTS, Room
-from placement.refusal import Conflict, Reasons, Remedy
+from placement.refusal import Conflict, Reasons, Remedy, listed
 
 GRID = PER_GB // 10  # amounts of additional RAM are multiples of 0.1 GB
 MOST_SUMS = 20_000  # of what instances take together; beyond, every multiple is tried
@@ -74,7 +74,7 @@ class Counterfactual:
             return "no plan was found in the time given, and none was proven impossible"
         if not self.feasible:
             return f"no plan exists: {self.conflict.brief() if self.conflict else 'proven'}"
-        moved = ", ".join(f"{id} to {node}" for id, node in (self.moved or {}).items())
+        moved = listed(f"{id} to {node}" for id, node in (self.moved or {}).items())
         notes = [f"without its pin to {self.lifted}"] * bool(self.lifted) + [f"with {moved}"] * bool(moved)
         return " ".join([self._loss(), *(f"({note})" for note in notes)])
 
