@@ -348,7 +348,8 @@ def _more_ram(case: Case, id: str, name: str, until: float) -> int | None:
     first, each rounded up to 0.1 GB. Between two of them no score changes, only the free RAM that the tie rules count.
     """
     node = case.node(name)
-    ample = min(MAX_GB, node.ram_gb + sum(max(one.ram_gb, one.gpu_memory_gb) for one in case.instances))
+    held = max(node.ram_gb, node.reserved_ram_gb + node.allocated_ram_gb)  # a node can have given out more than it has
+    ample = min(MAX_GB, held + sum(max(one.ram_gb, one.gpu_memory_gb) for one in case.instances))
     if node.status != "HEALTHY" or not _possible(case.with_pin(id, name).with_node(name, ram_gb=ample), until):
         return None
     for steps in _amounts(case, name):
