@@ -31,7 +31,7 @@ MEASURED = ("resident_gb", "charged_gb", "ratio")
 
 def estimate_table(experiment: Experiment, needs: Mapping[str, Estimate]) -> str:
     """What each instance gets that declares no `ram_gb`, with the parts of it; empty when all do."""
-    chosen = {one.id: needs[one.id] for one in experiment.instances if not one.ram_gb and one.id in needs}
+    chosen = {one.id: needs[one.id] for one in experiment.instances if one.ram_gb is None and one.id in needs}
     rows = [
         (id, f"{estimate.ram_gb}", *(figure(size / GB) for size in estimate.parts.values()))
         for id, estimate in chosen.items()

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from placement import (
@@ -14,15 +15,20 @@ from placement import (
     Options,
     find_experiment,
     load_experiment,
+    memory,
     nodes_from_hostvars,
     parse_pins,
+    parse_why,
+    place_and_explain,
     place_designed,
     port_range_from_hostvars,
     read_inventory,
+    why_faults,
 )
 from placement.inventory import project_root
 from placement.optimal import TIME_LIMIT_S
 from placement.options import FLAGS
+from placement.whatif import Question
 
 PLANNED, BAD_INPUT, NO_PLAN = 0, 2, 3
 
@@ -48,6 +54,7 @@ def _plan(options: argparse.Namespace) -> str:
     source = options.inventory.rstrip("/")
     faults: list[Fault] = []
     pins: dict[str, str] = {}
+    why: list[Question] = []
     hostvars: dict[str, dict[str, Any]] = {}
     asked = nodes = experiment = None
     try:
@@ -56,6 +63,10 @@ def _plan(options: argparse.Namespace) -> str:
         faults += error.faults
     try:
         pins = parse_pins(options.pin, "--pin")
+    except BadInput as error:
+        faults += error.faults
+    try:
+        why = parse_why(options.why, "--why")
     except BadInput as error:
         faults += error.faults
     try:
@@ -71,6 +82,13 @@ def _plan(options: argparse.Namespace) -> str:
         faults += error.faults
     if asked and nodes and experiment:
         faults += asked.faults(experiment.design, nodes, experiment.instances, pins)
+        faults += why_faults(why, [one.id for one in experiment.instances], [node.name for node in nodes], "--why")
+    if experiment:
+        try:
+            experiment, said = memory.sized_here(experiment, hostvars)
+            print("".join(f"{line}\n" for line in said), end="", file=sys.stderr)
+        except BadInput as error:
+            faults += error.faults
     if faults or not (asked and nodes and experiment):
         raise BadInput(faults)
     plan = place_designed(
@@ -83,6 +101,7 @@ def _plan(options: argparse.Namespace) -> str:
         seed=asked.seed,
         repeat=asked.repeat or 1,
         time_limit_s=asked.time_limit_s,
+        placing=partial(place_and_explain, why=why),
     )
     return json.dumps(plan.to_json(), indent=2) if options.format == "json" else plan.table()
 
@@ -111,6 +130,13 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--repeat", metavar="K", help="which repeat of design.counterbalance this is (default: 1)")
     plan.add_argument(
         "--pin", action="append", default=[], metavar="INSTANCE:NODE", help="put it there and nowhere else; repeatable"
+    )
+    plan.add_argument(
+        "--why",
+        action="append",
+        default=[],
+        metavar="INSTANCE[:NODE]",
+        help="what if it were on the other nodes, or on this one, solved again; repeatable",
     )
     plan.add_argument("--format", choices=("table", "json"), default="table", help="(default: %(default)s)")
     return parser

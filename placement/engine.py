@@ -1,5 +1,6 @@
 """`place`: nodes + instances in, a plan out. Pure; the only choice is which search walks the problem."""
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from placement.greedy import greedy
@@ -34,8 +35,11 @@ def place(
     The same nodes in any order and the same instances in the same order give the same plan, byte for byte, unless the
     time limit ended the search.
 
-    Raises Infeasible (with the reasons), BadInput (names given twice, pins of nobody), ValueError (unknown strategy).
+    Raises Infeasible (with the reasons), BadInput (names given twice, pins of nobody), ValueError (unknown strategy, a
+    time limit that is none).
     """
+    if not 0 <= time_limit_s < math.inf:  # NaN too: no clock ever passes it
+        raise ValueError(f"time_limit_s: {time_limit_s} is not a number of seconds")
     if strategy not in STRATEGIES:
         raise ValueError(f"no strategy is named {strategy!r}; there is {', '.join(sorted(STRATEGIES))}")
     problem = Problem(nodes, instances, pins or {}, port_range, same_type, node_types)

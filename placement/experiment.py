@@ -49,13 +49,13 @@ class Experiment:
         What the file gives stays. The GPU memory counts for an instance that uses a GPU and leaves out both sizes.
         Raises BadInput naming each instance without a size.
         """
-        missing = [one.id for one in self.instances if not one.ram_gb and not sizes.get(one.id)]
+        missing = [one.id for one in self.instances if one.ram_gb is None and not sizes.get(one.id)]
         if missing:
             problem = "missing; give it in GB (2**30 bytes), or a model that is on this machine and tells it"
             raise BadInput(Fault(str(self.path), f"instances.{id}.ram_gb", problem) for id in missing)
         instances = []
         for one, raw in zip(self.instances, self.raw["instances"], strict=True):
-            if not one.ram_gb:
+            if one.ram_gb is None:
                 both = one.gpu != "none" and "gpu_memory_gb" not in raw
                 gpu_memory_gb = sizes[one.id]["gpu_memory_gb"] if both else one.gpu_memory_gb
                 one = replace(one, ram_gb=sizes[one.id]["ram_gb"], gpu_memory_gb=gpu_memory_gb)

@@ -97,9 +97,9 @@ def _reasons(rooms: Iterable[Room], request: Request) -> dict[str, list[str]]:
 class _Ranking:
     """The rooms as instances of one GPU demand see them whom nothing binds to a particular one, best first.
 
-    A room has one entry, in heaps of its node type. An entry that a later one has replaced stays in the heaps until it
-    gets to the top. The heaps form a Fenwick tree over the amounts of GPU memory asked for: those with at least so
-    much free lie in O(log) of them.
+    A room has one entry, in the heaps of all rooms and, where some request is bound to a node type, in those of its
+    type. An entry that a later one has replaced stays in the heaps until it gets to the top. The heaps form a Fenwick
+    tree over the amounts of GPU memory asked for: the rooms with at least so much free lie in O(log) of them.
     """
 
     def __init__(self, rooms: Sequence[Room], requests: Sequence[Request]) -> None:
@@ -107,7 +107,8 @@ class _Ranking:
         self.rooms = rooms
         self.amounts = sorted({request.gpu_memory for request in requests}) if _wants_gpu(first) else [0]
         self.entries: list[Entry | None] = [None] * len(rooms)
-        self.heaps: dict[str, dict[int, list[Entry]]] = {room.node.node_type: defaultdict(list) for room in rooms}
+        self.by_type = any(request.node_type or request.alike for request in requests)
+        self.heaps: dict[str | None, dict[int, list[Entry]]] = defaultdict(lambda: defaultdict(list))  # None: all rooms
         self.steps: list[int | None] = [None] * len(rooms)  # the RAM asked for at which a room is to be ranked again
         self.waiting: list[tuple[int, int]] = []  # heap of (-step, position)
         for at in range(len(rooms)):
@@ -123,8 +124,9 @@ class _Ranking:
             if -negated == self.steps[at]:
                 self.renew(at, request)
         alike = self.rooms[0].types.get(request.alike) if self.rooms and request.alike else None
-        types = [name for name in self.heaps if request.node_type in (None, name) and alike in (None, name)]
-        tops = (self._top(heap, apart) for name in types for heap in self._heaps_with(name, request))
+        if request.node_type and alike and request.node_type != alike:
+            return None
+        tops = [self._top(heap, apart) for heap in self._heaps_with(request.node_type or alike, request)]
         best = min(filter(None, tops), default=None)
         return None if best is None else best[-1]
 
@@ -161,16 +163,17 @@ class _Ranking:
 
     def _heaps_of(self, room: Room, request: Request) -> Iterator[list[Entry]]:
         """Those that a room's entry belongs to."""
-        at = len(self.amounts)
+        most = len(self.amounts)
         if room.node.gpu and _wants_gpu(request):
             free = max(0, room.free_gpu_memory)
-            at = bisect_right(self.amounts, min(free, room.free_ram) if room.node.unified else free)
-        heaps = self.heaps[room.node.node_type]
-        while at > 0:
-            yield heaps[at]
-            at &= at - 1
+            most = bisect_right(self.amounts, min(free, room.free_ram) if room.node.unified else free)
+        for node_type in (None, room.node.node_type) if self.by_type else (None,):
+            heaps, at = self.heaps[node_type], most
+            while at > 0:
+                yield heaps[at]
+                at &= at - 1
 
-    def _heaps_with(self, node_type: str, request: Request) -> Iterator[list[Entry]]:
+    def _heaps_with(self, node_type: str | None, request: Request) -> Iterator[list[Entry]]:
         """Those that together hold the rooms of a type with enough GPU memory for a request."""
         heaps = self.heaps[node_type]
         at = bisect_left(self.amounts, request.gpu_memory) + 1 if _wants_gpu(request) else 1

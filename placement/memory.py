@@ -2,15 +2,17 @@
 
 An instance is a llama-server, started with the flags of fleet/instances.py, and the workload beside it. Its parts:
 
-    weights      every tensor of the file; mapped from it, so the kernel can take the pages back and read them again
+    weights      the file's tensors, mapped from it, so that the kernel can take the pages back and read them again;
+                 before the first and after the last that is used as it is, llama-server unmaps what it has copied
     repack_copy  a private copy of those tensors that the CPU's fast kernels want in another order
     kv           layers x KV heads x (key + value length) x 2 bytes (F16) x context
     compute      UBATCH x (16 x feed forward + 4 x embedding + 2 x context)
-    base         15 MiB and 200 bytes for each entry of the vocabulary
+    base         15 MiB, 200 bytes for each entry of the vocabulary, 512 bytes for each token of the context
     workload     the Python process of the built-in workload
 
 Source: shared/reference/llama/est_ram.py (FACTS 3), whose last terms were fitted to real processes; checked again for
-these flags by tests/bench/memory.py, see docs/placement.md. `--parallel 1` makes one KV cache of the whole context, and
+these flags by tests/bench/memory.py, see docs/placement.md, where the 512 bytes (the prompt itself) were found missing.
+`--parallel 1` makes one KV cache of the whole context, and
 `--cache-ram 0` keeps llama-server from holding old prompts. Too high where a model keeps less than the whole context
 (sliding windows) or a mixture of experts computes with a part of its feed forward.
 
@@ -23,8 +25,8 @@ import mmap
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +41,12 @@ MIB = 2**20
 UBATCH = 512  # llama-server's default --ubatch-size
 KV_BYTES = 2  # F16, llama-server's default --cache-type-k and -v
 KV_STEP = 256  # the context is rounded up to a multiple of this
-BASE, PER_WORD = 15 * MIB, 200
-WORKLOAD = 20 * MIB  # VmHWM of `python3 -m workload` at its end, Python 3.11: see docs/placement.md
+BASE, PER_WORD, PER_TOKEN = 15 * MIB, 200, 512
+WORKLOAD = 24 * MIB  # VmHWM of `python3 -m workload`: see docs/placement.md, Memory
 # Types that ggml-cpu copies into another order (repack.cpp): AVX2's and those of Arm with dot products, together.
 REPACKED = ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4")
 CACHE = re.compile(r"\{\{\s*jarfleet_cache\s*\}\}")
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 OFFLOADED = ("blk.", "output")  # names of the tensors that --n-gpu-layers 999 takes to the GPU; the embedding stays
 STEP_GB = 0.1
 
@@ -64,6 +67,7 @@ class Tensor:
     type: str  # such as Q4_K
     rows: int
     size: int  # bytes
+    start: int  # its place in the file
 
 
 @dataclass(frozen=True)
@@ -144,15 +148,18 @@ def estimate(model: Header, context_size: int, on_gpu: bool = False, repacked: I
     all_kv_heads = sum(kv_heads) if isinstance(kv_heads, list) else kv_heads * layers
     context = math.ceil(context_size / KV_STEP) * KV_STEP
     words = model.fields.get("tokenizer.ggml.tokens", 0)
-    copied = set() if on_gpu else set(repacked)
+    copied = [] if on_gpu else _repacked(model.tensors, set(repacked))
+    gone = {tensor.name for tensor in copied} - {EMBEDDING}
+    mapped = [tensor for tensor in model.tensors if tensor.name not in gone]
     kv = all_kv_heads * (key + value) * KV_BYTES * context
     compute = UBATCH * (16 * _most(forward) + 4 * width + 2 * context)
     return Estimate(
-        weights=sum(tensor.size for tensor in model.tensors),
-        repack_copy=sum(tensor.size for tensor in model.tensors if tensor.type in copied and _is_repacked(tensor)),
+        weights=max((tensor.start + tensor.size for tensor in mapped), default=0)
+        - min((tensor.start for tensor in mapped), default=0),
+        repack_copy=sum(tensor.size for tensor in copied),
         kv=kv,
         compute=compute,
-        base=BASE + PER_WORD * words,
+        base=BASE + PER_WORD * words + PER_TOKEN * context,
         workload=WORKLOAD,
         offloaded=kv + compute + sum(tensor.size for tensor in model.tensors if tensor.name.startswith(OFFLOADED)),
     )
@@ -166,7 +173,8 @@ def estimate_all(
     A broken file is a fault. A model that cannot be estimated is one only for an instance that declares no `ram_gb`. A
     declared size below the estimate is a warning.
     """
-    headers: dict[Path, Header | str] = {}
+    headers: dict[Path, Header | None] = {}  # None: broken, and told
+    known: dict[tuple[Path, int, bool], Estimate] = {}
     found: dict[str, Estimate] = {}
     faults: list[Fault] = []
     warnings: list[str] = []
@@ -174,21 +182,22 @@ def estimate_all(
         path = models.get(instance.id)
         if path is None:
             continue
+        case = (path, instance.context_size, instance.gpu == "required")
         try:
             if path not in headers:
                 headers[path] = read(path)
-            header = headers[path]
-            if isinstance(header, Header):
-                found[instance.id] = estimate(
-                    header, instance.context_size, on_gpu=instance.gpu == "required", repacked=repacked
-                )
-                warnings += shortfalls(instance, found[instance.id])
+            if (header := headers[path]) is None:
+                continue
+            if case not in known:
+                known[case] = estimate(header, instance.context_size, on_gpu=case[2], repacked=repacked)
+            found[instance.id] = known[case]
+            warnings += shortfalls(instance, known[case])
         except BrokenModel as error:
-            headers[path] = str(error)
+            headers[path] = None
             faults.append(Fault("model", "", str(error)))
         except UnknownModel as error:
             key = f"instances.{instance.id}.ram_gb"
-            if instance.ram_gb:
+            if instance.ram_gb is not None:
                 warnings.append(f"{key}: not checked against the model; {error}")
             else:
                 faults.append(Fault(str(experiment.path), key, f"missing; {error}; give it"))
@@ -215,7 +224,7 @@ def left_out(experiment: Experiment, found: Mapping[str, Estimate]) -> list[str]
     return [
         f"instances.{one.id}.ram_gb: left out, {found[one.id].ram_gb} by its model: {found[one.id]}"
         for one in experiment.instances
-        if not one.ram_gb and one.id in found
+        if one.ram_gb is None and one.id in found
     ]
 
 
@@ -248,7 +257,7 @@ def shortfalls(instance: Instance, needs: Estimate) -> list[str]:
     split = instance.gpu == "required" and instance.gpu_memory_gb > 0
     at_least = needs.total - needs.offloaded if split else needs.total
     lines = []
-    if 0 < instance.ram_gb < at_least / GB:
+    if instance.ram_gb is not None and instance.ram_gb < at_least / GB:
         rest = f"{figure(at_least / GB)} GB beside the GPU, of {needs}" if split else str(needs)
         declared = f"instances.{instance.id}.ram_gb: {instance.ram_gb} declared"
         lines.append(f"{declared}, but {what} {rest}; it may be killed for memory")
@@ -281,9 +290,17 @@ def _most(value: int | list[int]) -> int:
     return max(value, default=0) if isinstance(value, list) else value
 
 
-def _is_repacked(tensor: Tensor) -> bool:
-    """Only what is multiplied by is repacked, in groups of rows: neither the embedding nor a vector."""
-    return tensor.name.startswith("blk.") and tensor.rows % 8 == 0
+def _repacked(tensors: Iterable[Tensor], types: Collection[str]) -> list[Tensor]:
+    """Those of which there is a copy: matrices of these types, in groups of rows. The embedding is only looked up, but
+    without an output of its own a model's embedding is its output too, and then it is mapped and copied.
+    """
+    tensors = list(tensors)
+    output = OUTPUT if any(tensor.name == OUTPUT for tensor in tensors) else EMBEDDING
+    return [
+        tensor
+        for tensor in tensors
+        if tensor.type in types and tensor.rows % 8 == 0 and tensor.name.startswith(("blk.", output))
+    ]
 
 
 # The file format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -361,7 +378,7 @@ def _read(path: Path, cursor: _Cursor) -> Header:
     fields = {cursor.text(): cursor.value(cursor.number("I")) for _ in range(field_count)}
     if fields.get("split.count", 0) > 1:
         raise BrokenModel(f"it is one of {fields['split.count']} parts; join them with llama-gguf-split --merge")
-    tensors, offsets = [], []
+    tensors = []
     for _ in range(tensor_count):
         name = cursor.text()
         shape = cursor.numbers("Q", cursor.number("I"))
@@ -370,15 +387,13 @@ def _read(path: Path, cursor: _Cursor) -> Header:
             block, block_size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
         except (KeyError, ValueError):
             raise UnknownModel(f"{path}: tensor {name} is of type {kind}, which this version does not know") from None
-        tensors.append(
-            Tensor(name, GGMLQuantizationType(kind).name, math.prod(shape[1:]), math.prod(shape) // block * block_size)
-        )
-        offsets.append(offset)
+        size = math.prod(shape) // block * block_size
+        tensors.append(Tensor(name, GGMLQuantizationType(kind).name, math.prod(shape[1:]), size, offset))
     alignment = fields.get("general.alignment", 32)
-    start = math.ceil(cursor.at / alignment) * alignment
-    for tensor, offset in zip(tensors, offsets, strict=True):
-        if start + offset + tensor.size > len(cursor.data):
-            raise BrokenModel(
-                f"{tensor.name} would end at byte {start + offset + tensor.size}, the file at {len(cursor.data)}"
-            )
-    return Header(path, fields, tuple(tensors))
+    data = math.ceil(cursor.at / alignment) * alignment
+    placed = tuple(replace(tensor, start=data + tensor.start) for tensor in tensors)
+    for tensor in placed:
+        if tensor.start + tensor.size > len(cursor.data):
+            end = tensor.start + tensor.size
+            raise BrokenModel(f"{tensor.name} would end at byte {end}, the file does at {len(cursor.data)}")
+    return Header(path, fields, placed)

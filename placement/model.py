@@ -96,7 +96,8 @@ class Instance:
     """One process group of an experiment (seed: ExperimentInstance): its demands, its relations, its settings."""
 
     id: str
-    ram_gb: float = 0.0  # 0: not known yet, and nothing places it so; Experiment.sized() fills it in
+    # None: left out, and filled in by Experiment.sized(). Nothing is placed before: whoever places meets a float.
+    ram_gb: float = None  # type: ignore[assignment]
     gpu: str = "none"
     gpu_memory_gb: float = 0.0
     preferred_node: str | None = None
@@ -113,9 +114,11 @@ class Instance:
         object.__setattr__(self, "affinity", tuple(self.affinity))
         object.__setattr__(self, "anti_affinity", tuple(self.anti_affinity))
         problems = {
-            **_sizes(self, ("ram_gb", "gpu_memory_gb")),
+            **_sizes(self, ("ram_gb", "gpu_memory_gb") if self.ram_gb is not None else ("gpu_memory_gb",)),
             **_choices(self, gpu=GPU_DEMANDS, network=NETWORKS),
         }
+        if self.ram_gb == 0:
+            problems["ram_gb"] = "0 is not above 0"
         if problems:
             raise BadInput(Fault("Instance", f"{self.id}.{key}", problem) for key, problem in problems.items())
 

@@ -86,7 +86,7 @@ class Problem:
         faults += [
             Fault("instances", f"{one.id}.ram_gb", "not known; give it, or Experiment.sized() by the model")
             for one in self.instances
-            if not one.ram_gb
+            if one.ram_gb is None
         ]
         faults += pin_faults(pins, ids, names)
         node_types = node_types or {}

@@ -159,7 +159,7 @@ class Knapsacks:
         self.order = np.flatnonzero(np.any([node.may for node in nodes], axis=0))
         self.slots = max(node.slots for node in nodes)
         most = int(self.total.max())
-        unit = int(np.gcd.reduce(np.append(self.ram[self.order], self.total)))
+        unit = int(np.gcd.reduce(np.append(self.ram[self.order], self.total))) or 1  # a node may have nothing left
         self.unit = unit if most // unit < levels else -(-most // levels)
         self.free = self.total[:, None] - np.arange(most // self.unit + 1) * self.unit
         # RAM used may be more than its level says: by less than a level for each instance.

@@ -16,10 +16,11 @@ from placement.model import MAX_GB, PER_GB, Instance, Node, gb, units
 from placement.optimal import TIME_LIMIT_S
 from placement.plan import Infeasible, Plan, Undecided
 from placement.problem import PORT_RANGE, PORTS, Room
-from placement.refusal import Conflict, Reasons, Remedy
+from placement.refusal import Conflict, Reasons, Remedy, listed
 
 GRID = PER_GB // 10  # amounts of additional RAM are multiples of 0.1 GB
 MOST_SUMS = 20_000  # of what instances take together; beyond, every multiple is tried
+LEAST_S = 1.0  # seconds for a plan with the instance there: less would leave all questions open instead of the last
 EPSILON = 1e-6  # points: scores are sums of fractions as floats
 
 Question = tuple[str, str | None]  # instance, node; None: every node
@@ -34,7 +35,7 @@ class Counterfactual:
     lifted: the instance's own pin, which does not count here. moved: the others that it puts elsewhere.
     moves_with: changes, one at a time, with which the best plan puts the instance there.
     more_ram_gb: the least more RAM of the node, in multiples of 0.1 GB, with which it does; None: no amount.
-    answered: all that was asked came out in time; else moves_with and more_ram_gb may lack something.
+    answered: it all came out in time; otherwise moves_with and more_ram_gb may lack something.
     """
 
     feasible: bool | None
@@ -73,7 +74,7 @@ class Counterfactual:
             return "no plan was found in the time given, and none was proven impossible"
         if not self.feasible:
             return f"no plan exists: {self.conflict.brief() if self.conflict else 'proven'}"
-        moved = ", ".join(f"{id} to {node}" for id, node in (self.moved or {}).items())
+        moved = listed(f"{id} to {node}" for id, node in (self.moved or {}).items())
         notes = [f"without its pin to {self.lifted}"] * bool(self.lifted) + [f"with {moved}"] * bool(moved)
         return " ".join([self._loss(), *(f"({note})" for note in notes)])
 
@@ -96,15 +97,11 @@ class Counterfactual:
         """`would move there with 1.0 GB more RAM`."""
         ram = [] if self.more_ram_gb is None else [f"{self.more_ram_gb} GB more RAM"]
         changes = ", or ".join([*ram, *self.moves_with])
-        if not self.answered:
-            return (
-                f"would move there with {changes}, or ..."
-                if changes
-                else "what would move it there was not found in time"
-            )
-        return (
-            f"would move there with {changes}" if changes else "nothing tried moves it there, no amount of RAM either"
-        )
+        if changes:
+            return f"would move there with {changes}" + ("" if self.answered else " (the time was over for more)")
+        if self.answered:
+            return "nothing tried moves it there, no amount of RAM either"
+        return "what would move it there was not found in the time given"
 
 
 def parse_why(why: str | Sequence[str] | None, source: str = "why") -> list[Question]:
@@ -193,19 +190,20 @@ def _reasons(case: Case, strategy: str, time_limit_s: float) -> Reasons | None:
 def counterfactuals(
     case: Case, plan: Plan, questions: Iterable[Question], time_limit_s: float
 ) -> dict[str, dict[str, Counterfactual]]:
-    """{instance: {node: answer}} for this plan of this case, in at most so many seconds together.
+    """{instance: {node: answer}} for this plan of this case, in about so many seconds together, or fewer.
 
-    Half of the time is for the plans with the instance there; each further question gets an equal part of the rest.
+    Half of the time is for the plans with the instance there, a quarter for why there is none and for single changes,
+    the rest for amounts of RAM. Within each, what a question does not need is left to those after it.
     """
     asked = _pairs(case, plan, questions)
     start = time.monotonic()
-    until = start + time_limit_s / 2
     found: dict[tuple[str, str], Counterfactual] = {}
-    for left, (id, name) in _countdown(asked):
-        found[id, name] = _pinned(case, plan, id, name, _part(until, left))
-    until = start + time_limit_s
-    for left, (id, name) in _countdown(asked):
-        found[id, name] = _moving(case, plan, id, name, found[id, name], time.monotonic() + _part(until, left))
+    for seconds, (id, name) in _shares(asked, start + time_limit_s / 2, LEAST_S):
+        found[id, name] = _pinned(case, plan, id, name, seconds)
+    for seconds, (id, name) in _shares(asked, start + 3 * time_limit_s / 4):
+        found[id, name] = _changed(case, plan, id, name, found[id, name], time.monotonic() + seconds)
+    for seconds, (id, name) in _shares(asked, start + time_limit_s):
+        found[id, name] = _richer(case, plan, id, name, found[id, name], time.monotonic() + seconds)
     answers: dict[str, dict[str, Counterfactual]] = {}
     for (id, name), answer in found.items():
         answers.setdefault(id, {})[name] = answer
@@ -219,13 +217,13 @@ def _pairs(case: Case, plan: Plan, questions: Iterable[Question]) -> list[tuple[
     return list(dict.fromkeys(pair for pair in pairs if plan.assignments[pair[0]] != pair[1]))
 
 
-def _countdown(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, tuple[str, str]]]:
-    return ((len(pairs) - at, pair) for at, pair in enumerate(pairs))
-
-
-def _part(until: float, left: int) -> float:
-    """Seconds for one of so many questions."""
-    return max(0.0, until - time.monotonic()) / left
+def _shares(
+    pairs: Sequence[tuple[str, str]], until: float, least: float = 0.0
+) -> Iterator[tuple[float, tuple[str, str]]]:
+    """(seconds, pair): an equal part of what is left until then, but at least so much while there is any."""
+    for at, pair in enumerate(pairs):
+        left = max(0.0, until - time.monotonic())
+        yield min(left, max(least, left / (len(pairs) - at))), pair
 
 
 def _pinned(case: Case, plan: Plan, id: str, name: str, time_limit_s: float) -> Counterfactual:
@@ -253,25 +251,39 @@ def _pinned(case: Case, plan: Plan, id: str, name: str, time_limit_s: float) -> 
     return Counterfactual(True, there.score, (least, most), decided_by, lifted, others)
 
 
-def _moving(case: Case, plan: Plan, id: str, name: str, answer: Counterfactual, until: float) -> Counterfactual:
-    """The answer with what would move the instance there, or why it cannot be there."""
-    if answer.feasible is False:
-        left = (until - time.monotonic()) / 2
-        answer = replace(answer, conflict=_conflict(case, id, name, left) if left > 0 else None)
+def _changed(case: Case, plan: Plan, id: str, name: str, answer: Counterfactual, until: float) -> Counterfactual:
+    """The answer with why the instance cannot be there, and the changes other than RAM that would move it there."""
+    if answer.feasible is False and (left := until - time.monotonic()) > 0:
+        answer = replace(answer, conflict=_conflict(case, id, name, left / 2))
     moves: list[str] = []
-    ram: int | None = None
+    free, lifting = case.with_pin(id, None), _lifting(case, plan, id)
     try:
-        free = case.with_pin(id, None)
-        if (answer.lifted or not plan.optimal or plan.seed is not None) and _goes(free, id, name, until):
-            reason = f"no pin to {answer.lifted}" if answer.lifted else "strategy optimal, or another seed"
-            return replace(answer, moves_with=[reason])
+        if lifting and _goes(free, id, name, until):
+            return replace(answer, moves_with=[lifting])
         for says, changed in _changes(free, plan, id, name):
             if _goes(changed, id, name, until):
                 moves.append(says)
-        ram = _more_ram(free, id, name, until)
     except OutOfTime:
         answer = replace(answer, answered=False)
-    return replace(answer, moves_with=moves, more_ram_gb=None if ram is None else gb(ram))
+    return replace(answer, moves_with=moves)
+
+
+def _lifting(case: Case, plan: Plan, id: str) -> str | None:
+    """What alone may keep the instance from where the best plan puts it; None: nothing, the plan is the best."""
+    if id in case.pins:
+        return f"no pin to {case.pins[id]}"
+    return None if plan.optimal and plan.seed is None else "strategy optimal, or another seed"
+
+
+def _richer(case: Case, plan: Plan, id: str, name: str, answer: Counterfactual, until: float) -> Counterfactual:
+    """The answer with the least RAM that would move the instance there, unless it would go there anyway."""
+    if answer.moves_with == [_lifting(case, plan, id)]:
+        return answer
+    try:
+        ram = _more_ram(case.with_pin(id, None), id, name, until)
+    except OutOfTime:
+        return replace(answer, answered=False)
+    return answer if ram is None else replace(answer, more_ram_gb=gb(ram))
 
 
 def _conflict(case: Case, id: str, name: str, time_limit_s: float) -> Conflict:
@@ -336,7 +348,8 @@ def _more_ram(case: Case, id: str, name: str, until: float) -> int | None:
     first, each rounded up to 0.1 GB. Between two of them no score changes, only the free RAM that the tie rules count.
     """
     node = case.node(name)
-    ample = min(MAX_GB, node.ram_gb + sum(max(one.ram_gb, one.gpu_memory_gb) for one in case.instances))
+    held = max(node.ram_gb, node.reserved_ram_gb + node.allocated_ram_gb)  # a node can have given out more than it has
+    ample = min(MAX_GB, held + sum(max(one.ram_gb, one.gpu_memory_gb) for one in case.instances))
     if node.status != "HEALTHY" or not _possible(case.with_pin(id, name).with_node(name, ram_gb=ample), until):
         return None
     for steps in _amounts(case, name):

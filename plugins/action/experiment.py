@@ -136,7 +136,7 @@ class ActionModule(ActionBase):
             "why": "why",
         }
         for key, name in names.items():
-            if given[key]:
+            if given[key] not in (None, "", [], {}):
                 self._faults.append(Fault(name, "", "given beside a saved plan, which has decided it; leave one out"))
         saved = self._try(read_plan, Path(given["plan"]))
         if saved and given["name"]:
@@ -181,6 +181,6 @@ class ActionModule(ActionBase):
                 "missing, and a check does not download the model that tells it; give it, or run validate.yml once",
             )
             for one in experiment.instances
-            if not one.ram_gb and one.id in models and one.id not in here
+            if one.ram_gb is None and one.id in models and one.id not in here
         ]
         return needs, warnings

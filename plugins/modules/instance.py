@@ -131,7 +131,11 @@ class Instance:
         if self.module.check_mode:
             self.module.exit_json(changed=True, diff=diff, status="PENDING", dir=self.dir)
         with self.as_owner():
-            self.reserve(description)
+            lacking = self.reserve(description)
+        if lacking:  # told as root: as the owner this module could not even read itself
+            self.module.fail_json(
+                msg=f"{self.id}: no room on this node any more: {'; '.join(lacking)}; another run was faster, run again"
+            )
         try:
             self.write(units)
             self.systemctl("daemon-reload")
@@ -144,8 +148,11 @@ class Instance:
             self.module.fail_json(msg=f"{self.id} did not start: {error}\n{journal}", status="FAILED", dir=self.dir)
         self.done(True, diff=diff)
 
-    def reserve(self, description: dict) -> None:
-        """Take the node's room by writing the description, under the node's lock: two launches cannot take the same."""
+    def reserve(self, description: dict) -> list:
+        """Take the node's room by writing the description, under the node's lock: two launches cannot take the same.
+
+        Returns what is lacking, a reason each; then nothing of the instance is on the node, nor was.
+        """
         instances = os.path.join(self.given["work_dir"], "instances")
         os.makedirs(instances, exist_ok=True)
         with open(os.path.join(instances, ".lock"), "w", encoding="ascii") as lock:
@@ -156,13 +163,11 @@ class Instance:
                 if other["status"] in ALIVE and other["dir"] != self.dir
             ]
             lacking = shortages(self.given["description"], self.given["room"], others)
-            if lacking:  # nothing of it is on the node yet, and nothing will be
-                self.module.fail_json(
-                    msg=f"{self.id}: no room on this node any more: {'; '.join(lacking)}; another run was faster, run again"
-                )
-            for folder in ("logs", "checkpoints"):
-                os.makedirs(self.path(folder), exist_ok=True)
-            self.write(description)
+            if not lacking:
+                for folder in ("logs", "checkpoints"):
+                    os.makedirs(self.path(folder), exist_ok=True)
+                self.write(description)
+        return lacking
 
     def write(self, wanted: dict, check: bool = False) -> list:
         """Make files what they should be; return what differed as a diff."""

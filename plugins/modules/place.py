@@ -35,8 +35,8 @@ options:
     default: ""
   checked:
     description:
-      - What M(experiment) returned. It is needed to save the plan, and to apply a saved one, which is then the plan, or the
-        task fails with everything that has changed since.
+      - What M(experiment) returned. It is needed for the sizes of instances that declare no C(ram_gb), to save the plan, and to
+        apply a saved one, which is then the plan, or the task fails with everything that has changed since.
     type: dict
     default: {}
 author: [Jarfleet]

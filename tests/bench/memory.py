@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import gguf
@@ -48,6 +49,7 @@ class Shape:
     forward: int
     words: int  # of the vocabulary, at least the tiny model's
     context: int
+    tied: bool = False  # the embedding is the output too
 
 
 SHAPES = (
@@ -84,9 +86,12 @@ def write(path: Path, shape: Shape, seed: int = 1) -> None:
     writer.add_unk_token_id(0)
     kind = gguf.GGMLQuantizationType[shape.type]
 
+    @cache
+    def weights(rows: int, columns: int) -> np.ndarray:  # the same in every layer: quantizing takes its time
+        return gguf.quants.quantize(random.standard_normal((rows, columns), np.float32) / columns**0.5, kind)
+
     def add(name: str, rows: int, columns: int) -> None:
-        weights = random.standard_normal((rows, columns), np.float32) / columns**0.5
-        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(weights, kind), raw_dtype=kind)
+        writer.add_tensor(f"{name}.weight", weights(rows, columns), raw_dtype=kind)
 
     ones = np.ones(shape.width, np.float32)
     narrow = shape.width // shape.heads * shape.kv_heads
@@ -106,7 +111,8 @@ def write(path: Path, shape: Shape, seed: int = 1) -> None:
         ):
             add(f"{block}.{name}", rows, columns)
     writer.add_tensor("output_norm.weight", ones)
-    add("output", len(tokens), shape.width)
+    if not shape.tied:
+        add("output", len(tokens), shape.width)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

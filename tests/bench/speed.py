@@ -35,7 +35,7 @@ EXACT = {"up to 8 x 20": 300, "10 x 30": 300, "50 x 300": 10}  # how many random
 QUICK_EXACT = {"up to 8 x 20": 10, "10 x 30": 3}
 PEER_SIZES = ((4, 7), (40, 70), (40, 700))
 QUICK_PEER_SIZES = ((4, 7),)
-OVERTIME_S = 600  # a case without an answer so long after its limit is given up
+OVERTIME_S = 1_800  # a case without an answer so long after its limit is given up: the machine may be busy
 
 Case = dict[str, Any]
 

@@ -120,3 +120,51 @@ def test_a_design_that_cannot_be_balanced_is_exit_code_3_with_the_reason(tmp_pat
     assert done.returncode == 3
     assert "needs 2 types of HEALTHY node on which each of a can run; there is only jetson_orin" in done.stderr
     assert json.loads(done.stdout)["rejections"]["a"]["rpi1"] == ["gpu: required, has none"]
+
+
+def test_why_tells_what_if_below_the_table():
+    done = plan("hive_cluster", "--why", "pessimist:rpi2", "--why", "critic:host")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-4:] == [
+        "what if pessimist were not on rpi1 but on",
+        "  rpi2: the plan loses 10 points; would move there with 1.6 GB more RAM, or preferred_node: rpi2",
+        "what if critic were not on jetson but on",
+        "  host: the plan loses 5 points; would move there with preferred_node: host",
+    ]
+
+
+def test_why_as_json_is_beside_the_keys_of_the_plan():
+    asked = json.loads(plan("split_brain", "--format", "json", "--why", "b").stdout)
+    plain = json.loads(plan("split_brain", "--format", "json").stdout)
+    answers = asked.pop("counterfactuals")
+    assert asked == plain
+    assert set(answers["b"]) == {"host", "jetson", "rpi2"}
+    assert (answers["b"]["rpi2"]["loss_at_least"], answers["b"]["rpi2"]["loss_at_most"]) == (0, 0)
+    assert answers["b"]["jetson"]["conflict"]["instances"] == ["a", "b"]
+
+
+def test_why_of_nobody_is_exit_code_2_with_a_hint():
+    done = plan("split_brain", "--why", "c", "--why", "b:rpi", "--why", ":")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "--why: ':' is not instance or instance:node; give b, or b:rpi2\n"
+    done = plan("split_brain", "--why", "c", "--why", "b:rpi")
+    assert done.stderr.splitlines() == [
+        "--why: c: no instance is named 'c'; there is a, b",
+        "--why: b:rpi: no node is named 'rpi'; did you mean 'rpi2' or 'rpi1'?",
+    ]
+
+
+def test_a_refusal_tells_the_conflict_and_what_would_make_it_fit():
+    done = plan("split_brain", "--pin", "a:rpi1", "--format", "json")
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-6:] == [
+        "  a needs a GPU and is pinned to rpi1",
+        "  rpi1: no GPU",
+        "",
+        "each of these makes it fit, the smallest change first:",
+        "  no pin of a to rpi1",
+        "  without a",
+    ]
+    data = json.loads(done.stdout)
+    assert (data["conflict"]["instances"], data["conflict"]["smallest"]) == (["a"], True)
+    assert [remedy["change"] for remedy in data["remedies"]] == ["pin", "without"]

@@ -224,3 +224,9 @@ def test_a_diff_tells_what_a_plan_changes():
     assert after.diff(before) == "- b on x\n~ a from x to y\n+ c on x"
     assert after.diff() == "+ a on y\n+ c on x"
     assert after.diff(after) == ""
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_a_time_limit_that_no_clock_ever_passes_is_refused(seconds):
+    with pytest.raises(ValueError, match="is not a number of seconds"):
+        place([cpu()], [Instance(id="a", ram_gb=1)], time_limit_s=seconds)

@@ -151,6 +151,12 @@ def test_ram_and_a_node_in_maintenance():
     assert answer == ("no plan exists: a is on jetson; jetson: MAINTENANCE; would move there with jetson HEALTHY again")
 
 
+def test_ram_for_a_node_that_has_given_out_more_than_it_has():
+    nodes = [cpu("x", ram_gb=1, allocated_ram_gb=3), cpu("y", ram_gb=1.1)]
+    answer = says(nodes, [one("a", ram_gb=1)], "a:x")["a"]["x"]
+    assert answer.endswith("would move there with 3.0 GB more RAM")
+
+
 def test_without_any_time_it_says_that_it_does_not_know():
     case = Case(tuple(LAB), (one("a"), one("b")))
     plan = place(case.nodes, case.instances)
@@ -159,7 +165,7 @@ def test_without_any_time_it_says_that_it_does_not_know():
     assert not any(answer.answered for answer in answers.values())
     assert {str(answer) for answer in answers.values()} == {
         "no plan was found in the time given, and none was proven impossible; "
-        "what would move it there was not found in time"
+        "what would move it there was not found in the time given"
     }
 
 

@@ -1,6 +1,9 @@
 """What a plugin documents is what it takes."""
 
 import ast
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +75,15 @@ def test_everything_is_documented_with_an_example(name: str) -> None:
     text = (PLUGINS / "modules" / f"{name}.py").read_text()
     assert f"  {name}:" in text.partition("EXAMPLES")[2]
     assert all(option["description"] for option in documentation(name).get("options", {}).values())
+
+
+def test_ansible_doc_prints_what_a_plan_and_a_refusal_return() -> None:
+    """The action `place` has a documentation of what it returns that Ansible itself can show."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-doc"), "-t", "module", "-j", "place"],
+        cwd=PLUGINS.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    told = json.loads(done.stdout)["place"]
+    assert {"why", "pins", "strategy"} <= set(told["doc"]["options"])
+    assert {"plan", "table", "rejections", "conflict", "remedies", "untried", "faults"} <= set(told["return"])
+    assert "counterfactuals" in told["return"]["plan"]["contains"]
