@@ -23,6 +23,7 @@ from placement.annealing import Annealing
 from placement.configurations import Columns, Ints, Items
 from placement.greedy import greedy
 from placement.listing import Listing, TooMany, Whole
+from placement.naming import first_by_name, named
 from placement.packing import pack
 from placement.plan import Infeasible, Outcome, Undecided
 from placement.problem import NOBODY, Problem, Request, Room
@@ -164,9 +165,9 @@ class _Search:
         else:
             self._approach(prices)
         if self.proven:
-            self.known = self._tied()
-            self.bound = self.value
-        return _Answer(self._assignments(self.known), self.value, self.bound, self.proven, self.scale)
+            return _Answer(self._tied(), self.value, self.value, True, self.scale)
+        assignments = named(self.problem, items, self.known)
+        return _Answer(assignments, self.value, self.bound, False, self.scale)
 
     def _share(self, part: float) -> float:
         """When this part of the time that is left is over."""
@@ -183,7 +184,7 @@ class _Search:
             bound = self.relaxation.bound(whole, self.until)
             self.bound = self.bound if bound is None else min(bound, self.bound)
         annealing = Annealing(self.items)
-        where = annealing.improve(annealing.places(self._assignments(self.known)), self.until)
+        where = annealing.improve(annealing.places(named(self.problem, self.items, self.known)), self.until)
         better = None if where is None else self._columns_of(annealing.assignments(where))
         if better is not None and (value := int(better.score.sum())) > self.value:
             self.known, self.value = better, value
@@ -344,56 +345,45 @@ class _Search:
                 return None
         return _distinct(Columns.joined(parts))
 
-    def _tied(self) -> Columns:
+    def _tied(self) -> Mapping[str, str]:
         """Of the plans of the known one's score the first by the tie rules, or, with a seed, one drawn."""
-        rows, near = self.known, self._near(self.bound - self.value)
+        near = self._near(self.bound - self.value)
         if near is None:
-            return rows
+            return named(self.problem, self.items, self.known)
+        rows = _rows_of(self.known, near)
         held = [(near.score / self.scale, self.value / self.scale)]
-        for objective in self._objectives(near):
-            if self.late():
-                break
-            chosen = choose(self.items, near, objective, self.until, _rows_of(rows, near), held)
-            if chosen.rows is None or int(near.score[chosen.rows].sum()) != self.value:
-                break
-            rows = near[chosen.rows]
-            held.append((objective, float(objective[chosen.rows].sum())))
-        return rows
-
-    def _objectives(self, near: Columns) -> Iterator[Floats]:
-        """What the tie rules, or the dice, want most, one after the other."""
         if self.seed is not None:
             dice = random.Random(self.seed)  # noqa: S311 - drawn to be repeated, not to be secret
-            yield np.array([dice.random() for _ in range(len(near))])
-            return
-        yield (near.preferred * (15 * len(self.problem.requests) + 1) + near.gpu).astype(float)
-        yield -near.free / 10**6
-        # The items in order, some at a time, to the kinds that come first by name.
-        kinds = len(self.items.kinds)
-        some = max(1, int(6 / np.log10(kinds + 1)))
-        for start in range(0, self.items.number if kinds > 1 else 0, some):
-            weight = np.zeros(self.items.number + 1)
-            for position, item in enumerate(range(start, min(start + some, self.items.number))):
-                weight[item] = float(kinds) ** (some - 1 - position)
-            yield -(weight[near.members].sum(axis=1) * near.kind)
+            rows = self._best_of(near, rows, held, np.array([dice.random() for _ in range(len(near))]))
+            return self._drawn(near[rows], dice)
+        # Preferred nodes, then the GPU match: the first counts more than all there can be of the second.
+        first = near.preferred * (15 * len(self.problem.requests) + 1) + near.gpu
+        for objective in (first.astype(float), -near.free / 10**6):
+            rows = self._best_of(near, rows, held, objective)
+            held.append((objective, float(objective[rows].sum())))
+        return first_by_name(self.problem, self.items, near, rows, held, self.until)
 
-    def _assignments(self, rows: Columns) -> dict[str, str]:
-        """Instance -> node: those that are alike in their order, the first to the node that comes first by name."""
-        free_rooms: list[list[Room]] = [list(kind.rooms) for kind in self.items.kinds]
+    def _best_of(self, near: Columns, rows: Ints, held: list[tuple[Floats, float]], objective: Floats) -> Ints:
+        """The plan with most of the objective that keeps what is held."""
+        chosen = choose(self.items, near, objective, self.until, rows, held)
+        right = chosen.rows is not None and int(near.score[chosen.rows].sum()) == self.value
+        return chosen.rows if right and chosen.rows is not None else rows
+
+    def _drawn(self, rows: Columns, dice: random.Random) -> dict[str, str]:
+        """Instance -> node: those that are alike, and nodes that are, in a drawn order."""
+        rooms: list[list[Room]] = [list(kind.rooms) for kind in self.items.kinds]
         waiting: list[list[Request]] = [list(requests) for requests in self.items.requests]
-        if self.seed is not None and self.proven:
-            dice = random.Random(self.seed)  # noqa: S311 - as above
-            for nodes in free_rooms:
-                dice.shuffle(nodes)
-            for requests in waiting:
-                dice.shuffle(requests)
-        placed = {}
+        for nodes in rooms:
+            dice.shuffle(nodes)
+        for requests in waiting:
+            dice.shuffle(requests)
         rows = _sorted(rows)
-        for kind, members in zip(rows.kind, rows.members, strict=True):
-            room = free_rooms[kind].pop(0)
-            for item in members[members < self.items.number]:
-                placed[waiting[item].pop(0).instance.id] = room.node.name
-        return placed
+        return {
+            waiting[item].pop().instance.id: room.node.name
+            for kind, members in zip(rows.kind, rows.members, strict=True)
+            for room in (rooms[kind].pop(),)
+            for item in members[members < self.items.number]
+        }
 
 
 def _distinct(columns: Columns) -> Columns:

@@ -44,6 +44,7 @@ class Chosen:
 
     rows: Ints | None
     finished: bool
+    value: float  # of the objective
 
 
 def choose(
@@ -73,9 +74,9 @@ def choose(
     solver.run()
     finished = solver.getModelStatus() in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kInfeasible)
     if solver.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-        return Chosen(None, finished)
+        return Chosen(None, finished, -np.inf)
     often = np.rint(np.array(solver.getSolution().col_value)).astype(np.int64)
-    return Chosen(np.repeat(np.arange(number), often), finished)
+    return Chosen(np.repeat(np.arange(number), often), finished, float(objective @ often))
 
 
 def new_solver(until: float) -> highspy.Highs:

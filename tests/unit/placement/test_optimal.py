@@ -67,6 +67,7 @@ def test_it_is_the_best_of_all_plans_by_score_and_tie_rules_and_refuses_only_whe
     assert set(plan.assignments) == ids
     assert violations(nodes, instances, plan, {}) == []
     assert totals(nodes, instances, plan.assignments) == best[1]
+    assert plan.assignments == best[2], "the names decide the rest"
 
 
 @settings(max_examples=40, deadline=None)
