@@ -1,5 +1,6 @@
 """Every configuration of a kind of node that is worth at least so much at given prices, by branch and bound."""
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ CHUNK = 2**21  # cells of a matrix of rows x items at once: some tens of MB
 
 
 class TooMany(Exception):
-    """More configurations than the caller wants to hold."""
+    """More configurations than the caller wants to hold, or has time for."""
 
 
 @dataclass
@@ -41,8 +42,9 @@ class _Rows:
 class Listing:
     """The configurations of one kind at given whole prices; `top` is at most how much any of them is worth."""
 
-    def __init__(self, relaxation: Relaxation, at: int, prices: Prices, rewards: Ints) -> None:
-        """rewards: of all kinds, as `relaxation` gives them for these prices."""
+    def __init__(self, relaxation: Relaxation, at: int, prices: Prices, rewards: Ints, until: float) -> None:
+        """rewards: of all kinds, as `relaxation` gives them for these prices. until: when to stop listing."""
+        self.until = until
         items = self.items = relaxation.items
         self.at, self.kind = at, items.kinds[at]
         self.width = max(kind.slots for kind in items.kinds)
@@ -79,7 +81,7 @@ class Listing:
             for start in range(0, len(rows.free), step):
                 parts.append(self._grown(rows[start : start + step], used, floor))
                 total += len(parts[-1].free)
-                if total > most:
+                if total > most or time.monotonic() > self.until:
                     raise TooMany
             rows = _Rows.joined(parts)
             good = rows[rows.worth >= floor]

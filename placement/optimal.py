@@ -41,6 +41,7 @@ PRICED = 20_000  # configurations of one kind and length that pricing looks at
 NEAR = 200_000  # the same for the integer programme
 FRESH = 20  # columns that a kind brings at a time
 AHEAD = 1  # points below the best known of a kind to which pricing looks first
+MOST_TABLE = 2**13  # items x slots: beyond, a kind's table is too large to be made again and again
 TIGHTEN_SHARE = 0.6  # of the time for the linear programme
 FIRST_SHARE = 0.1  # of the time for the first pricing: a linear programme needs a dozen or more
 
@@ -247,6 +248,8 @@ class _Search:
         It is asked half way between its own prices, which swing wildly while it knows few columns, and the best ones
         (Wentges, 1997): either that brings a column that it lacks, or it halves what the bound is above its value.
         """
+        if self.items.number * self.width > MOST_TABLE:
+            return False
         linear, until = Linear(self.items, self.until), self._share(FIRST_SHARE)
         fresh = self._priced(self.prices, np.zeros(len(self.sizes), dtype=np.int64), until)
         until = self._share(TIGHTEN_SHARE)
@@ -279,7 +282,7 @@ class _Search:
         for at, charge in enumerate(charges):
             if time.monotonic() > until:
                 return None
-            listing = self._listing(at, prices, rewards)
+            listing = self._listing(at, prices, rewards, until)
             columns, tops[at] = self._best(listing, int(charge))
             bound += int(self.sizes[at] * tops[at])
             parts.append(columns)
@@ -287,16 +290,16 @@ class _Search:
             self.bound, self.prices, self.tops = bound, prices, tops
         return Columns.joined(parts)
 
-    def _listing(self, at: int, prices: Prices, rewards: Ints) -> Listing | Whole:
+    def _listing(self, at: int, prices: Prices, rewards: Ints, until: float) -> Listing | Whole:
         """The configurations of a kind at these prices."""
         if at not in self.whole:
-            listing = Listing(self.relaxation, at, prices, rewards)
+            listing = Listing(self.relaxation, at, prices, rewards, until)
             try:
                 self.whole[at] = listing.above(ANY, WHOLE)[0]
             except TooMany:
                 self.whole[at] = None
         columns = self.whole[at]
-        return Listing(self.relaxation, at, prices, rewards) if columns is None else Whole(at, columns, prices)
+        return Listing(self.relaxation, at, prices, rewards, until) if columns is None else Whole(at, columns, prices)
 
     def _best(self, listing: Listing | Whole, charge: int) -> tuple[Columns, int]:
         """A kind's columns worth most, if above the charge; and at most how much any is worth, the charge at least."""
@@ -338,7 +341,7 @@ class _Search:
         for at in range(len(self.sizes)):
             if self.late():
                 return None
-            listing = self._listing(at, self.prices, rewards)
+            listing = self._listing(at, self.prices, rewards, self.until)
             try:
                 parts.append(listing.above(int(self.tops[at]) - window, NEAR)[0])
             except TooMany:

@@ -6,6 +6,8 @@ import numpy as np
 from placement.configurations import Ints, Items
 from placement.programme import new_solver
 
+MOST = 100_000  # cells and pairs: a larger programme would not even be written down in time
+
 
 def pack(items: Items, until: float) -> tuple[Ints | None, bool]:
     """Nodes (kind by kind, as `items` holds them) x items: how often each is there; and whether the answer is proven.
@@ -13,6 +15,9 @@ def pack(items: Items, until: float) -> tuple[Ints | None, bool]:
     (None, True): there is no plan. (None, False): the time was over.
     """
     rooms = [kind for kind in items.kinds for _ in kind.rooms]
+    apart = np.argwhere(np.tril(items.apart, -1)) if items.apart is not None else np.zeros((0, 2), dtype=np.int64)
+    if len(rooms) * (items.number + len(apart)) > MOST:
+        return None, False
     solver = new_solver(until)
     number = items.number
     index = np.arange(len(rooms) * number, dtype=np.int32).reshape(len(rooms), number)
@@ -24,7 +29,6 @@ def pack(items: Items, until: float) -> tuple[Ints | None, bool]:
     )  # fmt: skip
     for item, size in enumerate(items.sizes):
         solver.addRow(float(size), float(size), len(rooms), index[:, item], np.ones(len(rooms)))
-    apart = np.argwhere(np.tril(items.apart, -1)) if items.apart is not None else nothing.reshape(0, 2)
     for at, kind in enumerate(rooms):
         solver.addRow(0.0, float(kind.slots), number, index[at], np.ones(number))
         for needs, free in ((kind.ram, kind.free_ram), (kind.gpu_memory, kind.free_gpu_memory)):
