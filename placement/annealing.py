@@ -30,7 +30,7 @@ class Annealing:
         self.ids = [request.instance.id for requests in items.requests for request in requests]
         nodes = [kind for kind in items.kinds for _ in kind.rooms]
         each = np.repeat(np.arange(items.number), items.sizes)
-        self.number = len(each)
+        self.number, self.merit = len(each), 1.0  # merit: what a point of score counts
         may = np.array([kind.may[each] for kind in nodes])
         self.slots = np.array([kind.slots for kind in nodes])
         self.free = np.array([kind.free_ram for kind in nodes])
@@ -40,7 +40,7 @@ class Annealing:
         self.ram = _padded([kind.ram[each] for kind in nodes])
         self.gpu_memory = _padded([kind.gpu_memory[each] for kind in nodes])
         points = np.array([kind.points[each] for kind in nodes]) / items.scale
-        self.points = _padded(np.where(may, points, -PENALTY))
+        self.points, self.barred = _padded(np.where(may, points, 0)), _padded(~may)
         self.load = np.zeros((len(nodes), int(self.slots.max())))
         for at, kind in enumerate(nodes):
             self.load[at, : kind.slots] = kind.load / items.scale
@@ -62,12 +62,17 @@ class Annealing:
         """A start that is no plan: whoever comes takes a free slot, where it may be if it can."""
         where, free = np.zeros(self.number, dtype=np.int64), self.slots.copy()
         for instance in range(self.number):
-            where[instance] = np.argmax(np.where(free > 0, self.points[:, instance] + free / 100, -np.inf))
+            where[instance] = np.argmax(np.where(free > 0, free - 1000.0 * self.barred[:, instance], -np.inf))
             free[where[instance]] -= 1
         return where
 
-    def improve(self, where: Ints, until: float, stop_when_it_fits: bool = False) -> Ints | None:
-        """The best plan seen until then; None when none was. `where`: where to start; no node with too many."""
+    def improve(self, where: Ints, until: float, any_plan: bool = False) -> Ints | None:
+        """The best plan seen until then; None when none was.
+
+        where: where to start, with no more on a node than it has slots. any_plan: the first plan will do, and if there
+        is none, what comes closest to one (`least`).
+        """
+        self.merit, hot = (0.0, HOT / 10) if any_plan else (1.0, HOT)
         where = where.copy()
         members = np.full(self.load.shape, self.number)
         for node in range(len(members)):
@@ -76,10 +81,10 @@ class Annealing:
         values, unfit = self._values(np.arange(len(members)), members)
         near = np.array([self.pairs[where == node].sum(axis=0) for node in range(len(members))])
         related = float(near[where, np.arange(self.number)].sum()) / 2
-        best, best_value = None, -np.inf
+        best, best_value, least, self.least = None, -np.inf, -np.inf, where
         began, order, at = time.monotonic(), self.dice.permutation(self.number), 0
         while (now := time.monotonic()) < until:
-            temperature = HOT * (COLD / HOT) ** ((now - began) / (until - began))
+            temperature = hot * (COLD / hot) ** ((now - began) / (until - began))
             instance = int(order[at % self.number])
             at += 1
             found = self._draw(instance, where, members, values, near, temperature)
@@ -94,9 +99,11 @@ class Annealing:
                     members[node] = row
                 values[changed], unfit[changed] = self._values(changed, rows)
             value = values.sum() + related
+            if any_plan and value > least:
+                least, self.least = value, where.copy()
             if value > best_value and not unfit.any() and not self._clashes(where, near):
                 best, best_value = where.copy(), value
-                if stop_when_it_fits:
+                if any_plan:
                     break
         return best
 
@@ -147,14 +154,12 @@ class Annealing:
         fit = np.where(10 * asks < 3 * free, 20.0, np.where(10 * asks <= 7 * free, 30.0, 10.0))
         points = self.points[at, members]
         there = members < self.number
-        over = np.maximum(0, used[:, -1] - self.free[nodes]) / np.maximum(1, self.free[nodes])
+        over = self.barred[at, members].sum(axis=1)
         gpu_memory = self.gpu_memory[at, members].sum(axis=1)
-        over = over + np.maximum(0, gpu_memory - self.free_gpu_memory[nodes]) / np.maximum(
-            1, self.free_gpu_memory[nodes]
-        )
-        unfit = (over > 0) | (points < 0).any(axis=1)
+        for wanted, there_is in ((used[:, -1], self.free[nodes]), (gpu_memory, self.free_gpu_memory[nodes])):
+            over = over + np.maximum(0, wanted - there_is) / np.maximum(1, there_is)
         score = ((fit + points + self.load[nodes]) * there).sum(axis=1)
-        return score - PENALTY * (over + 0.05 * (over > 0)), unfit
+        return self.merit * score - PENALTY * over, over > 0
 
 
 def _padded(rows: npt.ArrayLike) -> npt.NDArray[np.number]:

@@ -67,7 +67,7 @@ class Items:
             return None
         matrix = np.zeros((self.number, self.number), dtype=bool)
         for at, ids in enumerate(sets):
-            matrix[at, [index[id] for id in ids]] = True
+            matrix[at, [index[id] for id in ids if id in index]] = True  # some may be no part of this problem
         return matrix
 
     def _kind(self, rooms: list[Room], first: Sequence[Request]) -> Kind:

@@ -24,7 +24,7 @@ from placement.configurations import Columns, Ints, Items
 from placement.greedy import greedy
 from placement.listing import Listing, TooMany, Whole
 from placement.naming import first_by_name, named
-from placement.packing import pack
+from placement.packing import mend, pack
 from placement.plan import Infeasible, Outcome, Undecided
 from placement.problem import NOBODY, Problem, Request, Room
 from placement.programme import Floats, Linear, choose
@@ -202,22 +202,15 @@ class _Search:
         try:
             return greedy(self.problem).assignments, True
         except Infeasible:
-            often, proven = pack(self.items, self._share(0.3))
-        if often is None and not proven:
+            packed, proven = pack(self.items, self._share(0.2))
+        if packed is None and not proven:
             annealing = Annealing(self.items)
-            where = annealing.improve(annealing.anywhere(), self._share(0.5), stop_when_it_fits=True)
-            if where is not None:
-                return annealing.assignments(where), True
-            often, proven = pack(self.items, self.until)
-        if often is None:
-            return None, proven
-        waiting = [list(requests) for requests in self.items.requests]
-        rooms = [room for kind in self.items.kinds for room in kind.rooms]
-        return {
-            waiting[item].pop().instance.id: room.node.name
-            for room, row in zip(rooms, often, strict=True)
-            for item in np.repeat(np.arange(self.items.number), row)
-        }, True
+            where = annealing.improve(annealing.anywhere(), self._share(0.3), any_plan=True)
+            nearly = annealing.assignments(annealing.least if where is None else where)
+            packed = mend(self.problem, nearly, self._share(0.5))
+        if packed is None and not proven:
+            packed, proven = pack(self.items, self.until)
+        return packed, proven
 
     def _columns_of(self, assignments: Mapping[str, str]) -> Columns:
         """A plan as columns, one a node in use."""
