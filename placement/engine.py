@@ -10,6 +10,7 @@ from placement.plan import Outcome, Plan, record
 from placement.problem import PORT_RANGE, Problem
 
 Strategy = Callable[[Problem, float, int | None], Outcome]
+MOST_VERDICTS = 500_000  # pairs of instance and node that a plan explains: about 110 MB as JSON
 STRATEGIES: dict[str, Strategy] = {"greedy": greedy, "optimal": optimal}
 
 
@@ -28,8 +29,8 @@ def place(
     """The plan of a strategy for these instances on these nodes: all of them, or none.
 
     pins: instance -> node, binding. port_range: first and last port to give out. explain=False leaves the nodes that
-    were not chosen out of the plan's explanation, which otherwise holds instances x nodes entries. time_limit_s: when
-    `optimal` stops searching and answers with the best plan so far and its gap. same_type: ids that must all be on
+    were not chosen out of the plan's explanation, which otherwise holds instances x nodes entries; beyond MOST_VERDICTS
+    of those they are left out in any case. time_limit_s: when `optimal` stops searching and answers with the best plan so far and its gap. same_type: ids that must all be on
     one type of node. node_types: id -> the type of node that it must be on. seed: `optimal` then draws one of the
     equally good plans instead of the first by the tie rules.
     The same nodes in any order and the same instances in the same order give the same plan, byte for byte, unless the
@@ -43,4 +44,5 @@ def place(
     if strategy not in STRATEGIES:
         raise ValueError(f"no strategy is named {strategy!r}; there is {', '.join(sorted(STRATEGIES))}")
     problem = Problem(nodes, instances, pins or {}, port_range, same_type, node_types)
+    explain = explain and len(problem.nodes) * len(problem.requests) <= MOST_VERDICTS
     return record(problem, strategy, STRATEGIES[strategy](problem, time_limit_s, seed), explain, seed)

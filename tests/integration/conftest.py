@@ -146,11 +146,12 @@ def _clean_nodes(request: pytest.FixtureRequest) -> Iterator[None]:
 
 # Ends whatever runs and forgets it, so that each test starts on nodes with all their room.
 FORGET = """
-units=$(cd /etc/systemd/system && ls -d jarfleet-* 2>/dev/null) || exit 0
-systemctl stop jarfleet.slice $units
-cd /etc/systemd/system && rm -f $units multi-user.target.wants/jarfleet-*
-systemctl daemon-reload
-systemctl reset-failed
+if units=$(cd /etc/systemd/system && ls -d jarfleet-* 2>/dev/null); then
+    systemctl stop jarfleet.slice $units
+    (cd /etc/systemd/system && rm -f $units multi-user.target.wants/jarfleet-*)
+    systemctl daemon-reload
+    systemctl reset-failed
+fi
 rm -rf /home/jar/brain-in-jar/instances
 """
 

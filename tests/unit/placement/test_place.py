@@ -185,6 +185,12 @@ def test_without_explanation_only_the_chosen_nodes_are_told():
     assert "cpu" in plan.table()
 
 
+def test_a_plan_too_large_to_be_explained_tells_the_chosen_nodes_only(monkeypatch):
+    monkeypatch.setattr("placement.engine.MOST_VERDICTS", 1)
+    plan = place([jetson(), cpu()], [one()])
+    assert list(plan.instances["a"].nodes) == [plan.assignments["a"]]
+
+
 def test_the_order_of_the_inventory_does_not_change_a_byte():
     nodes = [jetson(), cpu("rpi2"), cpu("rpi10"), discrete()]
     instances = [one(id=f"i{n}", ram_gb=1 + n % 3, gpu=("none", "preferred")[n % 2]) for n in range(8)]
