@@ -30,9 +30,10 @@ def place(
 
     pins: instance -> node, binding. port_range: first and last port to give out. explain=False leaves the nodes that
     were not chosen out of the plan's explanation, which otherwise holds instances x nodes entries; beyond MOST_VERDICTS
-    of those they are left out in any case. time_limit_s: when `optimal` stops searching and answers with the best plan so far and its gap. same_type: ids that must all be on
-    one type of node. node_types: id -> the type of node that it must be on. seed: `optimal` then draws one of the
-    equally good plans instead of the first by the tie rules.
+    of those they are left out in any case. time_limit_s: when `optimal` stops searching and answers with the best plan
+    so far and its gap. same_type: ids that must all be on one type of node. node_types: id -> the type of node that it
+    must be on. seed: `optimal` then draws one of the equally good plans instead of the first by the tie rules.
+
     The same nodes in any order and the same instances in the same order give the same plan, byte for byte, unless the
     time limit ended the search.
 
