@@ -43,7 +43,7 @@ FRESH = 20  # columns that a kind brings at a time
 AHEAD = 1  # points below the best known of a kind to which pricing looks first
 MOST_TABLE = 2**13  # items x slots: beyond, a kind's table is too large to be made again and again
 TIGHTEN_SHARE = 0.6  # of the time for the linear programme
-FIRST_SHARE = 0.1  # of the time for the first pricing: a linear programme needs a dozen or more
+FIRST_SHARE = 0.15  # of the time for the first pricing: a linear programme needs a dozen or more
 
 
 def optimal(problem: Problem, time_limit_s: float = TIME_LIMIT_S, seed: int | None = None) -> Outcome:
