@@ -41,7 +41,7 @@ def faulty(folder: Path, change: str) -> Path:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("del first['ram_gb']", ["instances.a", "ram_gb"]),
+        ("first['ram_gb'] = '8 GB'", ["instances.a.ram_gb", "8 GB"]),
         ("del document['name']", ["name"]),
         ("first['ram_gb'] = -5", ["instances.a.ram_gb", "-5"]),
         ("first['ram_gb'] = float('inf')", ["instances.a.ram_gb"]),
