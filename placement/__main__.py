@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from placement import (
@@ -19,8 +18,6 @@ from placement import (
     nodes_from_hostvars,
     parse_pins,
     parse_why,
-    place_and_explain,
-    place_designed,
     port_range_from_hostvars,
     read_inventory,
     why_faults,
@@ -91,18 +88,7 @@ def _plan(options: argparse.Namespace) -> str:
             faults += error.faults
     if faults or not (asked and nodes and experiment):
         raise BadInput(faults)
-    plan = place_designed(
-        experiment.design,
-        nodes,
-        experiment.instances,
-        asked.strategy,
-        pins,
-        ports,
-        seed=asked.seed,
-        repeat=asked.repeat or 1,
-        time_limit_s=asked.time_limit_s,
-        placing=partial(place_and_explain, why=why),
-    )
+    plan = asked.plan(experiment, nodes, pins, ports, why)
     return json.dumps(plan.to_json(), indent=2) if options.format == "json" else plan.table()
 
 

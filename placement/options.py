@@ -2,15 +2,19 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from placement.design import SEEDS, Design, pin_contradictions
+from placement.design import SEEDS, Design, pin_contradictions, place_designed
 from placement.engine import STRATEGIES
+from placement.experiment import Experiment
 from placement.faults import BadInput, Fault, unknown
 from placement.model import Instance, Node
 from placement.optimal import TIME_LIMIT_S
+from placement.plan import Plan
+from placement.whatif import Question, place_and_explain
 
 MAX_TIME_LIMIT_S = 86_400
 MAX_REPEAT = 10**6
@@ -79,6 +83,28 @@ class Options:
             mend = "add design: {counterbalance: [...]} to the experiment, or leave it out"
             faults.append(Fault(self.names.repeat, "", f"{self.repeat} is given, but nothing changes with it; {mend}"))
         return faults
+
+    def plan(
+        self,
+        experiment: Experiment,
+        nodes: Sequence[Node],
+        pins: Mapping[str, str],
+        port_range: tuple[int, int],
+        why: Sequence[Question] = (),
+    ) -> Plan:
+        """The plan that is asked for, by the experiment's design, with its explanations. Raises Infeasible."""
+        return place_designed(
+            experiment.design,
+            nodes,
+            experiment.instances,
+            self.strategy,
+            pins,
+            port_range,
+            seed=self.seed,
+            repeat=self.repeat or 1,
+            time_limit_s=self.time_limit_s,
+            placing=partial(place_and_explain, why=why),
+        )
 
 
 def _missing(value: Any) -> bool:

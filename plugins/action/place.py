@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -18,8 +17,6 @@ from placement import (
     nodes_from_hostvars,
     parse_pins,
     parse_why,
-    place_and_explain,
-    place_designed,
 )
 from placement import port_range_from_hostvars as port_range
 from placement.inventory import HOLDING
@@ -67,18 +64,7 @@ class ActionModule(ActionBase):
             else:
                 if faults := asked.faults(experiment.design, nodes, experiment.instances, pins):
                     raise BadInput(faults)
-                plan = place_designed(
-                    experiment.design,
-                    nodes,
-                    experiment.instances,
-                    asked.strategy,
-                    pins,
-                    ports,
-                    seed=asked.seed,
-                    repeat=asked.repeat or 1,
-                    time_limit_s=asked.time_limit_s,
-                    placing=partial(place_and_explain, why=parse_why(given["why"])),
-                )
+                plan = asked.plan(experiment, nodes, pins, ports, parse_why(given["why"]))
         except PlanFileError as error:
             changes = error.changes if isinstance(error, PlanChanged) else []
             return {**result, "failed": True, "msg": str(error), "changes": changes}
