@@ -202,12 +202,12 @@ class _Search:
         try:
             return greedy(self.problem).assignments, True
         except Infeasible:
-            packed, proven = pack(self.items, self._share(0.2))
+            packed, proven = pack(self.items, self._share(0.4))
         if packed is None and not proven:
             annealing = Annealing(self.items)
-            where = annealing.improve(annealing.anywhere(), self._share(0.3), any_plan=True)
+            where = annealing.improve(annealing.anywhere(), self._share(0.25), any_plan=True)
             nearly = annealing.assignments(annealing.least if where is None else where)
-            packed = mend(self.problem, nearly, self._share(0.5))
+            packed = mend(self.problem, nearly, self._share(0.4))
         if packed is None and not proven:
             packed, proven = pack(self.items, self.until)
         return packed, proven
