@@ -17,8 +17,8 @@ from placement.configurations import Ints, Items
 Floats = npt.NDArray[np.float64]
 
 PENALTY = 300.0  # points: for a node whose RAM is twice overbooked, a pair that must be apart, a place that cannot be
-HOT, COLD = 10.0, 0.3  # points: the temperature at the start and in the end
-SWAPS = 64  # partners looked at for a swap at a time
+HOT, COLD = 5.0, 0.4  # points: the temperature at the start and in the end
+SWAPS = 128  # partners looked at for a swap at a time
 
 
 class Annealing:
@@ -72,7 +72,7 @@ class Annealing:
         where: where to start, with no more on a node than it has slots. any_plan: the first plan will do, and if there
         is none, what comes closest to one (`least`).
         """
-        self.merit, hot = (0.0, HOT / 10) if any_plan else (1.0, HOT)
+        self.merit, hot = (0.0, HOT / 5) if any_plan else (1.0, HOT)
         where = where.copy()
         members = np.full(self.load.shape, self.number)
         for node in range(len(members)):
