@@ -19,7 +19,7 @@ from typing import Any
 from placement import Infeasible, Instance, Node, Plan, place
 from placement.plan import record
 from placement.problem import PORT_RANGE, Problem
-from tests.bench.clusters import feasible
+from tests.bench.clusters import feasible, of_few_kinds
 from tests.bench.exhaustive import exhaustive
 from tests.bench.ray_peer import placement_groups
 
@@ -28,7 +28,9 @@ EASY = 0.33  # of its size, an instance in an easy case: greedy then finds a pla
 
 
 def cluster(seed: int, nodes: int, instances: int, fill: str) -> tuple[list[Node], list[Instance]]:
-    """A cluster of tests.bench.clusters: `tight` (no slack), `slack`, or `easy` (slack, and small instances)."""
+    """A cluster of tests.bench.clusters: `tight` (no slack), `slack`, `easy` (small instances), or of `few kinds`."""
+    if fill == "few kinds":
+        return of_few_kinds(seed, nodes, instances)
     there, wanted = feasible(seed, nodes, instances, slack=fill != "tight")
     if fill == "easy":
         wanted = [replace(one, ram_gb=EASY * one.ram_gb, gpu_memory_gb=EASY * one.gpu_memory_gb) for one in wanted]

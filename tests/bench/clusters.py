@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from placement import Instance, Node
 
@@ -63,6 +64,29 @@ def feasible(seed: int, nodes: int, instances: int, slack: bool = True) -> tuple
                 ),
             )
         )
+    dice.shuffle(cluster)
+    return cluster, placed
+
+
+def of_few_kinds(seed: int, nodes: int, instances: int) -> tuple[list[Node], list[Instance]]:
+    """A cluster as laboratories have them: nodes of four types, instances of twelve sizes, some with an affinity.
+
+    Instances are small enough that a plan exists.
+    """
+    dice = random.Random(seed)  # noqa: S311 - as above
+    slots = {"jetson_orin": 8, "raspberry_pi": 3, "host": 8, "generic": 10}
+    cluster = [_node(dice, number, 1) for number in range(nodes)]
+    cluster = [replace(node, max_instances=slots[node.node_type]) for node in cluster]
+    sizes = [
+        (dice.choice((1.0, 1.5, 2.0, 3.0, 4.0)), dice.choice(("none", "none", "preferred", "required")))
+        for _ in range(12)
+    ]
+    placed = []
+    for number in range(instances):
+        ram, gpu = dice.choice(sizes)
+        close = [f"i{dice.randrange(number)}"] if number and dice.random() < 0.05 else []
+        memory = ram if gpu != "none" else 0.0
+        placed.append(Instance(id=f"i{number}", ram_gb=ram, gpu=gpu, gpu_memory_gb=memory, affinity=close))
     dice.shuffle(cluster)
     return cluster, placed
 

@@ -31,7 +31,7 @@ QUICK_SIZES = ((4, 7), (40, 70), (40, 700))
 FILLS = ("easy", "slack", "tight")
 SCAN_CAP_S = 240  # CPU seconds after which the scan is given up
 LIMIT_S = 20  # of the exact search
-EXACT = {"up to 8 x 20": 300, "10 x 30": 300, "50 x 300": 10}  # how many random cases
+EXACT = {"up to 8 x 20": 300, "10 x 30": 300, "50 x 300": 10, "50 x 200 of few kinds": 10}  # how many random cases
 QUICK_EXACT = {"up to 8 x 20": 10, "10 x 30": 3}
 PEER_SIZES = ((4, 7), (40, 70), (40, 700))
 QUICK_PEER_SIZES = ((4, 7),)
@@ -80,7 +80,7 @@ def search_cases(sizes: Iterable[tuple[int, int]]) -> list[Case]:
 
 
 def exact_cases(counts: dict[str, int]) -> list[Case]:
-    """Random cases that a plan exists for, with and without slack in turn."""
+    """Random cases that a plan exists for, with and without slack in turn, or of few kinds."""
     cases = []
     for size, count in counts.items():
         for seed in range(count):
@@ -88,8 +88,8 @@ def exact_cases(counts: dict[str, int]) -> list[Case]:
             if size.startswith("up to"):
                 nodes, instances = dice.randint(4, 8), dice.randint(7, 20)
             else:
-                nodes, instances = map(int, size.split(" x "))
-            fill = ("slack", "tight")[seed % 2]
+                nodes, instances = map(int, size.removesuffix(" of few kinds").split(" x "))
+            fill = "few kinds" if size.endswith("kinds") else ("slack", "tight")[seed % 2]
             case = {"measure": "exact", "nodes": nodes, "instances": instances, "fill": fill, "seed": seed}
             cases.append({"size": size, **case, "cap_s": LIMIT_S})
     return cases
