@@ -38,7 +38,7 @@ STEP = 2.0  # points by which a price moves in the first of them
 ANY = -(2**62)  # worth of a configuration: no limit
 WHOLE = 8_000  # configurations of a kind that are listed once and for all
 PRICED = 20_000  # configurations of one kind and length that pricing looks at
-NEAR = 200_000  # the same for the integer programme
+NEAR = 30_000  # configurations that the integer programme chooses among; with more, HiGHS forgets the time
 FRESH = 20  # columns that a kind brings at a time
 AHEAD = 1  # points below the best known of a kind to which pricing looks first
 MOST_TABLE = 2**13  # items x slots: beyond, a kind's table is too large to be made again and again
@@ -167,6 +167,7 @@ class _Search:
             self._approach(prices)
         if self.proven:
             return _Answer(self._tied(), self.value, self.value, True, self.scale)
+        self._anneal()
         assignments = named(self.problem, items, self.known)
         return _Answer(assignments, self.value, self.bound, False, self.scale)
 
@@ -176,7 +177,7 @@ class _Search:
         return now + part * max(0.0, self.until - now)
 
     def _approach(self, prices: Prices) -> None:
-        """Where the linear programme is out of reach: the best it knows, or better prices; then a better plan."""
+        """Where the linear programme is out of reach: the best plan that it knows, or better prices."""
         if len(self.pool) > len(self.known):
             self._take(_distinct(self.pool), self._share(0.5))
         else:
@@ -184,6 +185,9 @@ class _Search:
             whole = self.relaxation.whole(prices)
             bound = self.relaxation.bound(whole, self.until)
             self.bound = self.bound if bound is None else min(bound, self.bound)
+
+    def _anneal(self) -> None:
+        """A better plan, in the time that is left."""
         annealing = Annealing(self.items)
         where = annealing.improve(annealing.places(named(self.problem, self.items, self.known)), self.until)
         better = None if where is None else self._columns_of(annealing.assignments(where))
@@ -338,6 +342,8 @@ class _Search:
             try:
                 parts.append(listing.above(int(self.tops[at]) - window, NEAR)[0])
             except TooMany:
+                return None
+            if sum(map(len, parts)) > NEAR:
                 return None
         return _distinct(Columns.joined(parts))
 
