@@ -38,7 +38,7 @@ STEP = 2.0  # points by which a price moves in the first of them
 ANY = -(2**62)  # worth of a configuration: no limit
 WHOLE = 8_000  # configurations of a kind that are listed once and for all
 PRICED = 20_000  # configurations of one kind and length that pricing looks at
-NEAR = 30_000  # configurations that the integer programme chooses among; with more, HiGHS forgets the time
+NEAR = 30_000  # configurations that the integer programme chooses among: with 90,000 HiGHS overran its limit fourfold
 FRESH = 20  # columns that a kind brings at a time
 AHEAD = 1  # points below the best known of a kind to which pricing looks first
 MOST_TABLE = 2**13  # items x slots: beyond, a kind's table is too large to be made again and again
@@ -150,7 +150,7 @@ class _Search:
             return _Answer({}, 0, 0, True, self.scale)
         first, proven = self._first()
         if first is None:
-            return _Answer({}, 0, 0, proven, self.scale)
+            return _Answer({}, 0, 0 if proven else self._crude_bound(), proven, self.scale)
         self.known = self._columns_of(first)
         self.value = int(self.known.score.sum())
         self.relaxation = Relaxation(items)
