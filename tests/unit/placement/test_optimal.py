@@ -1,5 +1,6 @@
 """The exact search against every plan there is, on clusters small enough to try them all."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -12,6 +13,7 @@ from placement import Infeasible, Instance, Node, place
 from placement.constraints import feasible
 from placement.problem import PORT_RANGE, Problem
 from placement.scoring import gpu, preferred_node, score
+from tests.bench.clusters import feasible as feasible_by_construction
 
 
 def best_of_all(nodes, instances):
@@ -68,6 +70,36 @@ def test_it_is_the_best_of_all_plans_by_score_and_tie_rules_and_refuses_only_whe
     assert violations(nodes, instances, plan, {}) == []
     assert totals(nodes, instances, plan.assignments) == best[1]
     assert plan.assignments == best[2], "the names decide the rest"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.integers(2, 16), st.booleans())
+def test_what_is_feasible_by_construction_is_always_solved_and_proven(seed, number, count, slack):
+    nodes, instances = feasible_by_construction(seed, number, max(count, number), slack)
+    plan = place(nodes, instances, time_limit_s=120)
+    assert plan.optimal
+    assert violations(nodes, instances, plan, {}) == []
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.3])
+def test_hundreds_of_instances_get_a_plan_within_the_limit_and_its_gap(limit):
+    nodes, instances = feasible_by_construction(1, 30, 150, True)
+    instances = [replace(one, ram_gb=one.ram_gb / 3, gpu_memory_gb=one.gpu_memory_gb / 3) for one in instances]
+    plan = place(nodes, instances, time_limit_s=limit, explain=False)
+    assert violations(nodes, instances, plan, {}) == []
+    assert plan.bound >= plan.score >= place(nodes, instances, "greedy", explain=False).score - 1e-6
+    assert "a gap of" in plan.table()
+
+
+def test_a_plan_is_found_where_greedy_finds_none_and_too_much_is_refused_with_a_proof():
+    nodes, instances = feasible_by_construction(0, 30, 150, True)
+    with pytest.raises(Infeasible):
+        place(nodes, instances, "greedy")
+    assert violations(nodes, instances, place(nodes, instances, time_limit_s=5, explain=False), {}) == []
+    halves = [Instance(id=f"i{number}", ram_gb=6) for number in range(7)]
+    with pytest.raises(Infeasible) as refused:
+        place([cpu(f"n{number}", ram_gb=11, max_instances=2) for number in range(6)], halves)
+    assert type(refused.value) is Infeasible
 
 
 @settings(max_examples=40, deadline=None)
