@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from placement.configurations import Ints, Items
+from placement.configurations import Ints, Items, fit_points
 
 Floats = npt.NDArray[np.float64]
 
@@ -151,7 +151,7 @@ class Annealing:
         used = np.cumsum(ram, axis=1)
         free = self.free[at] - used + ram
         asks = self.asks[members]
-        fit = np.where(10 * asks < 3 * free, 20.0, np.where(10 * asks <= 7 * free, 30.0, 10.0))
+        fit = fit_points(asks, free)
         points = self.points[at, members]
         there = members < self.number
         over = self.barred[at, members].sum(axis=1)

@@ -24,6 +24,16 @@ Flags = npt.NDArray[np.bool_]
 MOST_SCALE = 10**6  # the load of odd numbers of slots together is rounded to a millionth of a point, not more
 
 
+def fit_points(asks: Any, free: Ints, least: Ints | None = None) -> Ints:
+    """scoring.ram_fit over arrays: 30 for 0.3 <= asks / free <= 0.7, 20 below, 10 above.
+
+    least: where what is free is only known to be between this and `free`, the most points there can be.
+    """
+    lowest = free if least is None else least
+    points: Ints = np.where(10 * asks < 3 * lowest, 20, np.where(10 * asks <= 7 * free, 30, 10))
+    return points
+
+
 @dataclass(frozen=True)
 class Kind:
     """Nodes that nothing of this problem tells apart. Arrays are over the items."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from placement.configurations import Columns, Flags, Ints
+from placement.configurations import Columns, Flags, Ints, fit_points
 from placement.relaxation import PAIR, Prices, Relaxation
 
 CHUNK = 2**21  # cells of a matrix of rows x items at once: some tens of MB
@@ -106,7 +106,7 @@ class Listing:
                 fits &= ~self.apart[rows.members].any(axis=1)
         row, item = np.nonzero(fits)
         free, ram = rows.free[row], items.ram[may[item]]
-        points = np.where(10 * ram < 3 * free, 20, np.where(10 * ram <= 7 * free, 30, 10)) * items.scale
+        points = fit_points(ram, free) * items.scale
         points += kind.load[used] + kind.points[may[item]]
         if self.related is not None and used:
             here = self.related[rows.members[row], item[:, None]].sum(axis=1)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from placement.configurations import Flags, Ints, Items
+from placement.configurations import Flags, Ints, Items, fit_points
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[Any]  # of points as floats, or of whole scaled points
@@ -172,7 +172,7 @@ class Knapsacks:
         asks, needs = int(self.items.ram[item]), int(self.ram[item])
         free = self.free[:, None, : self.free.shape[1] - self.takes[item]]
         least = self.least[:, :, : free.shape[2]]
-        points = np.where(10 * asks < 3 * least, 20, np.where(10 * asks <= 7 * free, 30, 10))
+        points = fit_points(asks, free, least)
         return np.where(free >= needs, points, NEVER)
 
     def load(self, scale: int) -> Numbers:
