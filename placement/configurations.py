@@ -6,7 +6,7 @@ alike form one `Kind`, instances that are alike one item, and a configuration is
 Scores are whole numbers here: points times `Items.scale`, in which the load of every node is whole.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import lcm
@@ -61,9 +61,9 @@ class Items:
         self.number = len(first)
         self.sizes = np.array([len(requests) for requests in self.requests], dtype=np.int64)
         self.ram = np.array([request.ram for request in first], dtype=np.int64)
-        index = {request.instance.id: at for at, requests in enumerate(self.requests) for request in requests}
-        self.related = self._matrix([request.related for request in first], index)
-        self.apart = self._matrix([request.apart for request in first], index)
+        self.item_of = {request.instance.id: at for at, requests in enumerate(self.requests) for request in requests}
+        self.related = self._matrix([request.related for request in first])
+        self.apart = self._matrix([request.apart for request in first])
         slots = {room.node.max_instances for room in rooms}
         self.scale = lcm(*slots) if slots else 1
         self.scale = self.scale * -(-MOST_SCALE // self.scale) if self.scale <= MOST_SCALE else MOST_SCALE
@@ -71,13 +71,15 @@ class Items:
         self.kinds = [self._kind(group, first) for group in _alike_rooms(rooms, named)]
         self.kinds = [kind for kind in self.kinds if kind.slots > 0 and kind.may.any()]
 
-    def _matrix(self, sets: Sequence[frozenset[str]], index: Mapping[str, int]) -> Flags | None:
+    def _matrix(self, sets: Sequence[frozenset[str]]) -> Flags | None:
         """The relation between items; None when there is none at all."""
         if not any(sets):
             return None
         matrix = np.zeros((self.number, self.number), dtype=bool)
         for at, ids in enumerate(sets):
-            matrix[at, [index[id] for id in ids if id in index]] = True  # some may be no part of this problem
+            matrix[at, [self.item_of[id] for id in ids if id in self.item_of]] = (
+                True  # some may be no part of this problem
+            )
         return matrix
 
     def _kind(self, rooms: list[Room], first: Sequence[Request]) -> Kind:

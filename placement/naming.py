@@ -19,7 +19,6 @@ Held = list[tuple[Floats, float]]
 
 def named(problem: Problem, items: Items, rows: Columns) -> dict[str, str]:
     """Instance -> node for a choice of columns: in the fixed order each gets the first node by name that it may."""
-    item_of = {request.instance.id: at for at, requests in enumerate(items.requests) for request in requests}
     free = [list(kind.rooms) for kind in items.kinds]
     waiting = sorted(
         (int(kind), [int(item) for item in members if item < items.number])
@@ -28,7 +27,7 @@ def named(problem: Problem, items: Items, rows: Columns) -> dict[str, str]:
     held: dict[str, list[int]] = {}  # node -> what it still takes of its column
     assignments = {}
     for request in problem.requests:
-        item = item_of[request.instance.id]
+        item = items.item_of[request.instance.id]
         options = [(natural(name), name, -1) for name, left in held.items() if item in left]
         for at, (kind, members) in enumerate(waiting):
             if item in members:
@@ -69,8 +68,7 @@ def first_by_name(
     count = (columns.members[:, :, None] == np.arange(items.number)).sum(axis=1)
     kept = [(objective[row], value) for objective, value in held]
     search = _Names(single, columns, count, kept, until)
-    item_of = {request.instance.id: at for at, requests in enumerate(items.requests) for request in requests}
-    search.follow([item_of[request.instance.id] for request in problem.requests])
+    search.follow([items.item_of[request.instance.id] for request in problem.requests])
     return known if search.rows is None else named(problem, single, columns[search.rows])
 
 

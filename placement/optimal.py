@@ -219,7 +219,6 @@ class _Search:
     def _columns_of(self, assignments: Mapping[str, str]) -> Columns:
         """A plan as columns, one a node in use."""
         kinds = {room.node.name: at for at, kind in enumerate(self.items.kinds) for room in kind.rooms}
-        items = {request.instance.id: at for at, requests in enumerate(self.items.requests) for request in requests}
         members: dict[str, list[int]] = {}
         sums: dict[str, list[int]] = {}
         for request, room in _walk(self.problem, assignments):
@@ -227,7 +226,7 @@ class _Search:
             points = int(score(room, request) * self.scale)
             step = (points, int(preferred_node(room, request)), int(gpu(room, request)), room.free_ram)
             sums[name] = [had + more for had, more in zip(sums.get(name, [0, 0, 0, 0]), step, strict=True)]
-            members.setdefault(name, []).append(items[request.instance.id])
+            members.setdefault(name, []).append(self.items.item_of[request.instance.id])
         padded = [sorted(row) + [self.items.number] * (self.width - len(row)) for row in members.values()]
         kind = np.array([kinds[name] for name in members], dtype=np.int64)
         return Columns(kind, np.array(padded, dtype=np.int64), *np.array(list(sums.values()), dtype=np.int64).T)
