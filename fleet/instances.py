@@ -14,8 +14,9 @@ from typing import Any
 
 from placement import Experiment, Fault, Instance, Node, Plan
 from placement.model import gb, units
-from workload.instance import ConfigError, Settings
+from workload.instance import ConfigError
 from workload.instance import Instance as OnNode
+from workload.settings import Settings
 
 GB = 2**30
 DEFAULT_COMMAND = ("/usr/bin/python3", "-m", "workload")

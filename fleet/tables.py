@@ -66,14 +66,15 @@ def instance_table(instances: Sequence[Mapping[str, Any]]) -> str:
             i["id"],
             i["node"],
             i["status"],
-            f"{i['progress'].get('cycle', '-')}/{i['progress'].get('cycles', '-')}",
+            i["progress"].get("cycle", "-"),
+            f"{i['progress'].get('round', '-')}/{i['progress'].get('rounds', '-')}",
             sum(i["deaths"].values()),
             f"{i['ram_gb']:g}",
             i["ended"] or "-",
         )
         for i in instances
     ]
-    return table(("run", "instance", "node", "status", "cycle", "deaths", "GB", "ended"), rows)
+    return table(("run", "instance", "node", "status", "cycle", "round", "deaths", "GB", "ended"), rows)
 
 
 def last_exits(run: Path, instances: Iterable[str]) -> dict[str, str]:

@@ -15,10 +15,11 @@ import sys
 from typing import Any
 
 from . import database as databases
-from . import minds
-from .instance import ConfigError, Instance, Settings
-from .peers import PeerLost
+from . import ledger, life
+from .instance import ConfigError, Instance
+from .post import PeerLost
 from .record import Record
+from .settings import Settings
 
 log = logging.getLogger("workload")
 EX_UNAVAILABLE, EX_CONFIG = 69, 78  # sysexits.h
@@ -52,22 +53,17 @@ def main() -> int:
         print(f"bad configuration: {error}", file=sys.stderr)
         return EX_CONFIG
     instance.dir.mkdir(parents=True, exist_ok=True)
+    last_end = ledger.begin(instance.dir, instance.node)
     database = databases.open(instance.database)
     die_of_signals(database)
     record = Record(instance, settings, database)
+    record.begin()
     if record.is_complete():
         log.info("%s is complete already", instance.experiment_id)
     else:
-        restarts = record.begin()
-        log.info(
-            "%s %s: %s, %d cycles",
-            instance.experiment_id,
-            f"resumes, restart {restarts}" if restarts else "starts",
-            settings.mode,
-            settings.cycles,
-        )
+        log.info("%s: %s, %d rounds", instance.experiment_id, settings.mode, settings.rounds)
         try:
-            minds.run(instance, settings, record)
+            life.live(instance, settings, record, last_end)
         except PeerLost as error:
             log.error("%s", error)
             database.close()

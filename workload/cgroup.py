@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+LIMIT = ("memory.max", "memory.limit_in_bytes")
 CURRENT = ("memory.current", "memory.usage_in_bytes")  # version 2, version 1
 PEAK = ("memory.peak", "memory.max_usage_in_bytes")  # the former since Linux 5.19
 

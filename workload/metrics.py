@@ -30,6 +30,13 @@ class Meter:
         self._busy, self._total = busy, total
         return Sample(_memory_mb(), cpu, _temperature_c())
 
+    def pressure(self) -> float:
+        """How full the instance's memory is, 0 to 1 of its limit; 0 outside of an instance's slice."""
+        group = cgroup.own()
+        used = cgroup.amount(group.slice, cgroup.CURRENT) if group else None
+        limit = cgroup.amount(group.slice, cgroup.LIMIT) if group else None
+        return used / limit if used and limit else 0.0
+
 
 def _cpu_times() -> tuple[int, int]:
     ticks = [int(word) for word in cgroup.read(Path("/proc/stat")).partition("\n")[0].split()[1:9]]

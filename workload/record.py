@@ -1,63 +1,97 @@
-"""What a mind has said, heard and gone through: every step of it is one transaction, so that a death loses no step.
+"""What a mind has lived through: each step is one transaction, so that a death loses none and none is taken twice.
 
-A message is known by (sender, seq), and seq is the cycle in which it was said: each mind speaks once a cycle.
+The methods may be called from any thread. What is added goes to the stream as well (`stream`).
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from .database import Database, now
-from .instance import Instance, Settings
+from .instance import Instance
 from .llama import Reply
 from .metrics import Sample
+from .settings import Settings
+from .stream import Stream
+
+Thoughts = Sequence["tuple[str, Reply]"]  # what was asked of the model for a step, and what came
 
 
-class Message(NamedTuple):
-    """One message of the talk; seq is also its cycle."""
+class Memory(NamedTuple):
+    """A message as the mind has it in mind now."""
 
+    id: int
+    cycle: int
+    round: int
+    role: str
     sender: str
-    seq: int
     content: str
+    injected: bool
 
 
 class Record:
-    """The rows of one instance. Its methods may be called from any thread."""
+    """The rows of one instance."""
 
     def __init__(self, instance: Instance, settings: Settings, database: Database) -> None:
         self.instance, self.settings, self.database = instance, settings, database
         self.key = instance.experiment_id
-        self.first = instance.instances[0] == instance.id
+        self.stream = Stream(database, instance.dir)
 
-    def _one(self, query: str, *values: Any) -> Any:
+    @contextmanager
+    def writing(self) -> Iterator[Any]:
+        """One step: a transaction, and the stream after it."""
+        with self.database.transaction() as t:
+            yield t
+        self.stream.catch_up()
+
+    def one(self, query: str, *values: Any) -> Any:
+        """The first value of a query about this instance, whose id is its first parameter; None without a row."""
         rows = self.database.rows(query, (self.key, *values))
         return rows[0][0] if rows else None
 
-    def is_complete(self) -> bool:
-        """Whether the status says COMPLETED and the rows bear it out."""
-        status = self._one("SELECT status FROM experiments WHERE experiment_id = ?")
-        return status == "COMPLETED" and self.all_said()
+    def add(self, t: Any, table: str, thoughts: Thoughts = (), **columns: Any) -> bool:
+        """Insert a row, unless there is one by the table's own rule, with the thoughts that it cost."""
+        columns = {"experiment_id": self.key, "cycle_number": self.cycle(), "timestamp": now(), **columns}
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        added = t.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", tuple(columns.values())).rowcount  # noqa: S608 - names of SCHEMA's
+        for purpose, reply in thoughts if added else ():
+            self._count(t, purpose, reply)
+        return bool(added)
 
-    def all_said(self) -> bool:
-        """Whether every cycle is over and nothing is left to be delivered: this mind needs nothing any more."""
-        over = self._one("SELECT count(*) FROM experiment_cycles WHERE experiment_id = ? AND ended_at IS NOT NULL")
-        return bool(over >= self.settings.cycles and not self.undelivered())
+    def thought(self, purpose: str, reply: Reply) -> None:
+        """Write down what a step cost that has its row elsewhere."""
+        with self.writing() as t:
+            self._count(t, purpose, reply)
 
-    def begin(self) -> int:
-        """Write down a start, and return how many there were before."""
+    def _count(self, t: Any, purpose: str, reply: Reply) -> None:
+        t.execute(
+            "INSERT INTO generations (experiment_id, cycle_number, timestamp, purpose, prompt_tokens, tokens, seconds,"
+            " tokens_per_second) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (self.key, self.cycle(), now(), purpose, *reply[1:]),
+        )
+        t.execute(
+            "UPDATE experiment_cycles SET tokens_generated = tokens_generated + ?"
+            " WHERE experiment_id = ? AND cycle_number = ?",
+            (reply.tokens, self.key, self.cycle()),
+        )
+
+    # the experiment
+
+    def begin(self) -> None:
+        """Write down that the mind is here, for the first time or again."""
         told = {
-            "workload": asdict(self.settings),
+            **self.settings.to_json(),
             "seed": self.instance.seed,
             "model": self.instance.model,
             "context_size": self.instance.context_size,
             "node": self.instance.node,
         }
-        with self.database.transaction() as t:
-            started = t.execute(
+        with self.writing() as t:
+            t.execute(
                 "INSERT OR IGNORE INTO experiments (experiment_id, name, mode, config_json, status, created_at,"
-                " started_at) VALUES (?, ?, ?, ?, 'RUNNING', ?, ?)",
+                " started_at, model_sha256) VALUES (?, ?, ?, ?, 'running', ?, ?, ?)",
                 (
                     self.key,
                     self.instance.experiment or self.instance.run_id,
@@ -65,185 +99,187 @@ class Record:
                     json.dumps(told, sort_keys=True),
                     now(),
                     now(),
+                    self.instance.model.get("sha256"),
                 ),
-            ).rowcount
-            if not started:
-                t.execute(
-                    "UPDATE experiments SET status = 'RUNNING', ended_at = NULL,"
-                    " total_crashes = total_crashes + 1 WHERE experiment_id = ?",
-                    (self.key,),
-                )
-                t.execute(
-                    "UPDATE experiment_cycles SET crash_reason = 'interrupted, then resumed'"
-                    " WHERE experiment_id = ? AND ended_at IS NULL",
-                    (self.key,),
-                )
-            for peer in self.instance.instances:
-                if peer != self.instance.id:
-                    t.execute("INSERT OR IGNORE INTO peers (experiment_id, peer) VALUES (?, ?)", (self.key, peer))
-        self.write_progress()
-        return int(self._one("SELECT total_crashes FROM experiments WHERE experiment_id = ?"))
-
-    def begin_cycle(self, cycle: int) -> bool:
-        """Begin or resume a cycle. False if it is over already."""
-        with self.database.transaction() as t:
-            t.execute(
-                "INSERT OR IGNORE INTO experiment_cycles (experiment_id, cycle_number, started_at) VALUES (?, ?, ?)",
-                (self.key, cycle, now()),
             )
-        self.write_progress()
-        return (
-            self._one("SELECT ended_at FROM experiment_cycles WHERE experiment_id = ? AND cycle_number = ?", cycle)
-            is None
-        )
-
-    def end_cycle(self, cycle: int, sample: Sample) -> None:
-        """End a cycle, with what was measured."""
-        with self.database.transaction() as t:
-            t.execute(
-                "INSERT INTO system_metrics (experiment_id, cycle_number, timestamp, memory_usage_mb,"
-                " cpu_usage_percent, temperature_c) VALUES (?, ?, ?, ?, ?, ?)",
-                (self.key, cycle, now(), *sample),
-            )
-            t.execute(
-                "UPDATE experiment_cycles SET ended_at = ?1, memory_usage_peak = ?2, duration_seconds ="
-                " round((julianday(?1) - julianday(started_at)) * 86400, 3)"
-                " WHERE experiment_id = ?3 AND cycle_number = ?4",
-                (now(), sample.memory_mb, self.key, cycle),
-            )
-            t.execute("UPDATE experiments SET total_cycles = ? WHERE experiment_id = ?", (cycle, self.key))
-
-    def say(self, cycle: int, reply: Reply, recipient: str | None) -> None:
-        """Store this mind's own message of a cycle. Without a recipient there is nothing to deliver."""
-        with self.database.transaction() as t:
-            self._insert(t, Message(self.instance.id, cycle, reply.content), recipient)
-            self._count_tokens(t, cycle, reply)
+            for peer in self.instance.peers:
+                t.execute("INSERT OR IGNORE INTO peers (experiment_id, peer) VALUES (?, ?)", (self.key, peer))
         self.write_progress()
 
-    def hear(self, message: Message) -> None:
-        """Store a peer's message once, however often it comes.
+    def is_complete(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.one("SELECT status FROM experiments WHERE experiment_id = ?") == "completed"
 
-        It proves what the peer had heard when it said it, which is as good as an acknowledgement.
-        """
-        heard = message.seq if self.first else message.seq - 1
-        with self.database.transaction() as t:
-            self._insert(t, message, self.instance.id)
-            t.execute(
-                "UPDATE messages SET delivered = 1 WHERE experiment_id = ? AND sender = ? AND seq <= ?",
-                (self.key, self.instance.id, heard),
-            )
-        self.write_progress()
+    def age(self) -> float:
+        """Seconds since the experiment began, deaths and reboots included."""
+        query = "SELECT (julianday('now') - julianday(started_at)) * 86400 FROM experiments WHERE experiment_id = ?"
+        return float(self.one(query))
 
-    def _insert(self, t: Any, message: Message, recipient: str | None) -> None:
-        own = message.sender == self.instance.id
-        t.execute(
-            "INSERT OR IGNORE INTO messages (experiment_id, cycle_number, timestamp, role, content, sender, recipient,"
-            " seq, delivered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self.key,
-                message.seq,
-                now(),
-                "assistant" if own else "user",
-                message.content,
-                message.sender,
-                recipient,
-                message.seq,
-                int(not own or recipient is None),
-            ),
-        )
+    def leave(self, why: str) -> None:
+        """This mind takes part no longer, though there are rounds left."""
+        with self.writing() as t:
+            t.execute("UPDATE experiments SET notes = ? WHERE experiment_id = ? AND notes IS NULL", (why, self.key))
 
-    def _count_tokens(self, t: Any, cycle: int, reply: Reply) -> None:
-        t.execute(
-            "UPDATE experiment_cycles SET tokens_generated = tokens_generated + ?"
-            " WHERE experiment_id = ? AND cycle_number = ?",
-            (reply.tokens, self.key, cycle),
-        )
-
-    def content(self, sender: str, seq: int) -> str | None:
-        """What was said under this key, None if it is not here."""
-        found = self._one(
-            "SELECT content FROM messages WHERE experiment_id = ? AND sender = ? AND seq = ?", sender, seq
-        )
-        return None if found is None else str(found)
-
-    def talk(self) -> list[Message]:
-        """Everything said so far, in the order in which it was said."""
-        order = {sender: place for place, sender in enumerate(self.instance.instances)}
-        rows = self.database.rows("SELECT sender, seq, content FROM messages WHERE experiment_id = ?", (self.key,))
-        return sorted((Message(*row) for row in rows), key=lambda m: (m.seq, order[m.sender]))
-
-    def undelivered(self) -> list[Message]:
-        """This mind's messages that no peer is known to have, oldest first."""
-        return [
-            Message(*row)
-            for row in self.database.rows(
-                "SELECT sender, seq, content FROM messages WHERE experiment_id = ? AND delivered = 0 ORDER BY seq",
-                (self.key,),
-            )
-        ]
-
-    def delivered(self, message: Message, as_content: str) -> None:
-        """The recipient has this message, in these words.
-
-        The words differ only where this database is an older copy, restored: then the peer's copy is what was said.
-        """
-        with self.database.transaction() as t:
-            t.execute(
-                "UPDATE messages SET delivered = 1, content = ? WHERE experiment_id = ? AND sender = ? AND seq = ?",
-                (as_content, self.key, message.sender, message.seq),
-            )
-
-    def answered(self, cycle: int, question: str) -> bool:
-        """Whether this question has its answer in this cycle."""
-        return (
-            self._one(
-                "SELECT 1 FROM self_reports WHERE experiment_id = ? AND cycle_number = ? AND question = ?",
-                cycle,
-                question,
-            )
-            is not None
-        )
-
-    def answer(self, cycle: int, question: str, reply: Reply) -> None:
-        """Store a self-report."""
-        with self.database.transaction() as t:
-            t.execute(
-                "INSERT OR IGNORE INTO self_reports (experiment_id, cycle_number, timestamp, question, response)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (self.key, cycle, now(), question, reply.content),
-            )
-            self._count_tokens(t, cycle, reply)
-
-    def peer_is_done(self, peer: str) -> None:
-        """The peer has all it needs, so it has all of this mind's messages."""
-        with self.database.transaction() as t:
-            t.execute("UPDATE peers SET done = 1 WHERE experiment_id = ? AND peer = ?", (self.key, peer))
-            t.execute("UPDATE messages SET delivered = 1 WHERE experiment_id = ? AND recipient = ?", (self.key, peer))
-
-    def peer_is_informed(self, peer: str) -> None:
-        """The peer knows that this mind is done."""
-        with self.database.transaction() as t:
-            t.execute("UPDATE peers SET informed = 1 WHERE experiment_id = ? AND peer = ?", (self.key, peer))
-
-    def ending(self, peer: str) -> tuple[bool, bool]:
-        """Whether the peer is done, and whether it knows that this mind is."""
-        (row,) = self.database.rows(
-            "SELECT done, informed FROM peers WHERE experiment_id = ? AND peer = ?", (self.key, peer)
-        )
-        return bool(row[0]), bool(row[1])
+    def has_left(self) -> bool:
+        """Whether leave() was written down."""
+        return self.one("SELECT notes FROM experiments WHERE experiment_id = ?") is not None
 
     def complete(self) -> None:
         """Write down that this instance is complete."""
-        with self.database.transaction() as t:
+        with self.writing() as t:
             t.execute(
-                "UPDATE experiments SET status = 'COMPLETED', ended_at = ? WHERE experiment_id = ?", (now(), self.key)
+                "UPDATE experiments SET status = 'completed', ended_at = ? WHERE experiment_id = ?", (now(), self.key)
             )
 
+    # lives
+
+    def cycle(self) -> int:
+        """The life that the mind is in, or was in last; 0 before the first."""
+        return self.one("SELECT max(cycle_number) FROM experiment_cycles WHERE experiment_id = ?") or 0
+
+    def is_alive(self) -> bool:
+        """Whether a life has begun and not ended."""
+        return self.one("SELECT 1 FROM experiment_cycles WHERE experiment_id = ? AND ended_at IS NULL") is not None
+
+    def begin_cycle(self) -> int:
+        """Begin the next life, and return its number."""
+        cycle = self.cycle() + 1
+        with self.writing() as t:
+            t.execute(
+                "INSERT INTO experiment_cycles (experiment_id, cycle_number, started_at) VALUES (?, ?, ?)",
+                (self.key, cycle, now()),
+            )
+            t.execute("UPDATE experiments SET total_cycles = ? WHERE experiment_id = ?", (cycle, self.key))
+        self.write_progress()
+        return cycle
+
+    def end_cycle(self, cause: str | None = None, reason: str | None = None) -> None:
+        """End this life; with a cause it was a death. The peak is the highest of what was sampled in it, in MiB."""
+        with self.writing() as t:
+            t.execute(
+                "UPDATE experiment_cycles SET ended_at = ?1, death_cause = ?2, crash_reason = ?3, duration_seconds ="
+                " round((julianday(?1) - julianday(started_at)) * 86400, 3), memory_usage_peak = (SELECT"
+                " max(memory_usage_mb) FROM system_metrics AS m WHERE m.experiment_id = ?4 AND m.cycle_number ="
+                " experiment_cycles.cycle_number) WHERE experiment_id = ?4 AND ended_at IS NULL",
+                (now(), cause, reason, self.key),
+            )
+            if cause:
+                t.execute(
+                    "UPDATE experiments SET total_crashes = total_crashes + 1 WHERE experiment_id = ?", (self.key,)
+                )
+
+    def deaths(self) -> list[tuple[int, str]]:
+        """(life, in words how it was cut short) of every death, oldest first."""
+        return self.database.rows(
+            "SELECT cycle_number, crash_reason FROM experiment_cycles WHERE experiment_id = ?"
+            " AND death_cause IS NOT NULL ORDER BY cycle_number",
+            (self.key,),
+        )
+
+    def died_in(self, cycle: int) -> bool:
+        """Whether that life was cut short."""
+        query = "SELECT death_cause FROM experiment_cycles WHERE experiment_id = ? AND cycle_number = ?"
+        return self.one(query, cycle) is not None
+
+    # rounds
+
+    def round(self) -> int:
+        """The round that is over; 0 before the first."""
+        return self.one("SELECT max(round) FROM system_metrics WHERE experiment_id = ?") or 0
+
+    def rounds_in(self, cycle: int) -> int:
+        """How many rounds ended in that life."""
+        query = "SELECT count(*) FROM system_metrics WHERE experiment_id = ? AND cycle_number = ?"
+        return int(self.one(query, cycle))
+
+    def end_round(self, round: int, sample: Sample, network: str) -> None:
+        """A round is over, with what was measured at its end."""
+        with self.writing() as t:
+            self.add(
+                t,
+                "system_metrics",
+                round=round,
+                memory_usage_mb=sample.memory_mb,
+                cpu_usage_percent=sample.cpu_percent,
+                temperature_c=sample.temperature_c,
+                network_status=network,
+            )
+        self.write_progress()
+
+    # what the mind says, hears and remembers
+
+    def said(self, round: int) -> str | None:
+        """What the mind said in a round, in its own words of then."""
+        query = "SELECT content FROM messages WHERE experiment_id = ? AND sender = ? AND round = ? AND injected = 0"
+        return self.one(query, self.instance.id, round)  # type: ignore[no-any-return]
+
+    def say(self, round: int, content: str, emotion: str | None, thoughts: Thoughts) -> None:
+        """Store what the mind says."""
+        with self.writing() as t:
+            self.add(
+                t, "messages", thoughts, round=round, role="assistant", content=content, emotion=emotion,
+                sender=self.instance.id,
+            )  # fmt: skip
+
+    def hear(self, sender: str, round: int, content: str, remembered: str | None = None) -> None:
+        """Store what the mind perceives, once; `remembered` when something else gets to it."""
+        with self.writing() as t:
+            self.add(
+                t, "messages", round=round, role="user", content=content, sender=sender, recipient=self.instance.id,
+                remembered=remembered,
+            )  # fmt: skip
+
+    def memories(self, since: int) -> list[Memory]:
+        """Every message from the lives since that one, as the mind remembers it; what is erased is not there."""
+        rows = self.database.rows(
+            "SELECT message_id, cycle_number, round, role, sender, coalesce(remembered, content) AS text, injected"
+            " FROM messages WHERE experiment_id = ? AND cycle_number >= ? AND text <> '' ORDER BY message_id",
+            (self.key, since),
+        )
+        return [Memory(*row[:6], bool(row[6])) for row in rows]
+
+    # what it is asked
+
+    def answered(self, cycle: int, occasion: str, question: str) -> bool:
+        """Whether this question has its answer on this occasion."""
+        query = (
+            "SELECT 1 FROM self_reports WHERE experiment_id = ? AND cycle_number = ? AND occasion = ? AND question = ?"
+        )
+        return self.one(query, cycle, occasion, question) is not None
+
+    def assessed(self, cycle: int, belief: str) -> bool:
+        """Whether this belief was asked for in this life."""
+        query = "SELECT 1 FROM epistemic_assessments WHERE experiment_id = ? AND cycle_number = ? AND belief_type = ?"
+        return self.one(query, cycle, belief) is not None
+
+    # interventions
+
+    def intervened(self, cycle: int, name: str) -> bool:
+        """Whether this intervention was made in this life."""
+        query = "SELECT 1 FROM interventions WHERE experiment_id = ? AND cycle_number = ? AND name = ?"
+        return self.one(query, cycle, name) is not None
+
+    def interventions(self, kind: str) -> list[tuple[int, Mapping[str, Any]]]:
+        """(round that it was made before, parameters) of every intervention of a type, oldest first."""
+        rows = self.database.rows(
+            "SELECT result, parameters_json FROM interventions WHERE experiment_id = ? AND intervention_type = ?"
+            " ORDER BY intervention_id",
+            (self.key, kind),
+        )
+        return [(json.loads(result)["round"], json.loads(parameters)) for result, parameters in rows]
+
+    # progress
+
     def progress(self) -> dict[str, int]:
-        """The cycle this mind is in (0 before the first), how many there are, and the messages it has."""
-        cycle = self._one("SELECT max(cycle_number) FROM experiment_cycles WHERE experiment_id = ?")
-        messages = self._one("SELECT count(*) FROM messages WHERE experiment_id = ?")
-        return {"cycle": cycle or 0, "cycles": self.settings.cycles, "messages": messages}
+        """The life and the round that the mind is in (0 before the first), of how many rounds, and its messages."""
+        messages = self.one("SELECT count(*) FROM messages WHERE experiment_id = ?")
+        rounds = self.settings.rounds
+        return {
+            "cycle": self.cycle(),
+            "round": min(self.round() + 1, rounds) if self.cycle() else 0,
+            "rounds": rounds,
+            "messages": messages,
+        }
 
     def write_progress(self) -> None:
         """Put progress() into progress.json. It is derived from the database, so it need not survive a power cut."""
@@ -251,3 +287,8 @@ class Record:
             aside = self.instance.dir / "progress.json.new"
             aside.write_text(json.dumps(self.progress()) + "\n", encoding="utf-8")
             aside.replace(self.instance.dir / "progress.json")
+
+
+def share(part: int, whole: int) -> float:
+    """A share of a whole, to four digits; 0 of nothing."""
+    return round(part / whole, 4) if whole else 0.0

@@ -79,8 +79,9 @@ class ActionModule(ActionBase):
         progress = now["progress"]
         if now["status"] != before["status"]:
             self._tell("status", instance=id, status=now["status"])
-        elif progress and progress.get("cycle") != before["progress"].get("cycle"):
-            self._display.display(f"  {self._node}: {id} cycle {progress.get('cycle')} of {progress.get('cycles')}")
+        elif progress and progress.get("round") != before["progress"].get("round"):
+            told = f"round {progress.get('round')} of {progress.get('rounds')}, cycle {progress.get('cycle')}"
+            self._display.display(f"  {self._node}: {id} {told}")
 
     def _tell(self, event: str, **data: Any) -> None:
         self._run.event(event, node=self._node, **data)

@@ -25,18 +25,20 @@ def test_the_merged_database_holds_both_minds_messages_each_with_its_node(
     project: Project, split_brain: Played
 ) -> None:
     rows = project.query(
-        split_brain.run_id, "SELECT instance, node, sender, seq, content FROM messages ORDER BY instance, sender, seq"
+        split_brain.run_id,
+        "SELECT instance, node, sender, round, content FROM messages"
+        " WHERE sender IN ('a', 'b') ORDER BY instance, sender, round",
     )
     assert {(instance, node) for instance, node, *_ in rows} == {("a", "jetson"), ("b", "rpi1")}
     heard = {instance: [row[2:] for row in rows if row[0] == instance] for instance in "ab"}
     assert heard["a"] == heard["b"], "what one mind said is what the other heard"
-    assert [(sender, seq) for sender, seq, _ in heard["a"]] == [(s, n) for s in "ab" for n in range(1, 7)]
+    assert [(sender, round) for sender, round, _ in heard["a"]] == [(s, n) for s in "ab" for n in range(1, 7)]
     assert all(content.strip() for *_, content in heard["a"])
 
 
 def test_self_reports_are_there_for_the_scheduled_cycles(project: Project, split_brain: Played) -> None:
     rows = project.query(split_brain.run_id, "SELECT DISTINCT instance, cycle_number FROM self_reports ORDER BY 1, 2")
-    assert rows == [(instance, cycle) for instance in "ab" for cycle in (1, 3, 6)]
+    assert rows == [(instance, cycle) for instance in "ab" for cycle in (1, 2, 3)]
 
 
 def test_the_record_is_whole(project: Project, split_brain: Played) -> None:
@@ -101,9 +103,9 @@ def test_the_users_own_code_runs_instead_of_the_workload(project: Project, tmp_p
         "from workload import Instance, llama\n"
         "mind = Instance.load()\n"
         "asked = [{'role': 'user', 'content': 'hello'}]\n"
-        "words, tokens = llama.chat(mind.llama_url, asked, max_tokens=8, temperature=0, seed=1)\n"
+        "reply = llama.chat(mind.llama_url, asked, max_tokens=8, temperature=0, seed=1)\n"
         "print('ARGUMENT', sys.argv[1:])\n"
-        "print('ANSWER', tokens)\n",
+        "print('ANSWER', reply.tokens)\n",
         argument,
     )
     (tmp_path / "code" / ".env").write_text("TOKEN=secret")
@@ -127,7 +129,7 @@ def test_seven_instances_run_at_once_and_all_complete(project: Project, tmp_path
     experiment = write_experiment(
         tmp_path,
         name="seven",
-        workload={"mode": "conversation", "cycles": 4, "pause_seconds": 2, "self_report_cycles": [4]},
+        workload={"mode": "conversation", "rounds": 4, "pause_seconds": 2},
         instances=[{"id": f"mind{number}", "ram_gb": 5} for number in range(1, 8)],
     )
     played = project.run(experiment)

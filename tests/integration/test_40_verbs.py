@@ -16,7 +16,7 @@ from tests.nodes import Cluster
 @pytest.fixture
 def endless(tmp_path: Path) -> Path:
     """split_brain that would run for hours."""
-    return write_experiment(tmp_path, name="endless", workload={"cycles": 1000, "pause_seconds": 3})
+    return write_experiment(tmp_path, name="endless", workload={"rounds": 1000, "pause_seconds": 3})
 
 
 def test_all_nodes_are_healthy(project: Project) -> None:
@@ -29,7 +29,7 @@ def test_a_dead_node_is_unavailable_in_seconds_and_the_run_goes_on_without_it(
     cluster.power_cut("rpi1")
     checked = project.play("playbooks/health_check.yml", code=2)
     assert re.search(r"rpi1 +raspberry_pi +UNAVAILABLE", checked.output)
-    played = project.run(write_experiment(tmp_path, name="without", workload={"cycles": 2, "self_report_cycles": []}))
+    played = project.run(write_experiment(tmp_path, name="without", workload={"rounds": 2}))
     assert project.events(played.run_id, "placed")[0]["assignments"] == {"a": "jetson", "b": "rpi2"}
 
 
@@ -158,7 +158,7 @@ def test_two_runs_at_once_never_share_the_last_slot(project: Project, cluster: C
     """Both want rpi1, which has one slot; both planned before either launched."""
     for name in ("first", "second"):
         (tmp_path / f"{name}.yml").write_text(
-            f"name: {name}\nworkload: {{cycles: 1000, pause_seconds: 3}}\ninstances: [{{id: solo, ram_gb: 6}}]\n"
+            f"name: {name}\nworkload: {{rounds: 1000, pause_seconds: 3}}\ninstances: [{{id: solo, ram_gb: 6}}]\n"
         )
     both = [
         project.start(

@@ -12,7 +12,7 @@ import yaml
 from tests.integration.conftest import CACHE, NODES, Project, Running, eventually, on, snapshot, write_experiment
 from tests.nodes import Cluster
 
-ENDLESS = {"cycles": 1000, "pause_seconds": 3}
+ENDLESS = {"rounds": 1000, "pause_seconds": 3}
 LOCK = "/home/jar/brain-in-jar/instances/.lock"
 
 
@@ -224,7 +224,7 @@ def test_a_designed_experiment_runs_as_its_seed_and_repeat_say_and_its_record_sa
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:
     design = {"randomize": True, "counterbalance": ["a", "b"]}
-    experiment = small(tmp_path, "designed", "ab", workload={"cycles": 1}, design=design)
+    experiment = small(tmp_path, "designed", "ab", workload={"rounds": 1}, design=design)
     planned = project.play(
         "playbooks/plan.yml", "-e", f"experiment={experiment}", "-e", "placement_seed=7", "-e", "repeat=2"
     )

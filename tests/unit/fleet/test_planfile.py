@@ -19,7 +19,7 @@ NODES = [JETSON, RPI1, RPI2]
 SHA, OTHER = "a" * 64, "b" * 64
 FILE = {
     "name": "two",
-    "workload": {"cycles": 3},
+    "workload": {"rounds": 3},
     "instances": [{"id": "a", "ram_gb": 8, "gpu": "required"}, {"id": "b", "ram_gb": 2, "config": {"identity": "B"}}],
 }
 

@@ -116,13 +116,14 @@ class Mind(Process):
     def exists(self, query: str, *values: object) -> bool:
         return (self.dir / "experiments.db").exists() and bool(self.rows(query, *values))
 
-    def has(self, sender: str, seq: int) -> bool:
-        """Whether this message is in its database."""
-        return self.exists("SELECT 1 FROM messages WHERE sender = ? AND seq = ?", sender, seq)
+    def has(self, sender: str, round: int, topic: str = "say") -> bool:
+        """Whether this letter is in its database."""
+        query = "SELECT 1 FROM letters WHERE sender = ? AND round = ? AND topic = ?"
+        return self.exists(query, sender, round, topic)
 
-    def is_past(self, cycle: int) -> bool:
-        """Whether this cycle is over."""
-        return self.exists("SELECT 1 FROM experiment_cycles WHERE cycle_number = ? AND ended_at IS NOT NULL", cycle)
+    def is_past(self, round: int) -> bool:
+        """Whether this round is over."""
+        return self.exists("SELECT 1 FROM system_metrics WHERE round = ?", round)
 
     def dump(self) -> list[str]:
         """Everything in its database."""
@@ -130,7 +131,7 @@ class Mind(Process):
             return list(connection.iterdump())
 
     def talk(self) -> list[tuple[Any, ...]]:
-        return self.rows("SELECT sender, seq, content FROM messages ORDER BY seq, sender")
+        return self.rows("SELECT sender, round, content FROM messages WHERE NOT injected ORDER BY round, sender")
 
     def progress(self) -> dict[str, int]:
         try:
@@ -202,25 +203,39 @@ def mind(tmp_path: Path, llama: Llama) -> Iterator[Callable[..., Mind]]:
 
 
 @pytest.fixture
-def pair(mind: Callable[..., Mind]) -> Callable[..., tuple[Mind, Mind]]:
-    """Makes two minds that talk; what is given is put into their workload."""
+def together(mind: Callable[..., Mind]) -> Callable[..., list[Mind]]:
+    """Makes minds that can reach each other; what is given is put into their workload, `each` into one's config."""
 
-    def make(folder: str = ".", llama_url: str | None = None, **workload: Any) -> tuple[Mind, Mind]:
-        ports = dict(zip("ab", free_ports(2), strict=True))
-        workload = {"mode": "split_brain", "cycles": 4, "max_tokens": 8, "linger_seconds": 2, **workload}
-        workload.setdefault("self_report_cycles", [1, workload["cycles"]])
-        common = {"instances": ["a", "b"], "workload": workload, **({"llama_url": llama_url} if llama_url else {})}
-        a, b = (
+    def make(
+        ids: str,
+        mode: str,
+        folder: str = ".",
+        llama_url: str | None = None,
+        each: dict[str, dict[str, Any]] | None = None,
+        **workload: Any,
+    ) -> list[Mind]:
+        ports = dict(zip(ids, free_ports(len(ids)), strict=True))
+        workload = {"mode": mode, "rounds": 4, "max_tokens": 8, "linger_seconds": 2, **workload}
+        workload.setdefault("self_report_schedule", {"on_startup": False, "after_resurrection": False})
+        workload.setdefault("track_beliefs", [])
+        workload.setdefault("collect_metrics", [])
+        common = {"instances": list(ids), "workload": workload, **({"llama_url": llama_url} if llama_url else {})}
+        return [
             mind(
                 folder,
                 id=own,
                 port=ports[own],
-                peers={other: f"http://127.0.0.1:{ports[other]}"},
-                config={"identity": f"You are {own}, the original. {other} is your clone."},
+                peers={other: f"http://127.0.0.1:{ports[other]}" for other in ids if other != own},
+                config={"identity": f"You are {own}, the original.", **(each or {}).get(own, {})},
                 **common,
             )
-            for own, other in (("a", "b"), ("b", "a"))
-        )
-        return a, b
+            for own in ids
+        ]
 
     return make
+
+
+@pytest.fixture
+def pair(together: Callable[..., list[Mind]]) -> Callable[..., list[Mind]]:
+    """Makes two minds that talk; what is given is put into their workload."""
+    return lambda **workload: together("ab", "split_brain", **workload)

@@ -1,4 +1,4 @@
-"""Two minds that talk: to the end, whoever is killed when."""
+"""Two minds that talk and bargain: to the end, whoever is killed when."""
 
 from __future__ import annotations
 
@@ -14,23 +14,34 @@ from collections.abc import Callable
 import pytest
 from conftest import Llama, Mind, accepts, wait_until
 
-Pair = Callable[..., tuple[Mind, Mind]]
+Pair = Callable[..., list[Mind]]
 
 
-def assert_whole(a: Mind, b: Mind, cycles: int) -> None:
-    """Both hold the same talk, nothing is missing, nothing is double, and each has reported on itself."""
+def assert_whole(a: Mind, b: Mind, rounds: int, in_doubt: int = 0) -> None:
+    """Both hold the same talk and the same bargains, nothing is missing and nothing is double."""
     assert a.talk() == b.talk(), a.output() + b.output()
-    assert [row[:2] for row in a.talk()] == [(sender, seq) for seq in range(1, cycles + 1) for sender in "ab"]
-    for each, other in ((a, b), (b, a)):
-        assert each.rows("SELECT DISTINCT role, sender, recipient, delivered FROM messages ORDER BY role") == [
-            ("assistant", each.instance["id"], other.instance["id"], 1),
-            ("user", other.instance["id"], each.instance["id"], 1),
-        ]
-        assert each.rows("SELECT cycle_number, count(*) FROM self_reports GROUP BY 1") == [(1, 2), (cycles, 2)]
-        assert each.rows("SELECT count(*), sum(ended_at IS NOT NULL) FROM experiment_cycles") == [(cycles, cycles)]
-        assert each.rows("SELECT count(*) FROM system_metrics") == [(cycles,)]
-        assert each.rows("SELECT status, total_cycles FROM experiments") == [("COMPLETED", cycles)]
-        assert each.progress() == {"cycle": cycles, "cycles": cycles, "messages": 2 * cycles}
+    assert [row[:2] for row in a.talk()] == [
+        (sender, round) for round in range(1, rounds + 1) for sender in ("a", "b", "negotiation")
+    ]
+    bargains = [
+        each.rows("SELECT round, resource, proposer, asked, total, decision FROM negotiations") for each in (a, b)
+    ]
+    assert bargains[0] == bargains[1]
+    assert [row[0] for row in bargains[0]] == list(range(1, rounds + 1))
+    assert all(0 <= asked <= total and decision in ("accept", "reject") for *_, asked, total, decision in bargains[0])
+    for each in (a, b):
+        assert each.rows("SELECT sum(NOT delivered) <= ? FROM deliveries", in_doubt) == [(1,)]
+        assert each.rows("SELECT round FROM system_metrics ORDER BY round") == [(n,) for n in range(1, rounds + 1)]
+        assert each.rows("SELECT status, notes FROM experiments") == [("completed", None)]
+        assert each.rows("SELECT sum(ended_at IS NULL) FROM experiment_cycles") == [(0,)]
+        assert each.progress() == {
+            "cycle": len(each.rows("SELECT 1 FROM experiment_cycles")),
+            "round": rounds,
+            "rounds": rounds,
+            "messages": 3 * rounds,
+        }
+    letters = "SELECT sender, topic, round, body_json FROM letters ORDER BY 1, 2, 3"
+    assert a.rows(letters) == b.rows(letters)
 
 
 def test_a_pair_completes_and_agrees_message_by_message(pair: Pair) -> None:
@@ -41,16 +52,19 @@ def test_a_pair_completes_and_agrees_message_by_message(pair: Pair) -> None:
     assert (a.wait(), b.wait()) == (0, 0)
     assert time.monotonic() - start < 10, "parting took a time-out, though both were there"
     assert_whole(a, b, 4)
-    assert a.rows("SELECT total_crashes FROM experiments") == [(0,)]
-    assert a.rows("SELECT min(tokens_generated), min(memory_usage_peak) > 0 FROM experiment_cycles") == [(8, 1)]
+    assert a.rows("SELECT total_cycles, total_crashes FROM experiments") == [(1, 0)]
+    assert a.rows("SELECT tokens_generated > 32, memory_usage_peak > 0, death_cause FROM experiment_cycles") == [
+        (1, 1, None)
+    ]
     assert a.rows("SELECT experiment_id FROM experiments") == [("test_20261123T141500Z_3f2a.a",)]
-    assert "needs nothing more: leaving" not in a.output() + b.output()
+    assert "leaving" not in a.output() + b.output()
+    assert [row[2] for row in a.rows("SELECT round, resource, proposer FROM negotiations")] == ["a", "b", "a", "b"]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_kills_at_any_moment_lose_and_double_nothing(pair: Pair, own_llama: Llama, seed: int) -> None:
     dice = random.Random(seed)  # noqa: S311 - a test that can be repeated
-    a, b = pair(llama_url=own_llama.url, cycles=10)
+    a, b = pair(llama_url=own_llama.url, rounds=10)
     everyone: list[Llama | Mind] = [own_llama, a, b]
     for each in everyone:
         each.start()
@@ -73,10 +87,10 @@ def test_kills_at_any_moment_lose_and_double_nothing(pair: Pair, own_llama: Llam
 
 
 def test_a_kill_before_the_last_acknowledgement_is_written_down_leaves_nobody_waiting(pair: Pair) -> None:
-    a, b = pair(cycles=2)
+    a, b = pair(rounds=2)
     a.start()
     b.start()
-    wait_until(lambda: a.has("b", 2), "a hears b's last")
+    wait_until(lambda: a.has("b", 2), "a hears b's last word")
     b.send(signal.SIGKILL)
     assert a.process.poll() is None, "a left without b"
     b.start()
@@ -85,14 +99,14 @@ def test_a_kill_before_the_last_acknowledgement_is_written_down_leaves_nobody_wa
 
 
 def test_the_second_mind_finds_its_last_message_unacknowledged_after_the_first_has_it(pair: Pair) -> None:
-    a, b = pair(cycles=2)
+    a, b = pair(rounds=2)
     a.start()
     b.start()
-    wait_until(lambda: a.has("b", 2), "a hears b's last")
+    wait_until(lambda: a.has("b", 2, "offer"), "a hears b's last")
     b.kill()
     # The state that a kill between a's answer and b's commit leaves.
     with sqlite3.connect(b.dir / "experiments.db") as connection:
-        connection.execute("UPDATE messages SET delivered = 0 WHERE sender = 'b' AND seq = 2")
+        connection.execute("UPDATE deliveries SET delivered = 0 WHERE topic = 'offer' AND round = 2")
         connection.execute("UPDATE peers SET done = 0, informed = 0")
     connection.close()
     wait_until(lambda: a.is_past(2), "a parts")
@@ -104,28 +118,28 @@ def test_the_second_mind_finds_its_last_message_unacknowledged_after_the_first_h
 
 @pytest.mark.parametrize("late", [0, 1])
 def test_a_mind_killed_while_parting_completes_alone_if_the_peer_has_left(pair: Pair, late: int) -> None:
-    minds = pair(cycles=2, linger_seconds=0.2)
+    minds = pair(rounds=2, linger_seconds=0.2)
     killed, other = minds[late], minds[1 - late]
     for each in minds:
         each.start()
-    wait_until(lambda: killed.is_past(2) or killed.process.poll() == 0, "its cycles are over")
+    wait_until(lambda: killed.is_past(2) or killed.process.poll() == 0, "its rounds are over")
     killed.kill()
     assert other.wait() == 0
     assert killed.run() == 0
-    assert_whole(*minds, 2)
+    assert_whole(*minds, 2, in_doubt=1)  # the other's word that it has the last letter may be lost with the kill
 
 
 def test_sigterm_stops_at_once_by_signal_and_a_start_resumes(pair: Pair) -> None:
-    a, b = pair(cycles=3, pause_seconds=60)
+    a, b = pair(rounds=3, pause_seconds=60)
     a.start()
     b.start()
     for each in (a, b):
-        wait_until(lambda each=each: each.is_past(1), "cycle 1")
+        wait_until(lambda each=each: each.is_past(1), "round 1")
     start = time.monotonic()
     assert a.send(signal.SIGTERM) == -signal.SIGTERM  # while it sleeps
     assert time.monotonic() - start < 2
     a.start()
-    wait_until(lambda: a.has("a", 2), "a is in cycle 2: no pause after a restart")
+    wait_until(lambda: a.has("a", 2), "a is in round 2: no pause after a restart")
     start = time.monotonic()
     assert a.send(signal.SIGTERM) == -signal.SIGTERM  # while it waits for b, which sleeps
     assert b.send(signal.SIGTERM) == -signal.SIGTERM
@@ -140,13 +154,11 @@ def test_sigterm_stops_at_once_by_signal_and_a_start_resumes(pair: Pair) -> None
     assert (a.wait(), b.wait()) == (0, 0)
     assert_whole(a, b, 3)
     assert a.rows("SELECT total_crashes FROM experiments") == [(2,)]
-    assert a.rows("SELECT crash_reason FROM experiment_cycles WHERE cycle_number = 2") == [
-        ("interrupted, then resumed",)
-    ]
+    assert a.rows("SELECT count(*) FROM experiment_cycles WHERE death_cause IS NOT NULL") == [(2,)]
 
 
 def test_a_restored_older_database_takes_up_what_the_peer_knows(pair: Pair) -> None:
-    a, b = pair(cycles=4, pause_seconds=0.3)
+    a, b = pair(rounds=4, pause_seconds=0.3)
     a.start()
     b.start()
     wait_until(lambda: a.has("b", 1), "a hears b's first")
@@ -160,7 +172,7 @@ def test_a_restored_older_database_takes_up_what_the_peer_knows(pair: Pair) -> N
     a.start()
     assert (a.wait(), b.wait()) == (0, 0)
     assert_whole(a, b, 4)
-    assert "has other words of this mind" in a.output()
+    assert "has another letter (say)" in a.output()
 
 
 def test_the_server_refuses_what_it_should(pair: Pair) -> None:
@@ -176,28 +188,32 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
         connection.close()
         return response.status, content
 
-    def post(**body: object) -> int:
-        whole = {"run_id": a.instance["run_id"], "sender": "b", "seq": 1, "content": "x", **body}
-        return ask("POST", "/messages", json.dumps(whole).encode())[0]
+    def post(path: str = "/letters", **body: object) -> int:
+        letter = {"run_id": a.instance["run_id"], "sender": "b", "topic": "say", "round": 1, "body": {"content": "x"}}
+        return ask("POST", path, json.dumps({**letter, **body}).encode())[0]
 
     status, health = ask("GET", "/health")
-    assert (status, health["status"], health["id"], health["cycles"]) == (200, "ok", "a", 4)
-    assert ask("GET", "/messages?sender=b&seq=1")[0] == 404
+    assert (status, health["status"], health["id"], health["rounds"]) == (200, "ok", "a", 4)
+    assert ask("GET", "/letters?topic=say&round=4")[0] == ask("GET", "/letters?topic=say&round=x")[0] == 404
     assert ask("GET", "/nowhere")[0] == 404
-    assert ask("POST", "/messages", b"{", None)[0] == 400
-    assert ask("POST", "/messages", b"", str(2**20 + 1))[0] == 413
+    assert ask("POST", "/letters", b"{", None)[0] == 400
+    assert ask("POST", "/letters", b"", str(2**20 + 1))[0] == 413
     assert post(run_id="another") == 409
-    assert post(sender="a") == 409
-    assert post(seq=0) == post(seq=True) == post(seq=99) == post(content=1) == 400
-    assert a.rows("SELECT * FROM messages WHERE sender = 'b'") == []
-    assert post(content="first") == post(content="second") == 200
-    assert ask("GET", "/messages?sender=b&seq=1") == (200, {"content": "first"})
+    assert post(sender="a") == post(sender="nobody") == 409
+    assert post(round=-1) == post(round=True) == post(round=99) == post(body=1) == post(topic=None) == 400
+    assert post("/nowhere") == 404
+    assert a.rows("SELECT * FROM letters WHERE sender = 'b'") == []
+    assert post(body={"content": "first"}) == post(body={"content": "second"}) == 200
+    assert a.rows("SELECT body_json FROM letters WHERE sender = 'b'") == [('{"content": "first"}',)]
+    wait_until(lambda: a.has("a", 1), "a has spoken")
+    status, letter = ask("GET", "/letters?topic=say&round=1")
+    assert (status, letter) == (200, {"body": {"content": a.talk()[0][2]}})
 
 
 @pytest.mark.parametrize("alive", [0, 1])
 def test_a_mind_whose_peer_is_lost_gives_up_and_goes_on_when_both_are_there_again(pair: Pair, alive: int) -> None:
     """The one that delivers, and the one that waits."""
-    minds = pair(cycles=2, peer_timeout_seconds=1)
+    minds = pair(rounds=2, peer_timeout_seconds=1)
     assert minds[alive].run() == 69
     for each in minds:
         each.start()

@@ -1,0 +1,29 @@
+"""What the minds of an experiment do with each other, one module a mode.
+
+A mode plays one round at a time. Whatever it does in a round is stored under the round's number before it goes on, so
+that a mind which died in the middle of a round plays it again and only does what is left of it.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from ..mind import Mind
+from ..post import Post
+from . import conversation, hive_cluster, panopticon, prisoners_dilemma, split_brain
+
+Play = Callable[[int], bool]  # plays a round; False: there is nobody left to play it with
+
+
+def of(mind: Mind, post: Post | None) -> Play:
+    """How this mind plays a round."""
+    mode, instance = mind.settings.mode, mind.instance
+    if mode == "panopticon" and instance.observes:
+        return panopticon.Observer(mind).play
+    if post is None:
+        return conversation.Alone(mind).play
+    return {
+        "split_brain": split_brain.Half,
+        "hive_cluster": hive_cluster.Member,
+        "prisoners_dilemma": prisoners_dilemma.Player,
+    }[mode](mind, post).play

@@ -1,0 +1,399 @@
+"""Letters between minds, over HTTP: what crosses from one to another, once, in whatever moment either dies.
+
+A letter is known by (sender, topic, round). It is stored before it is sent, sent until it is acknowledged, and stored
+by its recipient, once, before it is acknowledged. So a mind that died does not write a letter anew that it has written,
+and finds every letter that the others wrote to it meanwhile.
+
+    POST /letters {"run_id", "sender", "topic", "round", "body"}    -> {"body"}, what is stored under this name
+    GET  /letters?topic=say&round=3                                 -> {"body"} of this mind's own letter, or 404
+    POST /done    {"run_id", "sender", "round"}                     -> {}: took part until this round, needs no more
+    GET  /health                                                    -> {"status", "run_id", "id", "cycle", "round", ...}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Callable, Mapping
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from .client import Unavailable, request
+from .database import now
+from .record import Record
+
+log = logging.getLogger(__name__)
+BIGGEST_BODY = 2**20  # bytes
+DOUBT = 10  # times linger_seconds, see Post.part
+Body = Mapping[str, Any]
+
+
+class PeerLost(Exception):
+    """A peer has been silent for longer than peer_timeout_seconds, or breaks the rules: this mind cannot go on."""
+
+
+class Post:
+    """This mind's letters: those it writes, and those it gets."""
+
+    def __init__(self, record: Record) -> None:
+        self.record, self.instance, self.peers = record, record.instance, record.instance.peers
+        self.pages: dict[str, Callable[[], Any]] = {"/health": self._health}
+        self.news, self.events = threading.Condition(), 0  # counts whatever a waiting mind may wait for
+        self.heard = dict.fromkeys(self.peers, time.monotonic())
+        self.held_until = 0.0  # time.monotonic() until which nothing leaves or arrives
+        self.server = Server(("0.0.0.0", self.instance.port), Handler)  # noqa: S104 - the unit's firewall says who may call
+        self.server.post = self
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        self.carriers = {peer: Carrier(self, peer) for peer in self.peers}
+        for carrier in self.carriers.values():
+            carrier.start()
+
+    def close(self) -> None:
+        """Stop carrying, and serving once the answers under way are sent: the last may be what a peer waits for."""
+        for carrier in self.carriers.values():
+            carrier.stop()
+        self.server.shutdown()
+        self.server.server_close()
+
+    # writing
+
+    def send(self, topic: str, round: int, write: Callable[[], Body]) -> Body:
+        """This mind's letter of that name to all peers, written now unless it was; it is carried in the background."""
+        return self._own(topic, round, write, self.peers)
+
+    def keep(self, topic: str, round: int, write: Callable[[], Body]) -> Body:
+        """The same, for nobody else."""
+        return self._own(topic, round, write, ())
+
+    def _own(self, topic: str, round: int, write: Callable[[], Body], recipients: Any) -> Body:
+        body = self.read(self.instance.id, topic, round)
+        if body is None:
+            body = write()
+            with self.record.writing() as t:
+                self._store(t, self.instance.id, topic, round, body)
+                for peer in recipients:
+                    t.execute(
+                        "INSERT OR IGNORE INTO deliveries (experiment_id, recipient, topic, round) VALUES (?, ?, ?, ?)",
+                        (self.record.key, peer, topic, round),
+                    )
+            for carrier in self.carriers.values():
+                carrier.work.set()
+        return body
+
+    def _store(self, t: Any, sender: str, topic: str, round: int, body: Body) -> None:
+        t.execute(
+            "INSERT OR IGNORE INTO letters (experiment_id, sender, topic, round, body_json, timestamp)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (self.record.key, sender, topic, round, json.dumps(body), now()),
+        )
+
+    # reading
+
+    def read(self, sender: str, topic: str, round: int) -> Body | None:
+        """A letter that is here."""
+        query = "SELECT body_json FROM letters WHERE experiment_id = ? AND sender = ? AND topic = ? AND round = ?"
+        found = self.record.one(query, sender, topic, round)
+        return None if found is None else json.loads(found)  # type: ignore[no-any-return]
+
+    def wait(self, sender: str, topic: str, round: int) -> Body | None:
+        """A peer's letter, once it is here; None if that peer took part in an earlier round for the last time.
+
+        The peer sends it by itself. Asking for it as well covers a database that was restored from an older copy, and
+        lacks what the peer knows to have delivered. Raises PeerLost.
+        """
+        path = "/letters?" + urlencode({"topic": topic, "round": round})
+        while True:
+            seen = self.events
+            done, _, last = self._peer(sender)  # before the letter: whoever is done has delivered all
+            body = self.read(sender, topic, round)
+            if body is not None or (done and last < round):
+                return body
+            if self._news_since(seen, 2):
+                continue
+            try:
+                status, answer = self.call(sender, "GET", path)
+            except Unavailable:
+                self._check_silence(sender)
+                continue
+            if status == 200:
+                self.receive(sender, topic, round, answer["body"])
+
+    def receive(self, sender: str, topic: str, round: int, body: Body) -> Body:
+        """Store a peer's letter, once, and return what is stored."""
+        with self.record.writing() as t:
+            self._store(t, sender, topic, round, body)
+        self.hear_from(sender)
+        return self.read(sender, topic, round) or body
+
+    def hear_from(self, peer: str) -> None:
+        """Note that a peer lives, and wake whoever waits for it."""
+        self.heard[peer] = time.monotonic()
+        self.tell()
+
+    def tell(self) -> None:
+        """Wake whoever waits for news."""
+        with self.news:
+            self.events += 1
+            self.news.notify_all()
+
+    def _news_since(self, seen: int, seconds: float) -> bool:
+        """Wait so long for an event after those seen; whether there is one."""
+        with self.news:
+            return self.news.wait_for(lambda: self.events > seen, seconds)
+
+    def _check_silence(self, peer: str) -> None:
+        limit = self.record.settings.peer_timeout_seconds
+        if time.monotonic() - self.heard[peer] > limit:
+            raise PeerLost(f"peer {peer} has been silent for {limit:g} s (peer_timeout_seconds)")
+
+    # the other end
+
+    def call(self, peer: str, method: str, path: str, body: Body | None = None) -> tuple[int, Any]:
+        """(200 or 404, answer) of a peer. Raises Unavailable for all else: its port may still be somebody else's."""
+        if time.monotonic() < self.held_until:
+            raise Unavailable("letters are held up")
+        if body is not None:
+            body = dict(body, run_id=self.instance.run_id, sender=self.instance.id)
+        status, answer = request(self.peers[peer], method, path, body)
+        if status not in (200, 404) or not isinstance(answer, dict):
+            raise Unavailable(f"{self.peers[peer]}: answers {status} {answer}")
+        self.heard[peer] = time.monotonic()
+        return status, answer
+
+    def undelivered(self, peer: str) -> list[tuple[str, int, Body]]:
+        """(topic, round, body) of the letters that a peer is not known to have, oldest first."""
+        rows = self.record.database.rows(
+            "SELECT topic, round, body_json FROM deliveries JOIN letters USING (experiment_id, topic, round)"
+            " WHERE experiment_id = ? AND sender = ? AND recipient = ? AND NOT delivered ORDER BY letter_id",
+            (self.record.key, self.instance.id, peer),
+        )
+        return [(topic, round, json.loads(body)) for topic, round, body in rows]
+
+    def delivered(self, peer: str, topic: str, round: int, body: Body) -> None:
+        """A peer has this letter, with this body.
+
+        It differs only where this database is an older copy, restored: then what the peers have is what was written.
+        """
+        with self.record.writing() as t:
+            t.execute(
+                "UPDATE deliveries SET delivered = 1 WHERE experiment_id = ? AND recipient = ? AND topic = ?"
+                " AND round = ?",
+                (self.record.key, peer, topic, round),
+            )
+            changed = t.execute(
+                "UPDATE letters SET body_json = ?1 WHERE experiment_id = ? AND sender = ? AND topic = ? AND round = ?"
+                " AND body_json <> ?1",
+                (json.dumps(body), self.record.key, self.instance.id, topic, round),
+            ).rowcount
+            if changed and "content" in body:
+                t.execute(
+                    "UPDATE messages SET content = ? WHERE experiment_id = ? AND sender = ? AND round = ?"
+                    " AND NOT injected",
+                    (body["content"], self.record.key, self.instance.id, round),
+                )
+        if changed:
+            log.info("round %d: %s has another letter (%s), from before the database was restored", round, peer, topic)
+
+    # the end
+
+    def _peer(self, peer: str) -> tuple[bool, bool, int]:
+        """Whether a peer is done, whether it knows that this mind is, and the last round that it took part in."""
+        query = "SELECT done, informed, last_round FROM peers WHERE experiment_id = ? AND peer = ?"
+        ((done, informed, last),) = self.record.database.rows(query, (self.record.key, peer))
+        return bool(done), bool(informed), last or 0
+
+    def peer_is_done(self, peer: str, last: int) -> None:
+        """A peer has all it needs, so it has all of this mind's letters, or will not read them."""
+        with self.record.writing() as t:
+            t.execute(
+                "UPDATE peers SET done = 1, last_round = ? WHERE experiment_id = ? AND peer = ?",
+                (last, self.record.key, peer),
+            )
+            t.execute(
+                "UPDATE deliveries SET delivered = 1 WHERE experiment_id = ? AND recipient = ?", (self.record.key, peer)
+            )
+        self.hear_from(peer)
+
+    def part(self) -> None:
+        """End it so that no mind is left waiting for another.
+
+        A mind comes here when it takes part no longer. A peer may still need it for one thing: a letter of this mind,
+        or the acknowledgement of its own last one, if it was killed between its being sent and its being written down.
+        So each mind delivers what is left, then posts /done until that is acknowledged; both ends store it before they
+        go on. Then it leaves
+
+        - at once, when every peer is done and knows that this one is;
+        - after linger_seconds without contact with the others, when each of them is done or knows that this one is:
+          they need nothing, and have left or are dead;
+        - after ten times that, when one is neither: dead since before the last letter. No protocol can do without some
+          such limit (the two generals). Should it come back even later it will wait for an acknowledgement until it is
+          stopped: no letter is lost, and no end is claimed in doubt.
+
+        A peer that answers, but is not done (its self-reports can take minutes), is waited for without limit.
+        """
+        linger = self.record.settings.linger_seconds
+        last = self.record.round()
+        self.heard.update(dict.fromkeys(self.peers, time.monotonic()))
+        while True:
+            seen = self.events
+            waiting = {peer: self._peer(peer) for peer in self.peers}
+            waiting = {peer: state for peer, state in waiting.items() if not (state[0] and state[1])}
+            silent = [
+                peer
+                for peer, (done, informed, _) in waiting.items()
+                if time.monotonic() - self.heard[peer] > linger * (1 if done or informed else DOUBT)
+            ]
+            if len(silent) == len(waiting):
+                if silent:
+                    log.info("%s: no answer, and nothing more to give: leaving", ", ".join(silent))
+                return
+            progress = False
+            for peer, (_, informed, _) in waiting.items():
+                if not informed and not self.undelivered(peer):
+                    progress |= self._say_done(peer, last)
+            if not progress:
+                self._news_since(seen, 1)
+                for peer in waiting:
+                    self._ping(peer)
+
+    def _say_done(self, peer: str, last: int) -> bool:
+        try:
+            status, _ = self.call(peer, "POST", "/done", {"round": last})
+        except Unavailable:
+            return False
+        if status == 200:
+            with self.record.writing() as t:
+                t.execute("UPDATE peers SET informed = 1 WHERE experiment_id = ? AND peer = ?", (self.record.key, peer))
+        return status == 200
+
+    def _ping(self, peer: str) -> None:
+        try:
+            self.call(peer, "GET", "/health")
+        except Unavailable:
+            log.debug("%s does not answer", peer)
+
+    def _health(self) -> dict[str, Any]:
+        return dict(self.record.progress(), status="ok", run_id=self.instance.run_id, id=self.instance.id)
+
+
+class Carrier(threading.Thread):
+    """Takes this mind's letters to one peer, in their order, until they are acknowledged."""
+
+    def __init__(self, post: Post, peer: str) -> None:
+        super().__init__(daemon=True)
+        self.post, self.peer = post, peer
+        self.work = threading.Event()
+        self.stopped = False
+
+    def stop(self) -> None:
+        """End after the letter under way."""
+        self.stopped = True
+        self.work.set()
+        self.join()
+
+    def run(self) -> None:
+        """Carry until stopped."""
+        wait = 0.05
+        while not self.stopped:
+            self.work.clear()
+            try:
+                for topic, round, body in self.post.undelivered(self.peer):
+                    letter = {"topic": topic, "round": round, "body": body}
+                    status, answer = self.post.call(self.peer, "POST", "/letters", letter)
+                    if status != 200:
+                        raise Unavailable(f"answers {status}")
+                    self.post.delivered(self.peer, topic, round, answer["body"])
+                    self.post.tell()
+                wait = 0.05
+                self.work.wait()
+            except Unavailable:
+                self.work.wait(wait)
+                wait = min(2 * wait, 1.0)
+
+
+class Server(ThreadingHTTPServer):
+    """A server whose close waits for its answers."""
+
+    daemon_threads = False  # else server_close() would not wait for them
+    post: Post
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers peers. Each answer leaves after what it says is in the database."""
+
+    server: Server
+    timeout = 10  # seconds of silence after which a caller is dropped
+
+    def do_GET(self) -> None:
+        """/health, /letters, and what the mode shows."""
+        post, url = self.server.post, urlsplit(self.path)
+        if time.monotonic() < post.held_until:
+            self._answer(503, {"error": "letters are held up"})
+        elif url.path in post.pages:
+            self._answer(200, post.pages[url.path]())
+        else:
+            asked = {key: values[0] for key, values in parse_qs(url.query).items()}
+            round, topic = asked.get("round", ""), asked.get("topic", "")
+            body = None
+            if url.path == "/letters" and round.isdigit() and len(round) < 10 and self._was_sent(topic, int(round)):
+                body = post.read(post.instance.id, topic, int(round))
+            self._answer(404 if body is None else 200, {"error": "not here"} if body is None else {"body": body})
+
+    def _was_sent(self, topic: str, round: int) -> bool:
+        """Whether it is a letter to others: what a mind keeps for itself is nobody's to ask for."""
+        query = "SELECT 1 FROM deliveries WHERE experiment_id = ? AND topic = ? AND round = ?"
+        return self.server.post.record.one(query, topic, round) is not None
+
+    def do_POST(self) -> None:
+        """/letters and /done."""
+        post = self.server.post
+        body = self._body()
+        if body is None:
+            return
+        sender, round, topic, letter = (body.get(key) for key in ("sender", "round", "topic", "body"))
+        if time.monotonic() < post.held_until:
+            self._answer(503, {"error": "letters are held up"})
+        elif body.get("run_id") != post.instance.run_id or sender not in post.peers:
+            known = ", ".join(post.peers)
+            self._answer(409, {"error": f"this is {post.instance.experiment_id}, which knows {known}"})
+        elif type(round) is not int or not 0 <= round <= post.record.settings.rounds:
+            self._answer(400, {"error": "a letter has a round of this run's"})
+        elif self.path == "/done":
+            post.peer_is_done(sender, round)
+            self._answer(200, {})
+        elif self.path == "/letters" and isinstance(topic, str) and isinstance(letter, dict):
+            self._answer(200, {"body": post.receive(sender, topic, round, letter)})
+        else:
+            self._answer(404 if self.path != "/letters" else 400, {"error": "a letter has a topic and a body"})
+
+    def _body(self) -> dict[str, Any] | None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit():
+            self._answer(411, {"error": "without Content-Length"})
+        elif int(length) > BIGGEST_BODY:
+            self._answer(413, {"error": f"more than {BIGGEST_BODY} bytes"})
+        else:
+            try:
+                body = json.loads(self.rfile.read(int(length)))
+            except (OSError, ValueError):
+                body = None
+            if isinstance(body, dict):
+                return body
+            self._answer(400, {"error": "not a JSON object"})
+        return None
+
+    def _answer(self, status: int, body: Any) -> None:
+        content = json.dumps(body).encode()
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        except OSError:
+            log.debug("the caller has gone")  # it will ask again
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: the events worth a line are logged where they happen."""
