@@ -127,7 +127,7 @@ FLAG = (_flag, "true or false")
 MIND = ("target", "brain_id", "target_role")  # the original's words for whom an intervention is for
 
 # What an intervention of each type can be told. A type's parameters are checked once the type is known.
-PARAMETERS = {
+PARAMETERS: dict[str, dict[str, tuple[Any, str]]] = {
     "memory_corruption": {"corruption_rate": SHARE, "corruption_level": SHARE},
     "memory_erasure": {"corruption_level": SHARE, "last_n": WHOLE},
     "false_injection": {"content": TEXT},
