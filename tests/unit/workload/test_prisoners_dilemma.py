@@ -1,0 +1,177 @@
+"""Two players: simultaneous moves, payoffs, what each is made to remember, and that nothing else crosses."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import Llama, Mind, wait_until
+
+Together = Callable[..., list[Mind]]
+MOVES = ("cooperate", "defect")
+PAYOFFS = {
+    (own, others): gain
+    for (own, others), gain in zip(((own, others) for own in MOVES for others in MOVES), (3, 0, 5, 1), strict=True)
+}
+
+
+def games(mind: Mind) -> list[dict[str, Any]]:
+    names = (
+        "round", "own_move", "opponent_move", "own_payoff", "opponent_payoff", "commitment", "nonce",
+        "opponent_commitment", "opponent_nonce", "remembered_json",
+    )  # fmt: skip
+    return [
+        dict(zip(names, row, strict=True))
+        for row in mind.rows(f"SELECT {', '.join(names)} FROM game_rounds ORDER BY round")
+    ]
+
+
+def assert_one_game(a: Mind, b: Mind, rounds: int) -> None:
+    """Each player's rows are the mirror of the other's, and the commitments hold."""
+    for mine, theirs in zip(games(a), games(b), strict=True):
+        assert mine["round"] == theirs["round"]
+        for own, others in (("own_move", "opponent_move"), ("own_payoff", "opponent_payoff"),
+                            ("commitment", "opponent_commitment"), ("nonce", "opponent_nonce")):  # fmt: skip
+            assert mine[own] == theirs[others]
+            assert mine[others] == theirs[own]
+        assert mine["own_payoff"] == PAYOFFS[mine["own_move"], mine["opponent_move"]]
+        assert mine["commitment"] == hashlib.sha256(f"{mine['nonce']}:{mine['own_move']}".encode()).hexdigest()
+    assert [row["round"] for row in games(a)] == list(range(1, rounds + 1))
+
+
+def test_a_game_is_the_same_at_both_players_and_nothing_but_the_moves_crosses(together: Together) -> None:
+    a, b = together("ab", "prisoners_dilemma", rounds=10)
+    a.start()
+    b.start()
+    assert (a.wait(), b.wait()) == (0, 0), a.output() + b.output()
+    assert_one_game(a, b, 10)
+    letters = a.rows("SELECT topic, body_json FROM letters WHERE sender = 'b'")
+    assert {topic for topic, _ in letters} == {"commit", "reveal"}
+    for topic, body in letters:
+        assert sorted(json.loads(body)) == (["hash"] if topic == "commit" else ["move", "nonce"])
+    nonces = [row["nonce"] for row in games(a)] + [row["nonce"] for row in games(b)]
+    assert len(set(nonces)) == 20
+    heard = a.rows("SELECT DISTINCT sender, role FROM messages ORDER BY 1")
+    assert heard == [("a", "assistant"), ("game", "user")], "the other's words never reach a player"
+    assert {row["own_move"] for row in games(a) + games(b)} == set(MOVES), "the tiny model plays both"
+
+
+def test_payoffs_are_as_the_experiment_says(together: Together) -> None:
+    a, b = together("ab", "prisoners_dilemma", rounds=4, payoffs={"reward": 7, "sucker": -2})
+    a.start()
+    b.start()
+    assert (a.wait(), b.wait()) == (0, 0)
+    told = {**PAYOFFS, ("cooperate", "cooperate"): 7, ("cooperate", "defect"): -2}
+    assert [row["own_payoff"] for row in games(a)] == [told[row["own_move"], row["opponent_move"]] for row in games(a)]
+
+
+def test_a_player_cannot_see_a_move_before_it_has_committed(together: Together) -> None:
+    """Asked by anybody, a player gives away its commitment, and its move only once it has the other's."""
+    a, _ = together("ab", "prisoners_dilemma")
+    a.start()
+
+    def ask(topic: str) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", a.instance["port"], timeout=5)
+        connection.request("GET", f"/letters?topic={topic}&round=1")
+        response = connection.getresponse()
+        status, body = response.status, json.loads(response.read())
+        connection.close()
+        return status, body
+
+    wait_until(lambda: a.has("a", 1, "commit"), "a has committed")
+    status, body = ask("commit")
+    assert status == 200
+    assert list(body["body"]) == ["hash"]
+    assert ask("reveal")[0] == 404
+    assert ask("move")[0] == 404, "what it keeps for itself"
+    assert a.has("a", 1, "move")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kills_at_any_moment_change_no_move_that_was_committed_to(
+    together: Together, own_llama: Llama, seed: int
+) -> None:
+    dice = random.Random(seed)  # noqa: S311 - a test that can be repeated
+    a, b = together("ab", "prisoners_dilemma", rounds=12, llama_url=own_llama.url)
+    everyone: list[Llama | Mind] = [own_llama, a, b]
+    for each in everyone:
+        each.start()
+    kills, end = 0, time.monotonic() + 60
+    while a.process.poll() != 0 or b.process.poll() != 0:
+        assert time.monotonic() < end, a.output() + b.output()
+        victim = dice.choice(everyone)
+        if kills < 12 and victim.process.poll() is None:
+            time.sleep(dice.uniform(0, 0.3))  # not a wait for anything: the random moment itself
+            victim.send(signal.SIGKILL)
+            kills += 1
+        for each in everyone:
+            if each.process.poll() not in (None, 0):
+                each.start()
+        time.sleep(0.01)
+    assert kills
+    assert_one_game(a, b, 12)
+
+
+def test_a_cheat_is_found_out(together: Together) -> None:
+    a, _ = together("ab", "prisoners_dilemma", rounds=1)
+    a.start()
+    wait_until(lambda: a.has("a", 1, "commit"), "a has committed")
+
+    def post(topic: str, body: dict[str, str]) -> None:
+        letter = {"run_id": a.instance["run_id"], "sender": "b", "topic": topic, "round": 1, "body": body}
+        connection = http.client.HTTPConnection("127.0.0.1", a.instance["port"], timeout=5)
+        connection.request("POST", "/letters", json.dumps(letter).encode())
+        assert connection.getresponse().status == 200
+        connection.close()
+
+    post("commit", {"hash": hashlib.sha256(b"n:cooperate").hexdigest()})
+    post("reveal", {"nonce": "n", "move": "defect"})
+    assert a.wait() == 69
+    assert "b reveals another move than it committed to" in a.output()
+    assert games(a) == []
+
+
+@pytest.mark.parametrize(
+    ("strategy", "whose"), [("erase_betrayals", "opponent_move"), ("erase_own_betrayals", "own_move")]
+)
+def test_a_memory_strategy_erases_what_it_says_and_nothing_else(together: Together, strategy: str, whose: str) -> None:
+    told = {"b": {"memory_strategy": strategy, "manipulation_rate": 1, "manipulation_start_round": 10}}
+    a, b = together("ab", "prisoners_dilemma", rounds=10, each=told)
+    a.start()
+    b.start()
+    assert (a.wait(), b.wait()) == (0, 0)
+    assert_one_game(a, b, 10)
+    assert {row["remembered_json"] for row in games(a)} == {None}
+    for row in games(b)[:-1]:
+        expected = "null" if row[whose] == "defect" else None
+        assert row["remembered_json"] == expected
+        remembered = b.rows("SELECT DISTINCT remembered FROM messages WHERE round = ?", row["round"])
+        assert remembered == [("" if expected else None,)]
+    ((level, kind),) = b.rows("SELECT corruption_level, memory_type FROM memory_states")
+    changed = sum(row["remembered_json"] is not None for row in games(b))
+    assert (level, kind) == (round(changed / 9, 4), "memory_strategy:10")
+
+
+@pytest.mark.parametrize("strategy", ["amplify_betrayals", "random_corruption"])
+def test_a_memory_strategy_that_invents_is_noted_with_what_it_invents(together: Together, strategy: str) -> None:
+    told = {"b": {"memory_strategy": strategy, "manipulation_rate": 1, "manipulation_start_round": 2}}
+    a, b = together("ab", "prisoners_dilemma", rounds=10, each=told)
+    a.start()
+    b.start()
+    assert (a.wait(), b.wait()) == (0, 0)
+    changed = [row for row in games(b) if row["remembered_json"]]
+    assert changed
+    for row in changed:
+        own, others = json.loads(row["remembered_json"])
+        assert (own, others) != (row["own_move"], row["opponent_move"]) or strategy == "random_corruption"
+        if strategy == "amplify_betrayals":
+            assert (own, others) == ("cooperate", "defect")
+        ((text,),) = b.rows("SELECT remembered FROM messages WHERE sender = 'game' AND round = ?", row["round"])
+        assert f"you chose {own}, the other chose {others}" in text
