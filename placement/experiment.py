@@ -89,7 +89,7 @@ def load_experiment(
     Raises BadInput with every fault at once.
     """
     path = Path(path)
-    raw, twice, values = _read(path)
+    raw, twice, values = read_document(path)
     faults = schema_faults("experiment", raw, str(path), _named(raw))
     faults += islice(_relation_faults(raw, str(path)), MAX_FAULTS)
     faults += islice(_design_faults(raw, str(path)), MAX_FAULTS)
@@ -161,7 +161,7 @@ class _Loader(SafeLoader):
     }
 
 
-def _read(path: Path) -> tuple[Any, list[Fault], list[Fault]]:
+def read_document(path: Path) -> tuple[Any, list[Fault], list[Fault]]:
     """The file's document, with keys that it gives twice and values that JSON does not have. Raises BadInput."""
     try:
         if path.stat().st_size > MAX_BYTES:
