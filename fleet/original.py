@@ -84,12 +84,18 @@ class Original:
         return "".join(f"# {' '.join(line.splitlines())}\n" for line in head) + body
 
     def write(self, folder: Path) -> Path:
-        """Write the experiment file to <folder>/<name>-<hash>.yml, unless it is there: same content, same name."""
+        """Write the experiment file to <folder>/<name>-<hash>.yml, unless it is there: same content, same name.
+
+        Raises BadInput when it cannot be written.
+        """
         digest = hashlib.sha256(self.text.encode()).hexdigest()
         path = folder / f"{self.document['name']}-{digest[:8]}.yml"
-        if not path.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(path, self.text)
+        try:
+            if not path.is_file():
+                folder.mkdir(parents=True, exist_ok=True)
+                write_text(path, self.text)
+        except OSError as error:
+            raise BadInput([Fault("jarfleet_cache", "", f"{folder} cannot be written: {error.strerror}")]) from error
         return path
 
     @property
@@ -142,7 +148,7 @@ class Mind:
 def files_of(given: Any) -> list[str]:
     """The files that `-e experiment_config` names: a path, several with commas, or a list of paths. Raises BadInput."""
     files = given.split(",") if isinstance(given, str) else given
-    if not isinstance(files, list) or not all(isinstance(file, str) and file.strip() for file in files):
+    if not isinstance(files, list) or not files or not all(isinstance(file, str) and file.strip() for file in files):
         problem = f"{given!r} is neither a path, paths with commas between them, nor a list of paths"
         raise BadInput([Fault("experiment_config", "", problem)])
     return [os.path.expanduser(file.strip()) for file in files]  # noqa: PTH111 - Path's own raises where there is no home

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from ansible import context
 from ansible.plugins.action import ActionBase
 
 from fleet.cluster import cluster_faults, inventory_source, node_hostvars
@@ -13,6 +14,8 @@ from fleet.errors import PlanFileError
 from fleet.instances import workload_faults
 from fleet.memory import estimate_table
 from fleet.models import ModelError, resolve
+from fleet.original import Original, files_of
+from fleet.original import read as read_original
 from fleet.planfile import SavedPlan, read_plan, reference
 from fleet.release import ReleaseError, stage
 from placement import (
@@ -41,6 +44,7 @@ class ActionModule(ActionBase):
         _, given = self.validate_argument_spec(
             {
                 "name": {"type": "str", "default": ""},
+                "config": {"type": "raw", "default": ""},
                 "folder": {"type": "path", "required": True},
                 "workload": {"type": "path", "required": True},
                 "cache": {"type": "path", "required": True},
@@ -68,8 +72,12 @@ class ActionModule(ActionBase):
         saved = self._saved(given) if given["plan"] else None
         pins = (saved.pins if saved else self._try(parse_pins, given["pins"])) or {}
         why = self._try(parse_why, given["why"]) or []
+        original = self._original(given) if given["config"] != "" else None
         name = given["name"] or (saved.experiment if saved else "")
-        path = self._try(find_experiment, name, given["folder"]) if name or not given["plan"] else None
+        if given["config"] != "":
+            name = str(self._try(original.write, self._cache / "experiments") or "") if original else ""
+        wanted = name or not (given["plan"] or given["config"] != "")
+        path = self._try(find_experiment, name, given["folder"]) if wanted else None
         experiment = self._try(load_experiment, path, hostvars, pins) if path else None
         if asked and nodes and experiment:
             self._faults += asked.faults(experiment.design, nodes, experiment.instances, pins)
@@ -107,7 +115,8 @@ class ActionModule(ActionBase):
             "release": {"hash": release.hash, "src": str(release.path), "source": given["code_src"] or "workload"},
             "models": models,
             "memory": {id: estimate.to_json() for id, estimate in needs.items()},
-            "table": estimate_table(experiment, needs),
+            "notes": [note.to_json() for note in original.notes] if original else [],
+            "table": "\n\n".join(filter(None, (original.table if original else "", estimate_table(experiment, needs)))),
             "warnings": warnings,
         }
 
@@ -148,6 +157,23 @@ class ActionModule(ActionBase):
                 )
                 self._faults.append(Fault("plan", "", problem))
         return saved
+
+    def _original(self, given: dict[str, Any]) -> Original | None:
+        """The original's configs as an experiment, and what is asked beside them that names another."""
+        for key, name in {"name": "experiment", "plan": "plan"}.items():
+            if given[key]:
+                self._faults.append(
+                    Fault("experiment_config", "", f"given beside {name}, which says the same; give one")
+                )
+        times = sum(text.startswith("experiment_config=") for text in context.CLIARGS.get("extra_vars") or ())
+        if times > 1:
+            problem = (
+                f"given {times} times, of which Ansible keeps the last; give one, with commas: ONE.json,OTHER.json"
+            )
+            self._faults.append(Fault("experiment_config", "", problem))
+            return None
+        files = self._try(files_of, given["config"])
+        return self._try(read_original, files, self._cache) if files else None
 
     def _models(self, experiment: Any, default: dict[str, str]) -> dict[str, dict[str, str]]:
         """The model of every instance, each resolved once: {instance: {"sha256", "src", "name"}}."""

@@ -16,6 +16,12 @@ options:
   folder: {description: Where names are looked up., type: path, required: true}
   workload: {description: The project's C(workload/)., type: path, required: true}
   cache: {description: The controller's cache., type: path, required: true}
+  config:
+    description:
+      - Config files of the original, instead of O(name); a path, several with commas, or a list.
+      - The experiment that they make is written to C(experiments/) of the cache, also in check mode, under a name by its content.
+    type: raw
+    default: ""
   pins: {description: "Pins such as C(a:jetson,b:rpi1), or a mapping.", type: raw, default: ""}
   plan: {description: "A plan file, to be applied as it is; it names its experiment.", type: path, default: ""}
   strategy: {description: The search of M(place)., type: str, default: ""}
@@ -42,6 +48,7 @@ EXAMPLES = r"""
 RETURN = r"""
 faults: {description: "Each fault, a line.", returned: on failure, type: list}
 path: {description: The experiment's file., returned: success, type: str}
+notes: {description: "Of O(config), each key that is not supported or means something else - C(file), C(key), C(value), C(becomes).", returned: success, type: list}
 reference: {description: "What names the experiment in a saved plan: its name, or the path of its file.", returned: success, type: str}
 saved: {description: The saved plan with its C(file); empty without O(plan)., returned: success, type: dict}
 strategy: {description: "The search, as M(place) takes it; likewise C(time_limit_s), C(seed), C(repeat) and C(why).", returned: success, type: str}
@@ -58,6 +65,6 @@ memory:
       offloaded_gb: 4.6
       ram_gb: 5.4
       gpu_memory_gb: 4.6
-table: {description: "The same for a person, of the instances that declare no C(ram_gb).", returned: success, type: str}
+table: {description: "C(notes), and C(memory) of the instances that declare no C(ram_gb), for a person.", returned: success, type: str}
 warnings: {description: "Declared sizes below what the model needs, a line each.", returned: success, type: list}
 """
