@@ -36,3 +36,19 @@ class PlanChanged(PlanFileError):
 
 class SourceError(FleetError):
     """The source archive of llama.cpp cannot be had or is not the one that was declared."""
+
+
+class SigningError(FleetError):
+    """A manifest cannot be signed, or its signature does not hold."""
+
+
+class Unsigned(SigningError):
+    """A manifest has no signature."""
+
+
+class ReplayRefused(FleetError):
+    """A run cannot be repeated as it was. `differences` names each thing that is not as its record says."""
+
+    def __init__(self, run_id: str, differences: list[str]) -> None:
+        self.differences = differences
+        super().__init__("\n".join([f"{run_id} cannot be run again as it was; nothing was changed:", *differences]))

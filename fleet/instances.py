@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fleet.release import WORKLOAD
 from placement import Experiment, Fault, Instance, Node, Plan
 from placement.model import gb, units
 from workload.instance import ConfigError
@@ -34,6 +37,27 @@ class Launch:
     models: Mapping[str, Mapping[str, str]]
     command: Sequence[str] = ()  # instead of the built-in workload
     auto_restart: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        run_id: str,
+        experiment: Experiment,
+        plan: Plan,
+        checked: Mapping[str, Any],
+        hostvars: Mapping[str, Mapping[str, Any]],
+    ) -> Launch:
+        """From what the action `experiment` found. `experiment` has its sizes, `hostvars` are the nodes'."""
+        return cls(
+            run_id=run_id,
+            experiment=experiment,
+            plan=plan,
+            release=checked["release"]["hash"],
+            has_code=checked["release"]["source"] != WORKLOAD,
+            models=checked["models"],
+            command=checked["command"],
+            auto_restart=(next(iter(hostvars.values())).get("failover") or {}).get("auto_restart", True),
+        )
 
 
 def instance_hosts(
@@ -61,6 +85,21 @@ def instance_hosts(
         for instance in launch.experiment.instances
         for node in [launch.plan.assignments[instance.id]]
     ]
+
+
+def launched_as(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an `instance_spec` decides how the instance runs, whatever the run's id and the folders on the node."""
+    arguments: dict[str, str] = {}
+    for word in shlex.split(spec["llama_args"].replace(spec["dir"], "<dir>").replace(spec["work_dir"], "<work_dir>")):
+        name = word if re.match(r"--?[a-z]", word) else next(reversed(arguments))
+        arguments[name] = "" if word == name else word
+    return {
+        "node": spec["node"],
+        "seed": spec["description"]["seed"],
+        "command": spec["command"],
+        "llama_args": arguments,
+        **{key: spec[key] for key in ("memory_bytes", "cpu_quota_percent", "restart")},
+    }
 
 
 def workload_faults(experiment: Experiment, own_command: bool, own_code: bool) -> list[Fault]:

@@ -143,19 +143,19 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         elif name not in old:
             lines.append(f"{name}: was no node, is one")
         elif "UNAVAILABLE" in (old[name]["status"], new[name]["status"]) and old[name] != new[name]:
-            lines.append(_line(f"{name}: status", old[name]["status"], new[name]["status"]))  # no more is known of it
+            lines.append(told(f"{name}: status", old[name]["status"], new[name]["status"]))  # no more is known of it
         else:
-            lines += [_line(f"{name}: {key}", *pair) for key, *pair in _differences(old[name], new[name])]
-    lines += [_line("ports", *pair) for _, *pair in _differences({"": before["ports"]}, {"": after["ports"]})]
+            lines += [told(f"{name}: {key}", *pair) for key, *pair in differences(old[name], new[name])]
+    lines += [told("ports", *pair) for _, *pair in differences({"": before["ports"]}, {"": after["ports"]})]
     lines += [
-        _line(f"experiment: {key}", *pair) for key, *pair in _differences(before["experiment"], after["experiment"])
+        told(f"experiment: {key}", *pair) for key, *pair in differences(before["experiment"], after["experiment"])
     ]
     lines += [
-        _line(f"model of {id}: sha256", *pair)
-        for id, *pair in _differences(before["models"], after["models"])
+        told(f"model of {id}: sha256", *pair)
+        for id, *pair in differences(before["models"], after["models"])
         if MISSING not in pair  # of an instance that came or went, which is told above
     ]
-    return lines + [_line(f"code: {key}", *pair) for key, *pair in _differences(before["code"], after["code"])]
+    return lines + [told(f"code: {key}", *pair) for key, *pair in differences(before["code"], after["code"])]
 
 
 def broken(
@@ -206,17 +206,18 @@ def _edits(document: Mapping[str, Any]) -> Iterator[str]:
                 yield f"  assignments.{id} is {node}, but the plan was made for {chosen}"
 
 
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted key, before, after) of every value that differs, by the order of the keys before."""
     for key in [*before, *(key for key in after if key not in before)]:
         old, new = before.get(key, MISSING), after.get(key, MISSING)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _differences(old, new, f"{path}{key}.")
+            yield from differences(old, new, f"{path}{key}.")
         elif old != new:
             yield f"{path}{key}", old, new
 
 
-def _line(what: str, before: Any, after: Any) -> str:
+def told(what: str, before: Any, after: Any) -> str:
+    """`rpi1: status was HEALTHY, is UNAVAILABLE`."""
     return f"{what} was {_shown(before)}, is {_shown(after)}"
 
 

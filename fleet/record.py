@@ -1,6 +1,6 @@
 """A run's folder on the controller, `runs/<run_id>/`: what was run, where, and everything that happened to it.
 
-    manifest.json   what was run, see `build_manifest`
+    manifest.json   what was run, see `build_manifest`; manifest.json.sig: its signature, see `fleet.signing`
     plan.json       where: the plan as `placement` gave it
     events.jsonl    what happened, one JSON object a line: {"time", "event", ...}
     logs/  db/      what the instances left, one file each; `fleet.merge` makes experiments.db of db/
@@ -29,6 +29,7 @@ import fleet
 from fleet._files import locked, sync_folder, write_json
 from fleet.errors import RunError
 
+MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
 LATEST = "latest"
 # No "-": in a systemd slice's name it means nesting. No "." or "/": the id is a folder's name too.
 RUN_ID = re.compile(r"[A-Za-z0-9_]{1,80}_(\d{8}T\d{6})Z_[0-9a-f]{4}", re.ASCII)
@@ -65,15 +66,18 @@ def build_manifest(
     plan: Any,
     versions: Mapping[str, str] | None = None,
     design: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """What was run, enough to explain and to repeat it.
 
-    experiment: the raw text of its file (or its content, where there is no file); code: {"hash", "source"};
-    models: {instance: {"sha256", "name"}}; llama_cpp: {node: build key}; versions: what to add to jarfleet's, Python's,
-    SQLite's and the platform's; design: the seed and the repeat of an experimental design.
-    Inventory and plan enter by their hash: the plan lies beside the manifest.
+    experiment: the raw text of its file (or its content, where there is no file); code: {"hash", "source", "commit",
+    "command"}; models: {instance: {"sha256", "name", "origin"}}; llama_cpp: {node: build key}; versions: what to add to
+    jarfleet's, Python's, SQLite's and the platform's; design: the seed and the repeat of an experimental design; more:
+    what else a replay needs (`fleet.replay.NEEDED`). Inventory and plan enter by their hash: the plan lies beside the
+    manifest.
     """
     return {
+        **more,
         "experiment": experiment,
         "experiment_sha256": (
             hashlib.sha256(experiment.encode()).hexdigest()
@@ -134,7 +138,7 @@ class Run:
             (made / "logs").mkdir()
             (made / "db").mkdir()
             run = cls(made)
-            _write(made / "manifest.json", {"created_at": _now(), **manifest, "run_id": run_id})
+            _write(made / MANIFEST, {"created_at": _now(), **manifest, "run_id": run_id})
             _write(made / "plan.json", plan)
             run.event("created", run_id=run_id)
             made.rename(final)
@@ -162,7 +166,7 @@ class Run:
     @property
     def manifest(self) -> dict[str, Any]:
         """What was run. RunError when the file is missing or damaged."""
-        return _read(self.path / "manifest.json")
+        return _read(self.path / MANIFEST)
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -170,10 +174,14 @@ class Run:
         return _read(self.path / "plan.json")
 
     def update_manifest(self, **changes: Any) -> dict[str, Any]:
-        """Set top-level keys of the manifest (a value is replaced whole) and return it. Safe beside other writers."""
+        """Set top-level keys of the manifest (a value is replaced whole) and return it. Safe beside other writers.
+
+        A signature goes with what it signed: afterwards the manifest has none.
+        """
         with locked(self.path):
             manifest = {**self.manifest, **changes, "run_id": self.run_id}
-            _write(self.path / "manifest.json", manifest)
+            _write(self.path / MANIFEST, manifest)
+            (self.path / SIGNATURE).unlink(missing_ok=True)
         return manifest
 
     def event(self, kind: str, /, **data: Any) -> dict[str, Any]:
@@ -230,7 +238,7 @@ def list_runs(runs_dir: str | os.PathLike[str]) -> list[Run]:
     found: list[tuple[str, int, str]] = []
     for entry in folder.iterdir():
         match = RUN_ID.fullmatch(entry.name)
-        if match and (entry / "manifest.json").is_file():
+        if match and (entry / MANIFEST).is_file():
             plan = entry / "plan.json"
             # plan.json is written once, at creation: it tells apart two runs of the same second.
             found.append((match[1], plan.stat().st_mtime_ns if plan.exists() else 0, entry.name))

@@ -20,6 +20,8 @@ from fleet import _git, _tree
 from fleet._files import locked
 from fleet.errors import ReleaseError
 
+WORKLOAD = "workload"  # what a release without the user's code is said to come from
+
 
 @dataclass(frozen=True)
 class Release:
@@ -64,6 +66,15 @@ def compute(
 ) -> str:
     """The hash that `stage` would give, writing nothing."""
     return stage(cache_dir, workload_dir, source, ref, check=True).hash
+
+
+def staged(cache_dir: str | os.PathLike[str], digest: str) -> Path | None:
+    """The release of that hash, verified; None when it is not there. Raises ReleaseError when it was changed."""
+    path = Path(cache_dir).expanduser().absolute() / "releases" / digest
+    if not path.is_dir():
+        return None
+    _verify(path)
+    return path
 
 
 def _stage(stack: ExitStack, cache: Path, workload: Path, source: str, ref: str | None, check: bool) -> Release:
