@@ -1,15 +1,191 @@
-"""The one-way tap on a subject's stream."""
+"""The one-way tap on a subject's stream: what serves it, and what its observers read it with.
+
+`python3 -m workload.tap UNIT` serves the instance that JARFLEET_INSTANCE names; UNIT is systemd's name of its workload.
+It runs beside the subject, as another user that may read the subject's folder and write nothing, and answers
+
+    GET /stream?after=3&wait=10   -> {"lines": [[4, {...}], ...], "end", "ended"}
+    GET /health                   -> {"status": "ok"}
+
+`lines` are rows of the subject's table `messages` after that number, at most a batch; they are numbered from 1 in the
+order of logs/stream.jsonl. With nothing there yet the answer waits, up to `wait` seconds. `end` is how many there are,
+`ended` whether the subject has ended: none will follow.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import math
+import subprocess
+import sys
+import threading
+import time
+from array import array
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from .client import Unavailable, request
+from .instance import Instance
+
+log = logging.getLogger(__name__)
+LONGEST_WAIT = 30.0  # seconds
+LOOK = 0.1  # seconds between two looks at the file
+BATCH_LINES, BATCH_BYTES = 500, 2**20
 
 
 def read(url: str, after: int, wait: float) -> tuple[list[dict[str, Any]], bool]:
-    """(the subject's messages after that many, whether it has ended). Raises Unavailable."""
+    """(The subject's messages after that many, whether they are its last). Raises Unavailable."""
     status, answer = request(url, "GET", f"/stream?after={after}&wait={wait:g}", timeout=wait + 10)
     if status != 200 or not isinstance(answer, dict):
         raise Unavailable(f"{url}: answers {status} {answer}")
-    return [row for _, row in answer["lines"]], bool(answer["ended"])
+    rows = [row for _, row in answer["lines"]]
+    return rows, answer["ended"] and after + len(rows) >= answer["end"]
+
+
+class Subject:
+    """What a subject has said so far, read from its folder as it grows. The methods may be called from any thread."""
+
+    def __init__(self, directory: Path, unit: str) -> None:
+        self._stream, self._outcome, self._unit = directory / "logs/stream.jsonl", directory / "outcome.json", unit
+        self._lock = threading.Lock()
+        self._starts = array("Q")  # where the line of each message begins
+        self._known = 0  # bytes of whole lines that have been looked at
+
+    def count(self) -> int:
+        """How many messages there are by now. Raises OSError when the file cannot be read."""
+        with self._lock:
+            try:
+                size = self._stream.stat().st_size
+            except FileNotFoundError:  # it has not begun to speak
+                size = 0
+            if size < self._known:  # the folder was put back to an older state
+                self._starts, self._known = array("Q"), 0
+            if size > self._known:
+                with self._stream.open("rb") as lines:
+                    lines.seek(self._known)
+                    for line in lines:
+                        if not line.endswith(b"\n"):  # it is being written, or a death tore it
+                            break
+                        if _message(line) is not None:
+                            self._starts.append(self._known)
+                        self._known += len(line)
+            return len(self._starts)
+
+    def lines(self, after: int) -> list[tuple[int, dict[str, Any]]]:
+        """The messages after that number, with theirs; at most a batch."""
+        with self._lock:
+            starts = self._starts[after : after + BATCH_LINES]
+        found: list[tuple[int, dict[str, Any]]] = []
+        size = 0
+        if starts:
+            with self._stream.open("rb") as file:
+                for number, start in enumerate(starts, after + 1):
+                    file.seek(start)
+                    line = file.readline()
+                    size += len(line)
+                    if found and size > BATCH_BYTES:
+                        break
+                    found.append((number, _message(line) or {}))
+        return found
+
+    def has_ended(self) -> bool:
+        """Whether it has left its outcome: it was told to stop, or came to its end."""
+        return self._outcome.exists()
+
+    def is_given_up(self) -> bool:
+        """Whether systemd starts it no more. It leaves no outcome then until it is collected."""
+        command = ["systemctl", "is-failed", "--quiet", self._unit]
+        try:
+            return subprocess.run(command, timeout=10, stderr=subprocess.DEVNULL).returncode == 0  # noqa: S603
+        except (OSError, subprocess.SubprocessError):
+            return False
+
+
+def _message(line: bytes) -> dict[str, Any] | None:
+    """The row of the table `messages` in a line of the stream, if it is one."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and row.pop("table", "") == "messages" else None
+
+
+class Server(ThreadingHTTPServer):
+    """The tap. Its unit's firewall says who may call."""
+
+    def __init__(self, port: int, subject: Subject) -> None:
+        super().__init__(("0.0.0.0", port), Handler)  # noqa: S104 - see above
+        self.subject = subject
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that went away is no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers observers, and writes nothing."""
+
+    server: Server
+    timeout = 10  # seconds of silence after which a caller is dropped
+
+    def do_GET(self) -> None:
+        """/stream and /health."""
+        url = urlsplit(self.path)
+        asked = {key: values[0] for key, values in parse_qs(url.query).items()}
+        try:
+            if url.path == "/health":
+                self.server.subject.count()
+                self._answer(200, {"status": "ok"})
+            elif url.path == "/stream":
+                after, wait = int(asked.get("after", "0")), float(asked.get("wait", "0"))
+                if after < 0 or after >= 2**63 or not math.isfinite(wait):
+                    raise ValueError(f"after={after}&wait={wait}")
+                self._answer(200, self._stream(after, min(wait, LONGEST_WAIT)))
+            else:
+                self._answer(404, {"error": "there is /stream and /health"})
+        except ValueError as error:
+            self._answer(400, {"error": f"after and wait are numbers from 0: {error}"})
+        except PermissionError as error:
+            self._answer(500, {"error": f"the subject's folder must be readable: {error}"})
+
+    def _stream(self, after: int, wait: float) -> dict[str, Any]:
+        subject, deadline = self.server.subject, time.monotonic() + wait
+        while True:
+            ended = subject.has_ended()  # asked first: what was said before the end is then among the lines
+            end = subject.count()
+            if ended or end > after:
+                break
+            if time.monotonic() >= deadline:
+                ended = subject.is_given_up()
+                end = subject.count()
+                break
+            time.sleep(LOOK)
+        return {"lines": subject.lines(after), "end": end, "ended": ended}
+
+    def _answer(self, status: int, answer: dict[str, Any]) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: an observer asks again and again."""
+
+
+def main() -> None:
+    """Serve until killed."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    (unit,) = sys.argv[1:]
+    instance = Instance.load()
+    with Server(instance.port, Subject(instance.dir, unit)) as server:
+        log.info("serves the stream of %s at port %d", instance.experiment_id, instance.port)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
