@@ -15,7 +15,7 @@ from .instance import Instance
 from .mind import Mind, MindDied
 from .post import Post
 from .record import Record
-from .settings import Settings
+from .settings import COMPANY, Settings
 
 log = logging.getLogger(__name__)
 PRESSURE = 0.9  # of the instance's memory limit: the mind may die any moment
@@ -28,7 +28,7 @@ def live(instance: Instance, settings: Settings, record: Record, last_end: Mappi
     """
     if record.is_alive():
         die(record, last_end or {"cause": "exit"})
-    post = Post(record) if instance.peers else None
+    post = Post(record) if settings.mode in COMPANY else None
     mind = Mind(instance, settings, record)
     play = modes.of(mind, post)
     while not is_over(record, settings):

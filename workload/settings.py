@@ -9,6 +9,8 @@ from typing import Any, Callable, Mapping
 from .instance import ConfigError, Instance
 
 MODES = ("conversation", "split_brain", "hive_cluster", "panopticon", "prisoners_dilemma")
+# Modes in which minds talk to each other, with how many it takes: at least, at most.
+COMPANY = {"split_brain": (2, 2), "prisoners_dilemma": (2, 2), "hive_cluster": (2, math.inf)}
 INTERVENTIONS = (
     "memory_corruption",
     "memory_erasure",
@@ -303,13 +305,11 @@ def _meanings(where: str, keys: Mapping[str, Any]) -> list[str]:
 def _company_faults(settings: Settings, instance: Instance) -> list[str]:
     """Whom a mode needs, and whether this instance can reach them."""
     mode, others = settings.mode, [other for other in instance.instances if other != instance.id]
-    if mode == "panopticon" and not (instance.observes or others == []):
-        return []  # an instance that is observed knows of no other, and one that is not lives alone as well
-    if mode in ("conversation", "panopticon"):
+    if mode not in COMPANY:
         return []
     if instance.id not in instance.instances:
         return ["instances: {} do not name this one, {}".format(", ".join(instance.instances), instance.id)]
-    least, most = {"split_brain": (2, 2), "prisoners_dilemma": (2, 2), "hive_cluster": (2, math.inf)}[mode]
+    least, most = COMPANY[mode]
     if not least <= len(others) + 1 <= most:
         wanted = "two" if most == 2 else "two or more"
         return [f"mode {mode}: takes {wanted} instances, this run has {len(instance.instances)}"]

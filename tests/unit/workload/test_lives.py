@@ -285,3 +285,10 @@ def test_the_stream_has_every_row_once_though_the_mind_is_killed(mind: MakeMind)
     assert alone.rows("SELECT content, timestamp, cycle_number FROM messages WHERE message_id = ?", said["id"]) == [
         (said["content"], said["timestamp"], said["cycle_number"])
     ]
+
+
+def test_a_mind_alone_asks_nothing_of_those_it_could_reach(together: Callable[..., list[Mind]]) -> None:
+    alone, _ = together("ab", "conversation")
+    assert alone.run() == 0, alone.output()
+    assert [round for _, round in lives_of_rounds(alone)] == [1, 2, 3, 4]
+    assert alone.rows("SELECT count(*) FROM letters") == [(0,)]
