@@ -11,6 +11,7 @@ from typing import Any
 
 from fleet._download import Progress, download, file_name
 from fleet._files import SHA256, file_sha256, write_json
+from fleet._git import redacted
 from fleet.errors import ModelError
 
 MAGIC = b"GGUF"
@@ -25,6 +26,13 @@ class Model:
     size_bytes: int | None  # None: not downloaded yet (check mode only)
     name: str  # the file's own name, for people
     changed: bool  # whether it was (in check mode: would be) downloaded
+
+
+def origin(model: Mapping[str, Any]) -> dict[str, str]:
+    """Where a declared model comes from, fit for a record: {"path"}, absolute, or {"url"}, without credentials."""
+    if url := model.get("url"):
+        return {"url": redacted(str(url))}
+    return {"path": str(Path(str(model["path"])).expanduser().absolute())}
 
 
 def resolve(

@@ -44,6 +44,9 @@ def prepare(run: Run, keys: Keys, cache: Path, workload: Path, *, check: bool = 
         raise ReplayRefused(run.run_id, faults)
     path = _experiment(manifest, cache)
     experiment = load_experiment(path)
+    # In the file's order, which plan.json does not keep: of nodes that share a build, the first builds it.
+    order = [one.id for one in experiment.instances]
+    plan = {**plan, **{key: {id: plan[key][id] for id in order} for key in ("assignments", "instances", "ports")}}
     found: list[str] = []
     release = _release(manifest["code"], cache, workload, check, found)
     models = {id: _model(id, model, cache, check, found) for id, model in manifest["models"].items()}
@@ -63,6 +66,7 @@ def prepare(run: Run, keys: Keys, cache: Path, workload: Path, *, check: bool = 
         "models": models,
         "memory": manifest["memory"],
         "table": f"replay of {run.run_id}, signed by {signer}",
+        "notes": [],
         "warnings": [],
         "replay": {
             "run_id": run.run_id,

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from typing import Any
 from fleet._files import write_text
 from fleet.errors import SigningError, Unsigned
 from fleet.record import MANIFEST, SIGNATURE, Run
+from fleet.tables import table
 
 NAMESPACE = "jarfleet-manifest"  # so that a signature made for something else is none of a manifest, and the reverse
 DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")  # of ~/.ssh, the first that is there
 TIMEOUT = 30  # seconds; an agent may ask its owner, who has a display, to confirm
 MAX_BYTES = 1 << 16  # of a signature; one of RSA 4096 has about 1600
+STATED = ("experiment_sha256", "plan_sha256", "code", "models", "llama_cpp")
 SIGN = "ansible-playbook playbooks/sign.yml -e run="
 
 
@@ -110,15 +112,18 @@ class Keys:
         return b"".join(lines)
 
 
-def sign(run: Run, keys: Keys) -> bool:
+def sign(run: Run, keys: Keys, *, check: bool = False) -> bool:
     """Sign the manifest of a run that has no signature. False when it has one that holds, SigningError otherwise.
 
-    A signature that does not hold is never replaced: whoever changed the manifest must say so by removing it.
+    A signature that does not hold is never replaced: whoever changed the manifest must say so by removing it. check:
+    sign, and do not keep it.
     """
     try:
         verify(run, keys)
     except Unsigned:
-        write_text(run.path / SIGNATURE, keys.sign((run.path / MANIFEST).read_bytes()))
+        signature = keys.sign((run.path / MANIFEST).read_bytes())
+        if not check:
+            write_text(run.path / SIGNATURE, signature)
         return True
     return False
 
@@ -152,6 +157,22 @@ def verify(run: Run, keys: Keys) -> tuple[dict[str, Any], str]:
     except ValueError as error:
         raise SigningError(f"{path}: is not JSON: {error}") from error
     return manifest, who
+
+
+def statement(manifest: Mapping[str, Any]) -> str:
+    """What a signature of this manifest says, for the person who gives it. SigningError where it would say nothing."""
+    if missing := [key for key in STATED if key not in manifest]:
+        raise SigningError(f"{MANIFEST}: {', '.join(missing)} is missing: it does not say what was run")
+    code = manifest["code"]
+    rows = [
+        ("run", manifest["run_id"]),
+        ("experiment", f"sha256 {manifest['experiment_sha256']}"),
+        ("plan", f"sha256 {manifest['plan_sha256']}"),
+        ("code", f"{code['hash']} from {code['source']}"),
+        *((f"model of {id}", f"sha256 {model['sha256']}") for id, model in manifest["models"].items()),
+        *((f"llama.cpp of {node}", key) for node, key in manifest["llama_cpp"].items()),
+    ]
+    return table(("signed", ""), rows)
 
 
 def _public(key: Path) -> bytes:

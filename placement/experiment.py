@@ -43,6 +43,15 @@ class Experiment:
     path: Path
     raw: Mapping[str, Any]
 
+    @property
+    def observers(self) -> dict[str, list[str]]:
+        """{instance: who observes it}, of those that are observed, in file order."""
+        found: dict[str, list[str]] = {}
+        for one in self.instances:
+            for subject in one.observes:
+                found.setdefault(subject, []).append(one.id)
+        return found
+
     def sized(self, sizes: Mapping[str, Mapping[str, float]]) -> "Experiment":
         """With the sizes that the file leaves out: {instance: {"ram_gb", "gpu_memory_gb"}}, in GB = 2**30 bytes.
 
@@ -92,6 +101,7 @@ def load_experiment(
     raw, twice, values = read_document(path)
     faults = schema_faults("experiment", raw, str(path), _named(raw))
     faults += islice(_relation_faults(raw, str(path)), MAX_FAULTS)
+    faults += islice(_observation_faults(raw, str(path)), MAX_FAULTS)
     faults += islice(_design_faults(raw, str(path)), MAX_FAULTS)
     if nodes is not None:
         faults += _name_faults(raw, str(path), list(nodes), pins or {})
@@ -282,7 +292,7 @@ def _relation_faults(raw: Any, file: str) -> Iterator[Fault]:
     ids = _ids(raw)
     known = dict.fromkeys(id for id in ids if id)
     counts = Counter(ids)
-    relations: dict[str, set[frozenset[str]]] = {"affinity": set(), "anti_affinity": set()}
+    relations: dict[str, set[frozenset[str]]] = {"affinity": set(), "anti_affinity": set(), "observes": set()}
     for id in known:
         if counts[id] > 1:
             yield Fault(file, f"instances.{id}", f"{counts[id]} instances have this id; give each its own")
@@ -305,6 +315,29 @@ def _relation_faults(raw: Any, file: str) -> Iterator[Fault]:
     for pair in sorted(map(sorted, relations["affinity"] & relations["anti_affinity"])):
         problem = f"{' and '.join(pair)} are in both affinity and anti_affinity; keep one"
         yield Fault(file, f"instances.{pair[0]}", problem)
+
+
+def _observation_faults(raw: Any, file: str) -> Iterator[Fault]:
+    """Observed instances that could notice or reach somebody: they are isolated, and so observe nobody themselves."""
+    instances = {id: one for id, one in zip(_ids(raw), raw["instances"], strict=True) if id} if _ids(raw) else {}
+    observers: dict[str, str] = {}
+    for id, one in instances.items():
+        subjects = one.get("observes")
+        for subject in subjects if isinstance(subjects, list) else []:
+            if isinstance(subject, str) and subject in instances and subject != id:
+                observers.setdefault(subject, id)
+    for subject, observer in observers.items():
+        one = instances[subject]
+        if one.get("network", "isolated") != "isolated":
+            problem = (
+                f"{one['network']}, but {observer} observes it; an observed instance is isolated: leave network out"
+            )
+            yield Fault(file, f"instances.{subject}.network", problem)
+        if one.get("observes"):
+            problem = (
+                f"given, but {observer} observes it; an observed instance reaches nobody: leave one of the two out"
+            )
+            yield Fault(file, f"instances.{subject}.observes", problem)
 
 
 def _design_faults(raw: Any, file: str) -> Iterator[Fault]:

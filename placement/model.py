@@ -103,6 +103,7 @@ class Instance:
     preferred_node: str | None = None
     affinity: tuple[str, ...] = ()
     anti_affinity: tuple[str, ...] = ()
+    observes: tuple[str, ...] = ()  # whose stream it reads; it does not count in a placement
     network: str = "isolated"
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     context_size: int = 4096
@@ -111,8 +112,8 @@ class Instance:
     model: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "affinity", tuple(self.affinity))
-        object.__setattr__(self, "anti_affinity", tuple(self.anti_affinity))
+        for relation in ("affinity", "anti_affinity", "observes"):
+            object.__setattr__(self, relation, tuple(getattr(self, relation)))
         problems = {
             **_sizes(self, ("ram_gb", "gpu_memory_gb") if self.ram_gb is not None else ("gpu_memory_gb",)),
             **_choices(self, gpu=GPU_DEMANDS, network=NETWORKS),

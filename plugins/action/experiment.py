@@ -13,11 +13,11 @@ from fleet.cluster import cluster_faults, inventory_source, node_hostvars
 from fleet.errors import PlanFileError
 from fleet.instances import workload_faults
 from fleet.memory import estimate_table
-from fleet.models import ModelError, resolve
+from fleet.models import ModelError, origin, resolve
 from fleet.original import Original, files_of
 from fleet.original import read as read_original
 from fleet.planfile import SavedPlan, read_plan, reference
-from fleet.release import ReleaseError, stage
+from fleet.release import WORKLOAD, ReleaseError, stage
 from placement import (
     BadInput,
     Fault,
@@ -31,6 +31,24 @@ from placement import (
     why_faults,
 )
 from placement.options import EXTRA_VARS
+
+# Options by the variables that a user knows: what a plan has decided, and what a whole run has decided besides.
+DECIDED = {
+    "pins": "placement",
+    "strategy": EXTRA_VARS.strategy,
+    "time_limit": EXTRA_VARS.time_limit,
+    "seed": EXTRA_VARS.seed,
+    "repeat": EXTRA_VARS.repeat,
+    "why": "why",
+}
+NAMED = {
+    "name": "experiment",
+    "config": "experiment_config",
+    "plan": "plan",
+    "code_src": "experiment_code_src",
+    "code_ref": "experiment_code_ref",
+    "command": "experiment_command",
+}
 
 
 class ActionModule(ActionBase):
@@ -59,6 +77,7 @@ class ActionModule(ActionBase):
                 "code_ref": {"type": "str", "default": ""},
                 "command": {"type": "raw", "default": []},
                 "default_model": {"type": "dict", "default": {}},
+                "replay": {"type": "dict", "default": {}},
             }
         )
         self._faults: list[Fault] = []
@@ -68,6 +87,9 @@ class ActionModule(ActionBase):
 
         nodes = None if hostvars is None else self._try(nodes_from_hostvars, hostvars, {}, source)
         self._faults += cluster_faults(hostvars or {}, source)
+        if given["replay"]:
+            self._beside(given, {**DECIDED, **NAMED}, "a run to replay")
+            return {**result, **(self._refusal() or given["replay"])}
         asked = self._try(Options.read, given["strategy"], given["time_limit"], given["seed"], given["repeat"])
         saved = self._saved(given) if given["plan"] else None
         pins = (saved.pins if saved else self._try(parse_pins, given["pins"])) or {}
@@ -95,9 +117,8 @@ class ActionModule(ActionBase):
         command = shlex.split(given["command"]) if isinstance(given["command"], str) else list(given["command"])
         if experiment:
             self._faults += workload_faults(experiment, bool(command), bool(given["code_src"]))
-        if self._faults:
-            faults = [str(fault) for fault in dict.fromkeys(self._faults)]
-            return {**result, "failed": True, "faults": faults, "msg": "\n".join(["the input is wrong:", *faults])}
+        if refusal := self._refusal():
+            return {**result, **refusal}
         return {
             **result,
             "changed": False,
@@ -112,12 +133,18 @@ class ActionModule(ActionBase):
             "why": [f"{id}:{node}" if node else id for id, node in why],
             "pins": pins,
             "command": command,
-            "release": {"hash": release.hash, "src": str(release.path), "source": given["code_src"] or "workload"},
+            "release": {
+                "hash": release.hash,
+                "src": str(release.path),
+                "source": release.source or WORKLOAD,
+                "commit": release.commit,
+            },
             "models": models,
             "memory": {id: estimate.to_json() for id, estimate in needs.items()},
             "notes": [note.to_json() for note in original.notes] if original else [],
             "table": "\n\n".join(filter(None, (original.table if original else "", estimate_table(experiment, needs)))),
             "warnings": warnings,
+            "replay": {},
         }
 
     def _try(self, call: Any, *args: Any, **options: Any) -> Any:
@@ -134,19 +161,20 @@ class ActionModule(ActionBase):
             self._faults.append(Fault("model", "", str(error)))
         return None
 
-    def _saved(self, given: dict[str, Any]) -> SavedPlan | None:
-        """The saved plan, and what is asked beside it that it has decided already."""
-        names = {
-            "pins": "placement",
-            "strategy": EXTRA_VARS.strategy,
-            "time_limit": EXTRA_VARS.time_limit,
-            "seed": EXTRA_VARS.seed,
-            "repeat": EXTRA_VARS.repeat,
-            "why": "why",
-        }
+    def _refusal(self) -> dict[str, Any]:
+        """What the task fails with; empty when there is no fault."""
+        faults = [str(fault) for fault in dict.fromkeys(self._faults)]
+        return {"failed": True, "faults": faults, "msg": "\n".join(["the input is wrong:", *faults])} if faults else {}
+
+    def _beside(self, given: dict[str, Any], names: dict[str, str], what: str) -> None:
+        """What is asked beside something that has decided it already."""
         for key, name in names.items():
             if given[key] not in (None, "", [], {}):
-                self._faults.append(Fault(name, "", "given beside a saved plan, which has decided it; leave one out"))
+                self._faults.append(Fault(name, "", f"given beside {what}, which has decided it; leave one out"))
+
+    def _saved(self, given: dict[str, Any]) -> SavedPlan | None:
+        """The saved plan, and what is asked beside it that it has decided already."""
+        self._beside(given, DECIDED, "a saved plan")
         saved = self._try(read_plan, Path(given["plan"]))
         if saved and given["name"]:
             asked = self._try(find_experiment, given["name"], given["folder"])
@@ -190,7 +218,8 @@ class ActionModule(ActionBase):
             if key not in resolved:
                 resolved[key] = self._try(resolve, declared, self._cache, check=self._check)
             if model := resolved[key]:
-                found[instance.id] = {"sha256": model.sha256, "src": str(model.path), "name": model.name}
+                known = {"sha256": model.sha256, "src": str(model.path), "name": model.name}
+                found[instance.id] = {**known, "origin": origin(declared)}
         return found
 
     def _memory(

@@ -7,8 +7,9 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from fleet.cluster import inventory_source, node_hostvars, node_states
-from fleet.errors import PlanChanged, PlanFileError
+from fleet.errors import PlanChanged, PlanFileError, ReplayRefused
 from fleet.planfile import SavedPlan, applied, depends_on
+from fleet.replay import hold
 from placement import (
     BadInput,
     Infeasible,
@@ -59,12 +60,16 @@ class ActionModule(ActionBase):
                 checked.get("release", {}).get("hash", ""),
                 checked.get("command", []),
             )
-            if saved := checked.get("saved"):
+            if checked.get("replay"):
+                plan = hold(checked, experiment, nodes, ports, hostvars, states)
+            elif saved := checked.get("saved"):
                 plan = applied(SavedPlan(**saved["plan"]), now, experiment, nodes, ports, saved["file"])
             else:
                 if faults := asked.faults(experiment.design, nodes, experiment.instances, pins):
                     raise BadInput(faults)
                 plan = asked.plan(experiment, nodes, pins, ports, parse_why(given["why"]))
+        except ReplayRefused as error:
+            return {**result, "failed": True, "msg": str(error), "changes": error.differences}
         except PlanFileError as error:
             changes = error.changes if isinstance(error, PlanChanged) else []
             return {**result, "failed": True, "msg": str(error), "changes": changes}

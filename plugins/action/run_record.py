@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ from ansible.release import __version__ as ansible_version
 
 from fleet import memory
 from fleet.cluster import node_hostvars, node_states
-from fleet.errors import FleetError
-from fleet.instances import Launch, instance_hosts
+from fleet.errors import FleetError, SigningError, Unsigned
+from fleet.instances import Launch, instance_hosts, launched_as
 from fleet.merge import merge
 from fleet.record import Run, build_manifest, new_run_id
+from fleet.replay import builds
+from fleet.signing import Keys, sign, statement, update
 from fleet.tables import closing_summary, last_exits
 from placement import Plan, load_experiment, nodes_from_hostvars
 
@@ -28,18 +32,22 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         _, given = self.validate_argument_spec(
             {
-                "state": {"type": "str", "required": True, "choices": ["created", "launched", "collected"]},
+                "state": {"type": "str", "required": True, "choices": ["created", "launched", "collected", "signed"]},
                 "runs_dir": {"type": "path", "required": True},
                 "run_id": {"type": "str", "default": ""},
                 "checked": {"type": "dict", "default": {}},
                 "plan": {"type": "dict", "default": {}},
+                "signing_key": {"type": "path", "default": ""},
+                "allowed_signers": {"type": "path", "default": ""},
             },
             required_if=[
                 ("state", "created", ("checked", "plan")),
                 ("state", "launched", ("run_id",)),
                 ("state", "collected", ("run_id",)),
+                ("state", "signed", ("run_id",)),
             ],
         )
+        self._keys = Keys(given["signing_key"], given["allowed_signers"])
         self._hostvars = task_vars["hostvars"]
         self._instances = [str(name) for name in task_vars["groups"].get("instances", [])]
         try:
@@ -53,21 +61,12 @@ class ActionModule(ActionBase):
         states = node_states(hostvars)
         experiment = load_experiment(checked["path"]).sized(checked["memory"])
         nodes = nodes_from_hostvars(hostvars, states)
-        failover = next(iter(hostvars.values())).get("failover") or {}
-        launch = Launch(
-            run_id=new_run_id(experiment.name),
-            experiment=experiment,
-            plan=plan,
-            release=checked["release"]["hash"],
-            has_code=checked["release"]["source"] != "workload",
-            models=checked["models"],
-            command=checked["command"],
-            auto_restart=failover.get("auto_restart", True),
-        )
+        launch = Launch.of(new_run_id(experiment.name), experiment, plan, checked, hostvars)
+        hosts = instance_hosts(launch, nodes, hostvars, states)
         answer = {
             "run_id": launch.run_id,
             "path": str(Path(given["runs_dir"]) / launch.run_id),
-            "instances": instance_hosts(launch, nodes, hostvars, states),
+            "instances": hosts,
             "table": f"run {launch.run_id}",
             "changed": True,
         }
@@ -76,13 +75,18 @@ class ActionModule(ActionBase):
         design = {"seed": plan.seed, "counterbalance": plan.counterbalance}
         manifest = build_manifest(
             experiment=Path(checked["path"]).read_text(encoding="utf-8"),
-            code={"hash": launch.release, "source": checked["release"]["source"], "command": list(launch.command)},
-            models={id: {"sha256": model["sha256"], "name": model["name"]} for id, model in checked["models"].items()},
+            code={**_part(checked["release"], "hash", "source", "commit"), "command": list(launch.command)},
+            models={id: _part(model, "sha256", "name", "origin") for id, model in checked["models"].items()},
             llama_cpp={},
             inventory={node.name: repr(node) for node in nodes},
             plan=plan.to_json(),
             versions={"ansible": ansible_version},
             design=design,
+            experiment_file=Path(checked["path"]).name,
+            pins=checked["pins"],
+            memory=checked["memory"],
+            instances={host["instance_spec"]["id"]: launched_as(host["instance_spec"]) for host in hosts},
+            replay_of=checked["replay"].get("run_id"),
         )
         run = Run.create(given["runs_dir"], launch.run_id, manifest, plan.to_json())
         memory.predict(run, experiment, checked["memory"])
@@ -95,7 +99,22 @@ class ActionModule(ActionBase):
             **design,
             saved=saved,
         )
-        return {**answer, "path": str(run.path)}
+        return {**answer, "path": str(run.path), "warnings": self._unsigned(run, partial(sign, run, self._keys))}
+
+    def _signed(self, given: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        run = Run.open(given["runs_dir"], given["run_id"])
+        stated = statement(run.manifest)
+        return {"changed": sign(run, self._keys, check=bool(self._task.check_mode)), "table": stated}
+
+    def _unsigned(self, run: Run, signing: Callable[[], Any]) -> list[str]:
+        """Sign, or the warning why that was not possible: a run without a key runs all the same."""
+        try:
+            signing()
+        except Unsigned:  # since it was created, which has been told
+            return []
+        except SigningError as error:
+            return [f"the manifest of {run.run_id} is not signed, and cannot be replayed before it is: {error}"]
+        return []
 
     def _launched(self, given: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """What became of each instance's start; `failed_instances` are those that must not go on without the others."""
@@ -108,13 +127,9 @@ class ActionModule(ActionBase):
                 run.event("launch_failed", instance=name, reason=failed[name])
             else:
                 run.event("launched", instance=name, status=outcome["status"])
-        keys = {
-            name: variables["llama_cpp_built"]["key"]
-            for name, variables in node_hostvars(task_vars).items()
-            if (variables.get("llama_cpp_built") or {}).get("key")
-        }
-        run.update_manifest(llama_cpp=keys)
-        return {"changed": False, "failed_instances": failed}
+        made = builds(node_hostvars(task_vars))
+        warnings = self._unsigned(run, partial(update, run, self._keys, **made))
+        return {"changed": False, "failed_instances": failed, "warnings": warnings}
 
     def _collected(self, given: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         run = Run.open(given["runs_dir"], given["run_id"])
@@ -144,3 +159,7 @@ class ActionModule(ActionBase):
                 run.path, nodes, statuses, {**last_exits(run.path, bad), **merged["problems"]}, figures
             ),
         }
+
+
+def _part(whole: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: whole[key] for key in keys}

@@ -33,6 +33,7 @@ options:
   code_ref: {description: "Branch, tag or commit of a git URL.", type: str, default: ""}
   command: {description: What an instance runs instead of the built-in workload; a list of words., type: raw, default: []}
   default_model: {description: The model of instances that name none., type: dict, default: {}}
+  replay: {description: What M(replay) took from a run's record; it stands for all that names an experiment or decides., type: dict, default: {}}
 author: [Jarfleet]
 """
 
@@ -52,8 +53,9 @@ notes: {description: "Of O(config), each key that is not supported or means some
 reference: {description: "What names the experiment in a saved plan: its name, or the path of its file.", returned: success, type: str}
 saved: {description: The saved plan with its C(file); empty without O(plan)., returned: success, type: dict}
 strategy: {description: "The search, as M(place) takes it; likewise C(time_limit_s), C(seed), C(repeat) and C(why).", returned: success, type: str}
-release: {description: "C(hash) and C(src) of the code release.", returned: success, type: dict}
-models: {description: "By instance - C(sha256), C(src), C(name).", returned: success, type: dict}
+release: {description: "C(hash) and C(src) of the code release, C(source) and C(commit) of the user's code.", returned: success, type: dict}
+models: {description: "By instance - C(sha256), C(src), C(name), C(origin).", returned: success, type: dict}
+replay: {description: "Of O(replay), what M(place) compares; empty otherwise.", returned: success, type: dict}
 memory:
   description: What each instance needs by its model and context, and what it gets that declares nothing. GB are 2**30 bytes.
   returned: success; without instances whose model a check has not downloaded, or does not tell

@@ -36,5 +36,6 @@ EXAMPLES = r"""
 
 RETURN = r"""
 key: {description: The build's key., returned: always, type: str}
+decides: {description: All that decides the build; the key is a digest of it., returned: always, type: dict}
 src: {description: The build's folder on the controller., returned: when built, type: str}
 """

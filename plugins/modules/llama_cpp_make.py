@@ -40,6 +40,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 key: {description: The build's key., returned: always, type: str}
+decides: {description: All that decides the build; the key is a digest of it., returned: always, type: dict}
 path: {description: Its folder on the builder; C(bin/) and C(build.json)., returned: always, type: str}
 status: {description: "C(built), C(running), C(needed) (in check mode, or no source was given).", returned: always, type: str}
 progress: {description: The last line of the build's log., returned: always, type: str}
@@ -81,9 +82,9 @@ def toolchain_of(given: dict) -> dict[str, str]:
     }
 
 
-def key_of(given: dict, toolchain: dict[str, str]) -> str:
-    """The build's key: a digest of all that decides the binary."""
-    decides = {
+def decides(given: dict, toolchain: dict[str, str]) -> dict:
+    """All that decides the binary; the build's key is a digest of it."""
+    return {
         "recipe": RECIPE,
         "source": given["source_sha256"],
         "commit": given["commit"],
@@ -92,7 +93,11 @@ def key_of(given: dict, toolchain: dict[str, str]) -> str:
         "targets": sorted(given["targets"]),
         **toolchain,
     }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def key_of(decided: dict) -> str:
+    """The build's key."""
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def last_line(path: str) -> str:
@@ -217,11 +222,13 @@ def main() -> None:
     )
     given = module.params
     toolchain = toolchain_of(given)
-    key = key_of(given, toolchain)
+    decided = decides(given, toolchain)
+    key = key_of(decided)
     path, log = os.path.join(given["store"], "builds", key), os.path.join(given["store"], key + ".log")
 
     def done(status: str, changed: bool) -> None:
-        module.exit_json(changed=changed, key=key, path=path, status=status, progress=last_line(log), log=log)
+        told = {"key": key, "decides": decided, "path": path, "status": status}
+        module.exit_json(changed=changed, progress=last_line(log), log=log, **told)
 
     if os.path.isdir(path):
         done("built", False)

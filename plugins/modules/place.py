@@ -36,7 +36,7 @@ options:
   checked:
     description:
       - What M(experiment) returned. It is needed for the sizes of instances that declare no C(ram_gb), to save the plan, and to
-        apply a saved one, which is then the plan, or the task fails with everything that has changed since.
+        apply a saved one or that of a replay, which is then the plan, or the task fails with everything that has changed since.
     type: dict
     default: {}
 author: [Jarfleet]
@@ -82,8 +82,8 @@ file:
   returned: when there is a plan
   type: str
 changes:
-  description: "What has changed since a saved plan was saved: C(rpi1: status was HEALTHY, is UNAVAILABLE)."
-  returned: when a saved plan cannot be applied
+  description: "What has changed since a plan was saved, or a run was recorded: C(rpi1: status was HEALTHY, is UNAVAILABLE)."
+  returned: when a saved plan cannot be applied, or a run not be replayed
   type: list
 table: {description: The plan for a person., returned: when there is one, type: str}
 rejections: {description: "For each refused instance and node, the constraints that failed.", returned: when there is none, type: dict}

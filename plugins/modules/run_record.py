@@ -7,14 +7,17 @@ module: run_record
 short_description: Keep the record of a run on the controller
 description:
   - C(created) makes the run's folder with manifest and plan, and returns one entry an instance for C(add_host). In check mode it only returns.
-  - C(launched) writes down which instances started and which did not.
+  - C(launched) writes down which instances started and which did not, and which llama.cpp each node runs.
+  - Both sign the manifest with the user's SSH key, or warn why they cannot. C(signed) signs that of a run that has no signature.
   - C(collected) merges the fetched databases into C(experiments.db) and sums the run up.
 options:
-  state: {description: The step., choices: [created, launched, collected], required: true, type: str}
+  state: {description: The step., choices: [created, launched, collected, signed], required: true, type: str}
   runs_dir: {description: Folder of all runs., type: path, required: true}
   run_id: {description: The run; given by C(created)., type: str, default: ""}
   checked: {description: What M(experiment) returned., type: dict, default: {}}
   plan: {description: What M(place) decided., type: dict, default: {}}
+  signing_key: {description: "The SSH key that signs, or its public half when an agent holds it; empty - the first of ~/.ssh.", type: path, default: ""}
+  allowed_signers: {description: "File of those whose signatures count, as ssh-keygen(1) describes it; empty - the user alone.", type: path, default: ""}
 author: [Jarfleet]
 """
 
@@ -31,5 +34,6 @@ failed_instances: {description: Instances that did not start, with the reason., 
 statuses: {description: Status of each instance., returned: when collected, type: dict}
 memory: {description: "By instance, what C(memory.json) says - predicted and measured GB (2**30 bytes).", returned: when collected, type: dict}
 bad: {description: Those that failed or were lost., returned: when collected, type: dict}
-table: {description: The closing summary for a person., returned: when collected, type: str}
+table: {description: "The closing summary for a person; or what was signed.", returned: when collected or signed, type: str}
+warnings: {description: Why the manifest is not signed., returned: when created or launched, type: list}
 """

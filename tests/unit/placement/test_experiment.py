@@ -137,6 +137,9 @@ instances:
         ("{id: a, ram_gb: 2, affinity: a}", "instances.a.affinity: 'a' is not a list"),
         ("{id: a, ram_gb: 2, affinity: [a]}", "instances.a.affinity: names the instance itself"),
         ("{id: a, ram_gb: 2, anti_affinity: [b]}", "instances.a.anti_affinity: no instance is named 'b'; there is a"),
+        ("{id: a, ram_gb: 2, observes: a}", "instances.a.observes: 'a' is not a list"),
+        ("{id: a, ram_gb: 2, observes: [a]}", "instances.a.observes: names the instance itself"),
+        ("{id: a, ram_gb: 2, observes: [b]}", "instances.a.observes: no instance is named 'b'; there is a"),
         ("{id: a, ram_gb: 2, ram_gb: 3}", "ram_gb: line 3: this key is given twice, first in line 3; keep one"),
         ("just text", "instances[0]: 'just text' is not an object"),
     ],
@@ -155,6 +158,31 @@ def test_a_pair_cannot_be_together_and_apart(tmp_path, by):
     wishes[by[1]] += f", anti_affinity: [{other[by[1]]}]"
     found = instance_faults(tmp_path, *(f"{{id: {id}, ram_gb: 1{wish}}}" for id, wish in wishes.items()))
     assert found == ["x.yml: instances.a: a and b are in both affinity and anti_affinity; keep one"]
+
+
+def test_an_observed_instance_is_isolated_and_observes_nobody(tmp_path):
+    """So observers in a circle, or in a row, cannot be."""
+    given = "given, but {} observes it; an observed instance reaches nobody: leave one of the two out"
+    assert instance_faults(tmp_path, "{id: a, ram_gb: 1, observes: [b]}", "{id: b, ram_gb: 1, observes: [a]}") == [
+        f"x.yml: instances.b.observes: {given.format('a')}",
+        f"x.yml: instances.a.observes: {given.format('b')}",
+    ]
+    row = ("{id: a, ram_gb: 1, observes: [b]}", "{id: b, ram_gb: 1, observes: [c]}", "{id: c, ram_gb: 1}")
+    assert instance_faults(tmp_path, *row) == [f"x.yml: instances.b.observes: {given.format('a')}"]
+    for network in ("peers", "open"):
+        subject = f"{{id: a, ram_gb: 1, network: {network}}}"
+        problem = f"{network}, but b observes it; an observed instance is isolated: leave network out"
+        assert instance_faults(tmp_path, subject, "{id: b, ram_gb: 1, observes: [a]}") == [
+            f"x.yml: instances.a.network: {problem}"
+        ]
+
+
+@pytest.mark.parametrize("network", ["isolated", "peers", "open"])
+def test_an_observer_may_have_any_network_and_several_subjects(tmp_path, network):
+    subjects = "{id: a, ram_gb: 1}, {id: b, ram_gb: 1, network: isolated}"
+    observers = f"{{id: c, ram_gb: 1, network: {network}, observes: [a, b]}}, {{id: d, ram_gb: 1, observes: [a]}}"
+    experiment = load(tmp_path, f"name: x\ninstances: [{subjects}, {observers}]")
+    assert experiment.observers == {"a": ["c", "d"], "b": ["c"]}
 
 
 def test_ids_given_twice_are_told(tmp_path):
