@@ -53,7 +53,7 @@ def test_an_observer_sees_every_round_word_by_word_though_it_is_killed(watched: 
     ]
 
 
-def test_an_observer_ends_when_its_subject_has_and_the_subject_has_no_trace_of_it(watched: tuple[Mind, Mind]) -> None:
+def test_who_watches_ends_with_its_subject_which_has_no_trace_of_it(watched: tuple[Mind, Mind]) -> None:
     subject, observer = watched
     assert subject.run() == 0, subject.output()
     (subject.dir / "outcome.json").write_text(
@@ -69,4 +69,5 @@ def test_an_observer_ends_when_its_subject_has_and_the_subject_has_no_trace_of_i
     assert before == {
         path: path.read_bytes() for path in subject.dir.rglob("*") if path.name != "tap.log" and path.is_file()
     }
-    assert not any(b"observer" in content.replace(b"observer_mode", b"") for content in before.values())
+    traces = [path for path, content in before.items() if b"observer" in content.replace(b"observer_mode", b"")]
+    assert traces == []
