@@ -8,11 +8,13 @@ when it looked.
 from __future__ import annotations
 
 import json
-from typing import Any, Iterator
+import time
+from typing import Any
 
 from .. import tap
-from ..client import persist
+from ..client import Unavailable, persist
 from ..mind import Mind
+from ..post import PeerLost
 
 
 class Observer:
@@ -20,7 +22,8 @@ class Observer:
 
     def __init__(self, mind: Mind) -> None:
         self.mind = mind
-        self.streams = {subject: Lines(subject, url) for subject, url in mind.instance.observes.items()}
+        limit = mind.settings.peer_timeout_seconds
+        self.streams = {subject: Lines(subject, url, limit) for subject, url in mind.instance.observes.items()}
 
     def play(self, round: int) -> bool:
         """See each subject's round, and note what it means."""
@@ -51,21 +54,31 @@ def _speaker(subject: str, row: dict[str, Any]) -> str:
 class Lines:
     """A subject's messages, by its utterances."""
 
-    def __init__(self, subject: str, url: str) -> None:
-        self.subject, self.url = subject, url
-        self.read, self.rounds = 0, [[]]  # type: ignore[var-annotated]
-        self.ended = False
+    def __init__(self, subject: str, url: str, limit: float) -> None:
+        self.subject, self.url, self.limit = subject, url, limit
+        self.read, self.ended, self.heard = 0, False, time.monotonic()
+        self.rounds: list[list[dict[str, Any]]] = [[]]  # the last is not complete
 
     def until(self, round: int) -> list[dict[str, Any]]:
-        """The messages that lead up to the subject's utterance of that number, with it; none if it ends before."""
+        """The messages that lead up to the subject's utterance of that number, with it; none if it ends before.
+
+        Raises PeerLost when the stream has been out of reach for too long.
+        """
         while len(self.rounds) <= round and not self.ended:
-            for row in self._next():
+            rows, self.ended = persist(f"{self.subject}'s stream", self._next)
+            self.read += len(rows)
+            for row in rows:
                 self.rounds[-1].append(row)
                 if row["role"] == "assistant":
                     self.rounds.append([])
         return self.rounds[round - 1] if len(self.rounds) > round else []
 
-    def _next(self) -> Iterator[dict[str, Any]]:
-        rows, self.ended = persist(f"{self.subject}'s stream", lambda: tap.read(self.url, self.read, 10))
-        self.read += len(rows)
-        return iter(rows)
+    def _next(self) -> tuple[list[dict[str, Any]], bool]:
+        try:
+            found = tap.read(self.url, self.read, 10)
+        except Unavailable as error:
+            if time.monotonic() - self.heard > self.limit:
+                raise PeerLost(f"{error}: no stream of {self.subject} for {self.limit:g} s") from error
+            raise
+        self.heard = time.monotonic()
+        return found

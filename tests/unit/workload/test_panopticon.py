@@ -71,3 +71,12 @@ def test_who_watches_ends_with_its_subject_which_has_no_trace_of_it(watched: tup
     }
     traces = [path for path, content in before.items() if b"observer" in content.replace(b"observer_mode", b"")]
     assert traces == []
+
+
+def test_who_watches_gives_up_when_there_is_no_stream(watched: tuple[Mind, Mind]) -> None:
+    _, watcher = watched
+    workload = {**watcher.instance["workload"], "peer_timeout_seconds": 0.5}
+    nowhere = {"subject": f"http://127.0.0.1:{free_ports(1)[0]}"}
+    watcher.file.write_text(json.dumps({**watcher.instance, "workload": workload, "observes": nowhere}))
+    assert watcher.run() == 69
+    assert "no stream of subject for 0.5 s" in watcher.output()
