@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,26 @@ NEEDED = (
 )
 
 
+def recorded(checked: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """For `build_manifest`: what a run is repeated by. `hosts` is what `instance_hosts` gave."""
+
+    def part(whole: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+        return {key: whole[key] for key in keys}
+
+    path = Path(checked["path"])
+    specs = [host["instance_spec"] for host in hosts]
+    return {
+        "experiment": path.read_text(encoding="utf-8"),
+        "experiment_file": path.name,
+        "code": {**part(checked["release"], "hash", "source", "commit"), "command": list(checked["command"])},
+        "models": {id: part(model, "sha256", "name", "origin") for id, model in checked["models"].items()},
+        "memory": checked["memory"],
+        "pins": checked["pins"],
+        "instances": {spec["id"]: launched_as(spec) for spec in specs},
+        "replay_of": checked["replay"].get("run_id"),
+    }
+
+
 def prepare(run: Run, keys: Keys, cache: Path, workload: Path, *, check: bool = False) -> dict[str, Any]:
     """What `experiment` finds out of what a user wrote, taken from a run's record instead: its signature is verified,
     the experiment written to `<cache>/experiments/<sha256>/`, release and models are found or made again.
@@ -47,6 +68,7 @@ def prepare(run: Run, keys: Keys, cache: Path, workload: Path, *, check: bool = 
     # In the file's order, which plan.json does not keep: of nodes that share a build, the first builds it.
     order = [one.id for one in experiment.instances]
     plan = {**plan, **{key: {id: plan[key][id] for id in order} for key in ("assignments", "instances", "ports")}}
+    plan["ports"] = {id: dict(sorted(ports.items(), key=itemgetter(1))) for id, ports in plan["ports"].items()}
     found: list[str] = []
     release = _release(manifest["code"], cache, workload, check, found)
     models = {id: _model(id, model, cache, check, found) for id, model in manifest["models"].items()}

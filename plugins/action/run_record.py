@@ -13,10 +13,10 @@ from ansible.release import __version__ as ansible_version
 from fleet import memory
 from fleet.cluster import node_hostvars, node_states
 from fleet.errors import FleetError, SigningError, Unsigned
-from fleet.instances import Launch, instance_hosts, launched_as
+from fleet.instances import Launch, instance_hosts
 from fleet.merge import merge
 from fleet.record import Run, build_manifest, new_run_id
-from fleet.replay import builds
+from fleet.replay import builds, recorded
 from fleet.signing import Keys, sign, statement, update
 from fleet.tables import closing_summary, last_exits
 from placement import Plan, load_experiment, nodes_from_hostvars
@@ -74,19 +74,12 @@ class ActionModule(ActionBase):
             return answer
         design = {"seed": plan.seed, "counterbalance": plan.counterbalance}
         manifest = build_manifest(
-            experiment=Path(checked["path"]).read_text(encoding="utf-8"),
-            code={**_part(checked["release"], "hash", "source", "commit"), "command": list(launch.command)},
-            models={id: _part(model, "sha256", "name", "origin") for id, model in checked["models"].items()},
+            **recorded(checked, hosts),
             llama_cpp={},
             inventory={node.name: repr(node) for node in nodes},
             plan=plan.to_json(),
             versions={"ansible": ansible_version},
             design=design,
-            experiment_file=Path(checked["path"]).name,
-            pins=checked["pins"],
-            memory=checked["memory"],
-            instances={host["instance_spec"]["id"]: launched_as(host["instance_spec"]) for host in hosts},
-            replay_of=checked["replay"].get("run_id"),
         )
         run = Run.create(given["runs_dir"], launch.run_id, manifest, plan.to_json())
         memory.predict(run, experiment, checked["memory"])
@@ -159,7 +152,3 @@ class ActionModule(ActionBase):
                 run.path, nodes, statuses, {**last_exits(run.path, bad), **merged["problems"]}, figures
             ),
         }
-
-
-def _part(whole: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: whole[key] for key in keys}
