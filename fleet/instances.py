@@ -60,6 +60,25 @@ class Launch:
         )
 
 
+class Company:
+    """Who knows of whom in an experiment, by id."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.all = tuple(instance.id for instance in experiment.instances)
+        self.observers = experiment.observers
+
+    def known_to(self, id: str) -> tuple[str, ...]:
+        """All of the run, itself among them, but not those who observe it."""
+        observers = self.observers.get(id)
+        return tuple(other for other in self.all if other not in observers) if observers else self.all
+
+    def peers_of(self, instance: Instance) -> list[str]:
+        """Whom it may talk to: nobody that is observed, since at its port is its tap."""
+        if instance.network == "isolated":
+            return []
+        return [id for id in self.all if id != instance.id and id not in self.observers]
+
+
 def instance_hosts(
     launch: Launch,
     nodes: Sequence[Node],
@@ -71,7 +90,7 @@ def instance_hosts(
     `nodes` are the placement nodes by measure and declaration, `hostvars` the inventory's words (ssh_user,
     remote_work_dir, llama_cpp_builds), `states` what node_state measured.
     """
-    by_name = {node.name: node for node in nodes}
+    by_name, company = {node.name: node for node in nodes}, Company(launch.experiment)
     addresses = {
         name: node_address(hostvars[name], states.get(name) or {}) for name in launch.plan.assignments.values()
     }
@@ -79,7 +98,7 @@ def instance_hosts(
         {
             "name": f"{instance.id}@{node}",
             "instance_spec": _instance(
-                launch, instance, by_name[node], hostvars[node], states.get(node) or {}, addresses
+                launch, instance, by_name[node], hostvars[node], states.get(node) or {}, addresses, company
             ),
         }
         for instance in launch.experiment.instances
@@ -118,13 +137,12 @@ def workload_faults(experiment: Experiment, own_command: bool, own_code: bool) -
                 "given without a command; add experiment_command, or command in the experiment file",
             )
         ]
-    ids = tuple(instance.id for instance in experiment.instances)
-    faults = []
+    faults, company = [], Company(experiment)
     for instance in experiment.instances:
-        peers = {} if instance.network == "isolated" else {id: "http://peer" for id in ids if id != instance.id}
         on_node = OnNode(
-            "", instance.id, Path(), Path(), "", peers=peers, instances=ids, workload=dict(experiment.workload),
-            config=dict(instance.config), context_size=instance.context_size,
+            "", instance.id, Path(), Path(), "", peers=dict.fromkeys(company.peers_of(instance), "http://peer"),
+            observes=dict.fromkeys(instance.observes, "http://tap"), instances=company.known_to(instance.id),
+            workload=dict(experiment.workload), config=dict(instance.config), context_size=instance.context_size,
         )  # fmt: skip
         try:
             Settings.of(on_node)
@@ -171,6 +189,7 @@ def _instance(
     hostvars: Mapping[str, Any],
     state: Mapping[str, Any],
     addresses: Mapping[str, str],
+    company: Company,
 ) -> dict[str, Any]:
     plan, run_id, id = launch.plan, launch.run_id, instance.id
     work_dir = str(hostvars["remote_work_dir"])
@@ -181,11 +200,11 @@ def _instance(
     takes_ram, _ = node.takes(units(instance.ram_gb), units(instance.gpu_memory_gb), uses_gpu)
     cores = min(node.cpu_cores, state.get("cores") or node.cpu_cores)
     share = min(cores, instance.cpu_cores or cores / node.max_instances)
-    peers = {
-        other: f"http://{addresses[at]}:{plan.ports[other]['peer']}"
-        for other, at in plan.assignments.items()
-        if other != id
-    }
+    at = {other: addresses[where] for other, where in plan.assignments.items()}
+    url = {other: f"http://{address}:{plan.ports[other]['peer']}" for other, address in at.items()}
+    observers = company.observers.get(id, [])
+    beside_subject = any(plan.assignments[subject] == node.name for subject in instance.observes)
+    llama_url = f"http://127.0.0.1:{ports['llama']}"
     model = f"{work_dir}/models/{launch.models[id]['sha256']}.gguf"
     build = hostvars["llama_cpp_builds"][hostvars["llama_cpp_build"]]
     threads = max(1, math.floor(share))
@@ -195,14 +214,15 @@ def _instance(
         "run_id": run_id,
         "experiment": launch.experiment.name,
         "id": id,
-        "instances": [other.id for other in launch.experiment.instances],
+        "instances": list(company.known_to(id)),
         "node": node.name,
         "dir": folder,
         "database": f"{folder}/experiments.db",
-        "llama_url": f"http://127.0.0.1:{ports['llama']}",
+        "llama_url": llama_url,
         "port": ports["peer"],
         "ports": dict(ports),
-        "peers": peers if instance.network != "isolated" else {},
+        "peers": {other: url[other] for other in company.peers_of(instance)},
+        "observes": {subject: url[subject] for subject in instance.observes},
         "workload": dict(launch.experiment.workload),
         "config": dict(instance.config),
         "seed": instance.seed if instance.seed is not None else 1,
@@ -233,12 +253,18 @@ def _instance(
         "memory_bytes": int(gb(takes_ram) * GB),  # what the plan counts: on unified memory the GPU's part is in it
         "cpu_quota_percent": max(1, round(share * 100)),
         "restart": "on-failure" if launch.auto_restart else "no",
-        # systemd denies every other address; None: no restriction.
+        # systemd denies every other address; None: no restriction. A tap's address is that of its subject's node.
         "allowed_addresses": {
-            "isolated": ["localhost"],
+            "isolated": ["localhost", *sorted({at[subject] for subject in instance.observes})],
             "peers": ["localhost", *sorted(set(addresses.values()))],
             "open": None,
         }[instance.network],
+        "observed": bool(observers),
+        "units": ["slice", "llama", "workload", *(["tap"] if observers else [])],
+        "seclusion": "observed" if observers else "beside_subject" if beside_subject else "none",
+        "tap_addresses": sorted({at[id], *(at[observer] for observer in observers)}),
+        # What must answer before the instance counts as started. The node itself asks the tap, at the same address.
+        "health": {"llama": f"{llama_url}/health", **({"tap": f"{url[id]}/health"} if observers else {})},
         "room": {
             "ram_gb": node.ram_gb - node.reserved_ram_gb,
             "gpu_memory_gb": node.usable_gpu_memory_gb,

@@ -42,7 +42,7 @@ def nodes_from_hostvars(hostvars: Hostvars, states: States | None = None, source
 
     states=None: only what is declared counts. Else a node without a state did not answer and is UNAVAILABLE; a state is
     {"status", "ram_gb", "cores", "gpu": {"present", "memory", "memory_gb"}, "instances": [{"status", "ram_gb",
-    "gpu_memory_gb", "uses_gpu", "ports"}, ...]} as measured on the node, sizes in GB = 2**30 bytes.
+    "gpu_memory_gb", "uses_gpu", "held_ports"}, ...]} as measured on the node, sizes in GB = 2**30 bytes.
     `source` names the inventory in faults. Raises BadInput with every fault of every node.
     """
     faults: list[Fault] = []
@@ -307,7 +307,7 @@ def _node(name: str, declared: Mapping[str, Any], state: Mapping[str, Any] | Non
         current_instances=len(held),
         allocated_ram_gb=gb(sum(ram for ram, _ in taken)),
         allocated_gpu_memory_gb=gb(sum(gpu_memory for _, gpu_memory in taken)),
-        used_ports=frozenset(int(port) for instance in held for port in (instance.get("ports") or {}).values()),
+        used_ports=frozenset(int(port) for one in has.get("instances", []) for port in one.get("held_ports") or []),
     )
 
 

@@ -72,7 +72,7 @@ class ActionModule(ActionBase):
             {
                 "name": f"{i['id']}@{i['node']}",
                 "instance_spec": {
-                    **{key: i[key] for key in ("run_id", "id", "node", "dir", "status", "ports")},
+                    **{key: i[key] for key in ("run_id", "id", "node", "dir", "status", "ports", "observed")},
                     "work_dir": str(hostvars[i["node"]]["remote_work_dir"]),
                     "owner": str(hostvars[i["node"]]["ssh_user"]),
                 },

@@ -23,11 +23,16 @@ class ActionModule(ActionBase):
         _, given = self.validate_argument_spec(
             {
                 "port": {"type": "int", "required": True},
+                "observed": {"type": "bool", "default": False},
                 "local_port": {"type": "int", "default": 0},
                 "seconds": {"type": "float", "default": 0},
             }
         )
         name = (task_vars or {})["inventory_hostname"]
+        if given["observed"]:
+            raise AnsibleActionFail(
+                f"{name} is observed: its llama-server is in a network of its own, into which no port can be forwarded"
+            )
         local = given["local_port"] or _free_port()
         url = f"http://127.0.0.1:{local}"
         if self._task.check_mode:

@@ -16,10 +16,12 @@ from fleet.errors import FleetError, SigningError, Unsigned
 from fleet.instances import Launch, instance_hosts
 from fleet.merge import merge
 from fleet.record import Run, build_manifest, new_run_id
-from fleet.replay import builds, recorded
+from fleet.replay import builds, recorded, verdict
 from fleet.signing import Keys, sign, statement, update
 from fleet.tables import closing_summary, last_exits
 from placement import Plan, load_experiment, nodes_from_hostvars
+
+ENDED = ("COMPLETED", "FAILED", "STOPPED")
 
 
 class ActionModule(ActionBase):
@@ -141,14 +143,17 @@ class ActionModule(ActionBase):
         if changed:
             run.event("collected", statuses=statuses, rows=merged["rows"], problems=merged["problems"], memory=figures)
         bad = {id: status for id, status in statuses.items() if status in ("FAILED", "LOST")}
+        problems = {**last_exits(run.path, bad), **merged["problems"]}
+        summary = closing_summary(run.path, nodes, statuses, problems, figures)
+        over = set(run.plan.get("assignments", {})) <= {id for id, status in statuses.items() if status in ENDED}
         return {
             "changed": changed,
             "statuses": statuses,
             "bad": bad,
+            # While the run goes on, an observer may not have read all of a subject that has ended.
+            "taps": [name for name, entry in entries.items() if over and entry.get("observed")],
             "problems": merged["problems"],
             "memory": figures,
             "path": str(run.path),
-            "table": closing_summary(
-                run.path, nodes, statuses, {**last_exits(run.path, bad), **merged["problems"]}, figures
-            ),
+            "table": "\n\n".join(filter(None, (summary, verdict(run)))),
         }

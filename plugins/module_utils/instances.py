@@ -6,17 +6,19 @@ import json
 import os
 import subprocess
 
-UNITS = ("workload", "llama")
+SYSTEMD = "/etc/systemd/system"
+UNITS = ("workload", "llama")  # of every instance; each end of theirs is written down
+TAP = "tap"  # of an instance that is observed: it serves its stream at its peer port, until the whole run has ended
 ALIVE = ("PENDING", "RUNNING", "CRASHED")
 
 
 def unit_name(run_id: str, instance_id: str, unit: str) -> str:
-    """The systemd unit of one instance's `workload` or `llama`."""
+    """The systemd unit of one instance's `workload`, `llama` or `tap`."""
     return f"jarfleet-{run_id}-{instance_id}-{unit}.service"
 
 
 def slice_name(run_id: str, instance_id: str) -> str:
-    """The slice that bounds both units; systemd nests it in one slice a run, and those in jarfleet.slice."""
+    """The slice that bounds workload and llama; systemd nests it in one slice a run, and those in jarfleet.slice."""
     return f"jarfleet-{run_id}-{instance_id}.slice"
 
 
@@ -33,7 +35,7 @@ def show_units(names: list[str]) -> dict[str, dict[str, str]]:
     """`systemctl show` of many units in one call: {unit: {property: value}}."""
     if not names:
         return {}
-    properties = "Id,ActiveState,SubState,InactiveEnterTimestamp"
+    properties = "Id,ActiveState,SubState,InactiveEnterTimestamp,MainPID"
     text = subprocess.run(
         ["systemctl", "show", "--property", properties, "--", *names], stdout=subprocess.PIPE, check=True, text=True
     ).stdout
@@ -74,21 +76,23 @@ def deaths(path: str, unit: str) -> int:
 
 
 def shortages(description: dict, room: dict, others: list[dict]) -> list[str]:
-    """Why an instance cannot be admitted beside those that live on the node already, a reason each; none: it can.
+    """Why an instance cannot be admitted beside those that are on the node already, a reason each; none: it can.
 
-    description: what becomes its instance.json; room: "max_instances", "ram_gb" and "gpu_memory_gb" of the node.
+    description: what becomes its instance.json; room: "max_instances", "ram_gb" and "gpu_memory_gb" of the node;
+    others: as read_instances() gives them.
     """
     mine, found = description["resources"], []
-    if len(others) >= room["max_instances"]:
-        found.append(f"{len(others)} of {room['max_instances']} slots are taken")
-    pools = [("RAM", "ram_gb", mine["takes_ram_gb"], [other["takes_ram_gb"] for other in others])]
+    alive = [other for other in others if other["status"] in ALIVE]
+    if len(alive) >= room["max_instances"]:
+        found.append(f"{len(alive)} of {room['max_instances']} slots are taken")
+    pools = [("RAM", "ram_gb", mine["takes_ram_gb"], [other["takes_ram_gb"] for other in alive])]
     if mine["uses_gpu"]:
-        held = [other["gpu_memory_gb"] for other in others if other["uses_gpu"]]
+        held = [other["gpu_memory_gb"] for other in alive if other["uses_gpu"]]
         pools.append(("GPU memory", "gpu_memory_gb", mine["gpu_memory_gb"], held))
     for what, key, needs, taken in pools:
         if sum(taken) + needs > room[key] + 1e-6:
             found.append(f"{sum(taken):.1f} of {room[key]:.1f} GB of {what} are taken, it needs {needs:.1f}")
-    clashes = set(description["ports"].values()) & {port for other in others for port in other["ports"].values()}
+    clashes = set(description["ports"].values()) & {port for other in others for port in other["held_ports"]}
     if clashes:
         found.append(f"port {', '.join(map(str, sorted(clashes)))} is given out")
     return found
@@ -113,18 +117,22 @@ def read_instances(work_dir: str, run_id: str = "") -> list[dict]:
 
 def _instance(path: str, spec: dict, outcome: dict, units: dict[str, dict[str, str]]) -> dict:
     workload = units.get(unit_name(spec["run_id"], spec["id"], "workload"), {})
+    now = status(outcome, workload)
+    observed = os.path.exists(os.path.join(SYSTEMD, unit_name(spec["run_id"], spec["id"], TAP)))
     return {
         "run_id": spec["run_id"],
         "id": spec["id"],
         "dir": path,
         "experiment": spec["experiment"],
-        "status": status(outcome, workload),
+        "status": now,
         "ended": outcome.get("time", ""),
         "ram_gb": spec["resources"]["ram_gb"],
         "takes_ram_gb": spec["resources"]["takes_ram_gb"],
         "gpu_memory_gb": spec["resources"]["gpu_memory_gb"],
         "uses_gpu": spec["resources"]["uses_gpu"],
+        "observed": observed,
         "ports": spec["ports"],
+        "held_ports": list(spec["ports"].values()) if now in ALIVE else [spec["port"]] if observed else [],
         "deaths": {unit: deaths(path, unit) for unit in UNITS},
         "progress": read_json(os.path.join(path, "progress.json")),
     }

@@ -9,6 +9,7 @@ description:
   - Runs C(ssh -L) from 127.0.0.1 of the controller to 127.0.0.1 of the node, with Ansible's own connection settings, until interrupted.
 options:
   port: {description: The port on the node., type: int, required: true}
+  observed: {description: "Whether the instance is observed. Its network is its own then, and this fails.", type: bool, default: false}
   local_port: {description: "The port here; 0 takes a free one.", type: int, default: 0}
   seconds: {description: Close it after this; 0 holds it open., type: float, default: 0}
 author: [Jarfleet]

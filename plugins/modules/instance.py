@@ -8,10 +8,10 @@ module: instance
 short_description: Start, stop or collect one instance
 description:
   - C(started) reserves the node's room - slot, RAM, GPU memory, ports - under a lock, writes the instance's description and its units, starts them and waits
-    until llama-server answers and the workload runs. What fails to start is stopped again.
+    until what O(health) names answers and the workload runs. What fails to start is stopped again.
   - C(stopped) stops the instance, gracefully and then by force as its units say, and writes down that a person did.
   - C(collected) makes a consistent copy of its database and of its journal for the controller to fetch, and removes the units of
-    an instance that has ended. Its data stays.
+    an instance that has ended. Its data stays, and so does the tap of one that is observed, until it is C(stopped).
 options:
   state: {description: What to do., choices: [started, stopped, collected], required: true, type: str}
   run_id: {description: The run., type: str, required: true}
@@ -21,6 +21,7 @@ options:
   description: {description: "What becomes C(instance.json), which the workload reads.", type: dict}
   units: {description: "Unit files by name, the slice among them.", type: dict}
   room: {description: "C(ram_gb), C(gpu_memory_gb) and C(max_instances) of the node; nothing may exceed them.", type: dict}
+  health: {description: "By unit - C(llama), C(tap) - the URL that must answer 200. It is asked in the network of the unit.", type: dict}
   start_timeout: {description: Seconds until it must be healthy., type: float, default: 120}
 author: [Jarfleet]
 """
@@ -35,8 +36,10 @@ status: {description: The instance's status after., returned: always, type: str}
 dir: {description: Its folder on the node., returned: always, type: str}
 """
 
+import ctypes
 import fcntl
 import glob
+import http.client
 import json
 import os
 import pwd
@@ -46,10 +49,13 @@ import subprocess
 import time
 import urllib.request
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.instances import (
     ALIVE,
+    SYSTEMD,
+    TAP,
     UNITS,
     read_instances,
     read_json,
@@ -60,7 +66,7 @@ from ansible.module_utils.instances import (
     unit_name,
 )
 
-SYSTEMD = "/etc/systemd/system"
+STARTED = ("workload", TAP)  # with the node; llama-server comes with the workload
 SETTLED_SECONDS = 5
 
 
@@ -72,6 +78,19 @@ def replace(path: str, text: str) -> None:
     os.replace(path + ".new", path)
 
 
+@contextmanager
+def network_of(pid: str):
+    """Within, connections are made in the network of a process: the node's, or one of its own. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/self/ns/net", "rb") as home, open(f"/proc/{pid}/ns/net", "rb") as there:
+        if libc.setns(there.fileno(), 0) != 0:
+            raise OSError(ctypes.get_errno(), f"the network of process {pid} cannot be entered")
+        try:
+            yield
+        finally:
+            libc.setns(home.fileno(), 0)
+
+
 class Instance:
     """One instance on this node."""
 
@@ -80,8 +99,9 @@ class Instance:
         self.given = module.params
         self.run_id, self.id = self.given["run_id"], self.given["id"]
         self.dir = os.path.join(self.given["work_dir"], "instances", self.run_id, self.id)
-        self.units = {unit: unit_name(self.run_id, self.id, unit) for unit in UNITS}
-        self.slice = slice_name(self.run_id, self.id)
+        self.units = {unit: unit_name(self.run_id, self.id, unit) for unit in (*UNITS, TAP)}
+        self.own = [*(self.units[unit] for unit in UNITS), slice_name(self.run_id, self.id)]
+        self.all = [*self.own, self.units[TAP]]
 
     def path(self, *names: str) -> str:
         return os.path.join(self.dir, *names)
@@ -139,12 +159,13 @@ class Instance:
         try:
             self.write(units)
             self.systemctl("daemon-reload")
-            self.systemctl("enable", "--now", "--quiet", self.units["workload"])
+            starts = [self.units[unit] for unit in STARTED if self.units[unit] in given["units"]]
+            self.systemctl("enable", "--now", "--quiet", *starts)
             self.wait_healthy()
         except Exception as error:
-            journal = self.journal("--lines=30")
+            journal = self.journal((*UNITS, TAP), "--lines=30")
             self.conclude("FAILED")
-            self.remove_units()
+            self.remove(self.all)
             self.module.fail_json(msg=f"{self.id} did not start: {error}\n{journal}", status="FAILED", dir=self.dir)
         self.done(True, diff=diff)
 
@@ -157,11 +178,7 @@ class Instance:
         os.makedirs(instances, exist_ok=True)
         with open(os.path.join(instances, ".lock"), "w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            others = [
-                other
-                for other in read_instances(self.given["work_dir"])
-                if other["status"] in ALIVE and other["dir"] != self.dir
-            ]
+            others = [other for other in read_instances(self.given["work_dir"]) if other["dir"] != self.dir]
             lacking = shortages(self.given["description"], self.given["room"], others)
             if not lacking:
                 for folder in ("logs", "checkpoints"):
@@ -186,42 +203,54 @@ class Instance:
         return diff
 
     def wait_healthy(self) -> None:
-        """Until llama-server answers 200 and the workload is at work, or has ended already, which a short one may.
+        """Until all that must answer answers 200 and the workload is at work, or has ended already, which a short one may.
 
         At work is a workload that reports progress; one that does not must have lived for a few seconds.
         """
-        url = self.given["description"]["llama_url"] + "/health"
+        urls = self.given["health"]
+        answers = dict.fromkeys(urls, "nothing")
         started = time.monotonic()
-        answer = "nothing"
         while time.monotonic() < started + self.given["start_timeout"]:
             now = self.status()
-            llama = show_units([self.units["llama"]])[self.units["llama"]]
-            if now in ("COMPLETED", "FAILED") or llama["ActiveState"] == "failed":
+            units = show_units([self.units[unit] for unit in urls])
+            if now in ("COMPLETED", "FAILED") or any(unit["ActiveState"] == "failed" for unit in units.values()):
                 break
-            try:
-                with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - http on loopback, by the plan
-                    answer = str(response.status)
-            except OSError as error:
-                answer = str(error)
+            answers = {unit: self.ask(units[self.units[unit]]["MainPID"], url) for unit, url in urls.items()}
             at_work = os.path.exists(self.path("progress.json")) or time.monotonic() > started + SETTLED_SECONDS
-            if answer == "200" and now == "RUNNING" and at_work:
+            if set(answers.values()) == {"200"} and now == "RUNNING" and at_work:
                 return
             time.sleep(0.1)
         if self.status() != "COMPLETED":
-            raise RuntimeError(f"{self.status()}; {url} answered {answer}")
+            said = "; ".join(f"{url} answered {answers[unit]}" for unit, url in urls.items())
+            raise RuntimeError(f"{self.status()}; {said}")
+
+    def ask(self, pid: str, url: str) -> str:
+        """What a server says at a URL in the network of a process: its status, or why there is none."""
+        if pid == "0":
+            return "nothing"
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=2)
+        try:
+            with network_of(pid):
+                connection.request("GET", parts.path)
+                return str(connection.getresponse().status)
+        except (OSError, http.client.HTTPException) as error:
+            return str(error) or type(error).__name__
+        finally:
+            connection.close()
 
     # stopped
 
     def stop(self) -> None:
         """Stop the instance: systemd ends it gracefully, and by force after TimeoutStopSec."""
         now = self.status() if os.path.isdir(self.dir) else ""
-        if now not in ALIVE and not self.unit_files():
+        if now not in ALIVE and not self.present(self.all):
             self.done(False)
         if self.module.check_mode:
             self.module.exit_json(changed=True, status=now, dir=self.dir)
         if now:
             self.conclude("FAILED" if now == "FAILED" else "STOPPED")
-        self.remove_units()
+        self.remove(self.all)
         self.done(True)
 
     def conclude(self, outcome: str) -> None:
@@ -231,26 +260,23 @@ class Instance:
             with self.as_owner():
                 replace(self.path("outcome.json"), json.dumps({"outcome": outcome, "time": now}) + "\n")
 
-    def unit_files(self) -> list:
-        """Those of the instance's unit files that are there."""
-        files = [os.path.join(SYSTEMD, name) for name in (*self.units.values(), self.slice)]
-        return [path for path in files if os.path.exists(path)]
+    def present(self, names: list) -> list:
+        """Those of the units whose files are there."""
+        return [name for name in names if os.path.exists(os.path.join(SYSTEMD, name))]
 
-    def remove_units(self) -> None:
-        """Stop whatever is in the slice and remove the instance's units."""
-        present = self.unit_files()
+    def remove(self, names: list) -> None:
+        """Stop units, and whatever is in the slice among them, and remove them."""
+        present = self.present(names)
         if not present:
             return
-        self.systemctl("disable", "--quiet", self.units["workload"])
-        self.systemctl("stop", *self.units.values(), self.slice)
-        for path in present:
-            os.unlink(path)
-        if not glob.glob(os.path.join(SYSTEMD, f"jarfleet-{self.run_id}-*.slice")):  # it was the run's last one here
+        self.systemctl("disable", "--quiet", *present)
+        self.systemctl("stop", *present)
+        for name in present:
+            os.unlink(os.path.join(SYSTEMD, name))
+        if not glob.glob(os.path.join(SYSTEMD, f"jarfleet-{self.run_id}-*")):  # they were the run's last ones here
             self.systemctl("stop", f"jarfleet-{self.run_id}.slice")
         self.systemctl("daemon-reload")
-        self.module.run_command(
-            ["systemctl", "reset-failed", *self.units.values()]
-        )  # fails when there is nothing to reset
+        self.module.run_command(["systemctl", "reset-failed", *present])  # fails when there is nothing to reset
 
     # collected
 
@@ -263,8 +289,8 @@ class Instance:
             self.done(False)
         if now not in ALIVE:
             self.conclude(now)  # systemd gave it up, or a person stopped it: a reboot must not start it again
-        journal = self.journal()
-        has_units = bool(self.unit_files())
+        journal = self.journal(UNITS)  # not the tap's: the copy lies where the instance could read it
+        has_units = bool(self.present(self.own))
         log, exits = self.path("export", "logs", f"{self.id}.log"), self.path("logs", "exits.jsonl")
         with self.as_owner():
             for folder in ("logs", "db"):  # as in the run's folder on the controller
@@ -276,7 +302,7 @@ class Instance:
             if os.path.exists(exits):
                 shutil.copy2(exits, self.path("export", "logs", f"{self.id}.exits.jsonl"))
         if now not in ALIVE:
-            self.remove_units()
+            self.remove(self.own)
         self.done(False)
 
     def copy_database(self) -> None:
@@ -298,8 +324,8 @@ class Instance:
         os.chmod(copy + ".new", 0o644)
         os.replace(copy + ".new", copy)
 
-    def journal(self, *options: str) -> str:
-        units = [f"--unit={name}" for name in self.units.values()]
+    def journal(self, of: tuple, *options: str) -> str:
+        units = [f"--unit={self.units[unit]}" for unit in of]
         done = subprocess.run(
             ["journalctl", "--no-pager", "--quiet", "--output=short-iso-precise", *options, *units],
             stdout=subprocess.PIPE,
@@ -320,9 +346,10 @@ def main() -> None:
             "description": {"type": "dict"},
             "units": {"type": "dict"},
             "room": {"type": "dict"},
+            "health": {"type": "dict"},
             "start_timeout": {"type": "float", "default": 120},
         },
-        required_if=[("state", "started", ("description", "units", "room"))],
+        required_if=[("state", "started", ("description", "units", "room", "health"))],
         supports_check_mode=True,
     )
     instance = Instance(module)

@@ -34,12 +34,12 @@ import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.instances import ALIVE, UNITS, read_instances, unit_name
+from ansible.module_utils.instances import ALIVE, TAP, UNITS, read_instances, unit_name
 
 
 def read(given: dict) -> tuple:
     start = [f"--after-cursor={given['cursor']}"] if given["cursor"] else [f"--lines={given['lines']}"]
-    units = [f"--unit={unit_name(given['run_id'], given['id'], unit)}" for unit in UNITS]
+    units = [f"--unit={unit_name(given['run_id'], given['id'], unit)}" for unit in (*UNITS, TAP)]
     command = ["journalctl", "--no-pager", "--quiet", "--show-cursor", "--output=short-iso", *start, *units]
     text = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, errors="replace").stdout.splitlines()
     mark = "-- cursor: "

@@ -34,6 +34,7 @@ failed_instances: {description: Instances that did not start, with the reason., 
 statuses: {description: Status of each instance., returned: when collected, type: dict}
 memory: {description: "By instance, what C(memory.json) says - predicted and measured GB (2**30 bytes).", returned: when collected, type: dict}
 bad: {description: Those that failed or were lost., returned: when collected, type: dict}
+taps: {description: "Of a run that is over, the hosts in C(instances) whose taps are to be closed.", returned: when collected, type: list}
 table: {description: "The closing summary for a person; or what was signed.", returned: when collected or signed, type: str}
 warnings: {description: Why the manifest is not signed., returned: when created or launched, type: list}
 """

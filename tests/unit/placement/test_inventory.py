@@ -1,6 +1,7 @@
 """Host variables and measured states become nodes; what is wrong with them is named, all of it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -37,7 +38,7 @@ def faults(variables, *states):
 
 def busy(**instance):
     base = {"run_id": "r", "id": "a", "status": "RUNNING", "ram_gb": 2, "gpu_memory_gb": 0, "uses_gpu": False}
-    return {**IDLE_PI, "instances": [{**base, "ports": {"peer": 9000, "llama": 9001}, **instance}]}
+    return {**IDLE_PI, "instances": [{**base, "held_ports": [9000, 9001], **instance}]}
 
 
 def test_declared_values_alone_make_a_node():
@@ -179,7 +180,9 @@ def test_instances_that_may_still_run_hold_memory_slot_and_ports(status):
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "STOPPED"])
 def test_instances_that_are_done_hold_nothing(status):
-    assert node(PI, busy(status=status)) == node(PI, IDLE_PI)
+    assert node(PI, busy(status=status, held_ports=[])) == node(PI, IDLE_PI)
+    observed = node(PI, busy(status=status, held_ports=[9000]))
+    assert observed == replace(node(PI, IDLE_PI), used_ports=frozenset({9000})), "its tap still serves"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def comes(port: int = 9000, ram: float = 8, gpu: float = 0, uses_gpu: bool = Fal
 def lives(port: int = 9010, **changes: Any) -> dict[str, Any]:
     """An instance that the node holds, as read_instances() gives it."""
     description = comes(port, **changes)
-    return {"ports": description["ports"], **description["resources"]}
+    return {"status": "RUNNING", "held_ports": list(description["ports"].values()), **description["resources"]}
 
 
 def test_on_an_empty_node_there_is_room() -> None:
@@ -58,6 +58,13 @@ def test_each_thing_that_is_lacking_is_named(mine: Any, others: Any, told: list[
 def test_all_that_is_lacking_is_named_at_once() -> None:
     full = [lives(9000 + 2 * n, ram=14, gpu=4, uses_gpu=True) for n in range(4)]
     assert len(instances.shortages(comes(gpu=4, uses_gpu=True), ROOM, full)) == 4
+
+
+def test_what_has_ended_holds_no_room_but_the_port_of_its_tap() -> None:
+    """A tap serves until the whole run has ended."""
+    ended = {**lives(9000, ram=56), "status": "COMPLETED", "held_ports": [9000]}
+    assert instances.shortages(comes(9000, ram=56), ROOM, [ended] * 4) == ["port 9000 is given out"]
+    assert instances.shortages(comes(9001, ram=56), ROOM, [ended] * 4) == []
 
 
 def test_gpu_memory_counts_only_between_those_that_use_the_gpu() -> None:
