@@ -10,13 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from operator import itemgetter
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
+import fleet
 from fleet._files import write_text
-from fleet.errors import ModelError, ReleaseError, ReplayRefused
+from fleet.compare import transcript
+from fleet.errors import FleetError, ModelError, ReleaseError, ReplayRefused
 from fleet.instances import Launch, instance_hosts, launched_as
+from fleet.merged import deaths, opened
 from fleet.models import resolve
 from fleet.planfile import broken, differences, told
 from fleet.record import MANIFEST, Run, canonical_sha256
@@ -28,8 +33,18 @@ from placement.optimal import TIME_LIMIT_S
 # What a manifest must say for its run to be repeated; dotted.
 NEEDED = (
     *("experiment", "experiment_file", "plan_sha256", "pins", "memory", "instances"),
-    *("code.hash", "code.source", "code.commit", "code.command", "llama_cpp", "llama_cpp_builds", "models"),
+    *(
+        "versions.jarfleet",
+        "code.hash",
+        "code.source",
+        "code.commit",
+        "code.command",
+        "llama_cpp",
+        "llama_cpp_builds",
+        "models",
+    ),
 )
+CONTEXT = 15  # characters of two texts that are shown before they part
 
 
 def recorded(checked: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -89,7 +104,7 @@ def prepare(run: Run, keys: Keys, cache: Path, workload: Path, *, check: bool = 
         "memory": manifest["memory"],
         "table": f"replay of {run.run_id}, signed by {signer}",
         "notes": [],
-        "warnings": [],
+        "warnings": _versions(manifest),
         "replay": {
             "run_id": run.run_id,
             "plan": plan,
@@ -125,6 +140,55 @@ def hold(
     return plan
 
 
+def verdict(run: Run) -> str:
+    """Whether a replay went as its original did, for a person; empty for a run that is no replay."""
+    original = run.manifest.get("replay_of")
+    if not original:
+        return ""
+    head = f"replay of {original}: "
+    try:
+        with opened(Run.open(run.path.parent, original).path) as there, opened(run.path) as here:
+            rows, again = transcript(there), transcript(here)
+            died = len(deaths(there)), len(deaths(here))
+    except FleetError as error:
+        return f"{head}the transcripts cannot be compared: {error}"
+    pairs = enumerate(zip_longest(rows, again), start=1)
+    number, pair = next(((number, pair) for number, pair in pairs if pair[0] != pair[1]), (0, None))
+    if pair is None:
+        same = f"the transcripts are identical, {len(rows)} rows"
+        return head + (same if rows else "neither run has a transcript, as with a program of one's own")
+    lines = [f"{head}the transcripts differ from row {number} on, of {len(rows)} there and {len(again)} here:"]
+    lines += [f"  {line}" for line in _first(*pair)]
+    if any(died):
+        lines.append(f"  processes died, {died[0]} there and {died[1]} here: when one dies is not repeated")
+    return "\n".join(lines)
+
+
+def _first(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Iterator[str]:
+    """The first rows that differ: column by column where they are of the same kind."""
+
+    def place(row: Mapping[str, Any] | None) -> str:
+        if row is None:
+            return "nothing more"
+        when = f"round {row['round']}" if "round" in row else f"life {row['cycle_number']}"
+        return f"{row['table']} of {row['instance']}, {when}"
+
+    if before and after and place(before) == place(after):
+        for key, *pair in differences(before, after):
+            yield told(f"{place(before)}: {key}", *_apart(*pair))
+    else:
+        yield f"there {place(before)}, here {place(after)}"
+
+
+def _apart(before: Any, after: Any) -> tuple[Any, Any]:
+    """Two values; of texts only what comes shortly before they part, and after: a person is shown their beginning."""
+    if isinstance(before, str) and isinstance(after, str):
+        start = len(commonprefix([before, after])) - CONTEXT  # noqa: RUF071 - characters are meant
+        if start > 0:
+            return f"...{before[start:]}", f"...{after[start:]}"
+    return before, after
+
+
 def _missing(manifest: Mapping[str, Any]) -> Iterator[str]:
     """What the manifest does not say, a line each."""
     for dotted in NEEDED:
@@ -137,6 +201,12 @@ def _missing(manifest: Mapping[str, Any]) -> Iterator[str]:
     for node in dict.fromkeys(nodes):
         if node not in (manifest.get("llama_cpp") or {}):
             yield f"{MANIFEST}: llama_cpp.{node} is missing: the run was never launched; run the experiment anew"
+
+
+def _versions(manifest: Mapping[str, Any]) -> list[str]:
+    """A warning where another Jarfleet made the run: units and sandbox are those of this one."""
+    made, here = manifest["versions"]["jarfleet"], fleet.__version__
+    return [] if made == here else [f"the run was made by Jarfleet {made}, this is {here}: its units may differ"]
 
 
 def _changed(manifest: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:

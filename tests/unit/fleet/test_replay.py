@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -310,6 +312,81 @@ def test_a_run_that_was_never_launched_is_not_repeated(world: World, run: Run) -
 
 def test_a_models_address_is_recorded_without_its_password() -> None:
     assert origin({"url": "https://me:token@host/m.gguf", "sha256": "a" * 64}) == {"url": "https://host/m.gguf"}
+
+
+TABLES = """
+CREATE TABLE messages (run_id, instance, node, message_id, cycle_number, role, content, emotion, corrupted, injected,
+    sender, recipient, round, remembered, source_rowid);
+CREATE TABLE experiment_cycles (run_id, instance, node, started_at, ended_at, duration_seconds, death_cause,
+    crash_reason, memory_usage_peak, cycle_number, source_rowid);
+"""
+Said = list[tuple[str, int, str]]  # instance, round, content
+SAID: Said = [("a", 1, "one"), ("b", 1, "two"), ("a", 2, "a long beginning, and then three")]
+
+
+def talked(folder: Path, name: str, said: Said, of: str | None = None, dead: str = "") -> Run:
+    """A run whose merged database says who said what."""
+    run = Run.create(folder, f"x_20261123T14150{name}Z_0000", {"replay_of": of}, {})
+    with closing(sqlite3.connect(run.path / "experiments.db")) as database, database:
+        database.executescript(TABLES)
+        for number, (instance, round, content) in enumerate(said):
+            values = {"instance": instance, "node": "n", "round": round, "content": content, "source_rowid": number}
+            database.execute(
+                "INSERT INTO messages (instance, node, round, content, source_rowid)"
+                " VALUES (:instance, :node, :round, :content, :source_rowid)", values
+            )  # fmt: skip
+        if dead:
+            life = (
+                "INSERT INTO experiment_cycles (instance, node, death_cause, source_rowid) VALUES (?, 'n', 'signal', 1)"
+            )
+            database.execute(life, (dead,))
+    return run
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Run:
+    return talked(tmp_path, "0", SAID)
+
+
+def test_a_replay_that_went_the_same_way_is_said_to(tmp_path: Path, original: Run) -> None:
+    again = talked(tmp_path, "1", SAID, of=original.run_id)
+    assert replay.verdict(again) == f"replay of {original.run_id}: the transcripts are identical, 3 rows"
+    assert replay.verdict(original) == ""
+
+
+def test_the_first_word_that_was_another_is_shown(tmp_path: Path, original: Run) -> None:
+    said: Said = [*SAID[:2], ("a", 2, "a long beginning, and then four"), ("b", 2, "more")]
+    assert replay.verdict(talked(tmp_path, "1", said, of=original.run_id)).splitlines() == [
+        f"replay of {original.run_id}: the transcripts differ from row 3 on, of 3 there and 4 here:",
+        "  messages of a, round 2: content was ...ning, and then three, is ...ning, and then four",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (SAID[:2], "there messages of a, round 2, here nothing more"),
+        ([*SAID, ("b", 2, "more")], "there nothing more, here messages of b, round 2"),
+        ([SAID[0], ("b", 2, "two")], "there messages of b, round 1, here messages of b, round 2"),
+    ],
+)
+def test_a_replay_that_said_less_or_more_is_told_where(tmp_path: Path, original: Run, said: Said, line: str) -> None:
+    assert line in replay.verdict(talked(tmp_path, "1", said, of=original.run_id))
+
+
+def test_a_death_is_named_as_what_is_not_repeated(tmp_path: Path, original: Run) -> None:
+    again = talked(tmp_path, "1", SAID[:2], of=original.run_id, dead="b")
+    assert "processes died, 0 there and 1 here" in replay.verdict(again)
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path, original: Run) -> None:
+    again = talked(tmp_path, "1", [], of=talked(tmp_path, "2", []).run_id)
+    assert "neither run has a transcript" in replay.verdict(again)
+    again = talked(tmp_path, "3", SAID, of=original.run_id)
+    (original.path / "experiments.db").unlink()
+    assert "cannot be compared" in replay.verdict(again)
+    shutil.rmtree(original.path)
+    assert f"no run '{original.run_id}'" in replay.verdict(again)
 
 
 def sha256(path: Path) -> str:
