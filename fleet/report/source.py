@@ -1,0 +1,94 @@
+"""What lies in a run's folder, as far as it can be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from fleet.errors import FleetError
+from fleet.merged import DATABASE, Merged
+from fleet.record import SIGNATURE, Run
+
+
+@dataclass
+class Source:
+    """A run's record. `faults` names what of it cannot be read; in its place there is nothing."""
+
+    run: Run
+    db: Merged | None
+    faults: list[str] = field(default_factory=list)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("manifest", "plan"):
+            try:
+                setattr(self, name, getattr(self.run, name))
+            except FleetError as error:
+                self.faults.append(str(error))
+        path = self.run.path / "memory.json"
+        if path.exists():
+            try:
+                self.memory = mapping(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                self.faults.append(f"{path.name}: cannot be read: {error}")
+        try:
+            self.events = self.run.events()
+        except OSError as error:
+            self.faults.append(f"events.jsonl: cannot be read: {error}")
+        torn = [str(event["line"]) for event in self.events if event.get("event") == "unreadable"]
+        if torn:
+            self.faults.append(f"events.jsonl: line {', '.join(torn)} cannot be read")
+
+    @property
+    def nodes(self) -> dict[str, str]:
+        """The node of each instance, by the plan."""
+        return {str(id): str(node) for id, node in mapping(self.plan.get("assignments")).items()}
+
+    def told(self, *kinds: str) -> list[dict[str, Any]]:
+        """The events of these kinds."""
+        return [event for event in self.events if event.get("event") in kinds]
+
+    @property
+    def collected(self) -> Mapping[str, Any]:
+        """What the last collection told; nothing before the first."""
+        return next(iter(reversed(self.told("collected"))), {})
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the manifest has a signature; `playbooks/replay.yml` verifies it."""
+        return (self.run.path / SIGNATURE).is_file()
+
+    @property
+    def files(self) -> dict[str, int]:
+        """The files of the record and their sizes in bytes, but for the report itself."""
+        found = [path for part in (".", "logs", "db") for path in (self.run.path / part).glob("*") if path.is_file()]
+        names = {str(path.relative_to(self.run.path)): path.stat().st_size for path in found}
+        return {name: names[name] for name in sorted(names) if not name.startswith((".", "report"))}
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A value that should be a mapping, or an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def seconds(time: Any) -> float | None:
+    """A time of the record (ISO 8601), in seconds since 1970; None where it is none."""
+    try:
+        return datetime.fromisoformat(time).timestamp()
+    except (TypeError, ValueError):
+        return None
+
+
+def clock(time: Any) -> str:
+    """A time of the record as a person reads it."""
+    at = seconds(time)
+    return str(time or "-") if at is None else f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M:%S} UTC"
+
+
+__all__ = ["DATABASE", "Source", "clock", "mapping", "seconds"]
