@@ -13,6 +13,10 @@ class MergeError(FleetError):
     """The merged database itself cannot be read or written (a bad source is reported instead, never raised)."""
 
 
+class ExportError(FleetError):
+    """The merged database cannot be written as files."""
+
+
 class ReleaseError(FleetError):
     """The code cannot be staged as a release."""
 
