@@ -7,14 +7,17 @@ same bytes. What is missing or damaged is said in its place; nothing of it stops
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fleet._files import write_text
+from fleet.compare import side_by_side, told
 from fleet.record import Run
-from fleet.report.blocks import shown
-from fleet.report.sections import page
+from fleet.report.blocks import Note, Section, Table, shown
+from fleet.report.sections import Page, page
 
 FILE = "report.html"
 # What HTML has no place for; a lone surrogate cannot be written at all.
@@ -22,7 +25,19 @@ UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe
 
 
 def render(run: Run) -> str:
-    """The page."""
+    """The page of a run."""
+    return _html(page(run))
+
+
+def render_comparison(comparison: Mapping[str, Any]) -> str:
+    """A page of what `fleet.compare.compare` gave."""
+    facts = Table("`*`: not the same in all", ("", "", *comparison["runs"]), side_by_side(comparison))
+    talks = [Note(line) for line in told(comparison)]
+    sections = [Section("runs", "Side by side", [facts]), Section("transcripts", "Transcripts", talks)]
+    return _html(Page(", ".join(comparison["runs"]), "Runs compared", "", sections))
+
+
+def _html(page: Page) -> str:
     environment = Environment(
         loader=PackageLoader("fleet.report", "."),
         autoescape=True,
@@ -31,7 +46,7 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters["shown"] = shown
-    text = environment.get_template("report.html.j2").render(page=page(run))
+    text = environment.get_template("report.html.j2").render(page=page)
     return UNWRITABLE.sub("\ufffd", text)
 
 
@@ -48,4 +63,4 @@ def write(run: Run, *, check: bool = False) -> tuple[Path, bool]:
     return path, changed
 
 
-__all__ = ["FILE", "render", "write"]
+__all__ = ["FILE", "render", "render_comparison", "write"]

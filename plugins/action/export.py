@@ -1,0 +1,35 @@
+"""Action plugin `export`: see plugins/modules/export.py for its documentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from fleet.errors import FleetError
+from fleet.export import export
+from fleet.record import Run
+from fleet.tables import table
+
+
+class ActionModule(ActionBase):
+    """Hands a run's merged database to `fleet.export`. No node is contacted."""
+
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _, given = self.validate_argument_spec(
+            {
+                "run_id": {"type": "str", "required": True},
+                "runs_dir": {"type": "path", "required": True},
+                "format": {"type": "str", "default": "parquet", "choices": ["parquet", "csv"]},
+            }
+        )
+        try:
+            run = Run.open(given["runs_dir"], given["run_id"])
+            done = export(run, given["format"], check=bool(self._task.check_mode))
+        except FleetError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        told = f"{table(('file', 'rows'), [*done['rows'].items()])}\n\nin {done['path']}"
+        return {**result, **done, "changed": bool(done["changed"]), "files": done["changed"], "table": told}
