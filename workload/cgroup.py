@@ -12,6 +12,7 @@ from typing import NamedTuple
 LIMIT = ("memory.max", "memory.limit_in_bytes")
 CURRENT = ("memory.current", "memory.usage_in_bytes")  # version 2, version 1
 PEAK = ("memory.peak", "memory.max_usage_in_bytes")  # the former since Linux 5.19
+OOM = ("memory.events", "memory.oom_control")
 
 
 class Group(NamedTuple):
@@ -39,6 +40,18 @@ def amount(group: Path, names: tuple[str, ...]) -> int | None:
         text = read(group / name).strip()
         if text.isdigit():
             return int(text)
+    return None
+
+
+def oom_kills(group: Path) -> int | None:
+    """How many processes of the group the kernel has killed for want of memory; None where it does not say.
+
+    systemd makes a group anew for each process of a unit. In version 1 only the victim's own group counts.
+    """
+    for name in OOM:
+        for line in read(group / name).splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
     return None
 
 

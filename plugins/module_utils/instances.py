@@ -66,13 +66,24 @@ def status(outcome: dict, workload: dict[str, str]) -> str:
 
 
 def deaths(path: str, unit: str) -> int:
-    """How often a unit of the instance in this folder ended other than by itself; systemd's own count dies with the unit."""
+    """How often a unit of the instance in this folder died; systemd's own count dies with the unit."""
     try:
-        with open(os.path.join(path, "logs", "exits.jsonl"), encoding="utf-8") as lines:
-            ends = [json.loads(line) for line in lines]
-    except (OSError, ValueError):
+        with open(os.path.join(path, "logs", "exits.jsonl"), encoding="utf-8", errors="replace") as lines:
+            ends = [_line(line) for line in lines]
+    except OSError:
         return 0
-    return sum(end["unit"] == unit and end["result"] != "success" for end in ends)
+    # An instance that was started before causes were written down has systemd's result alone.
+    causes = [end.get("cause", end.get("result")) for end in ends if end.get("unit") == unit]
+    return sum(cause not in ("completed", "stopped", "success") for cause in causes)
+
+
+def _line(text: str) -> dict:
+    """The JSON object in a line; {} in one that a power cut has torn."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def shortages(description: dict, room: dict, others: list[dict]) -> list[str]:

@@ -6,8 +6,8 @@ DOCUMENTATION = r"""
 module: collect
 short_description: Bring an instance's log and database home
 description:
-  - Has the node copy the database by SQLite's backup and export the journal (see M(instance)), and fetches both into
-    C(runs/<run_id>/logs) and C(runs/<run_id>/db). An instance that runs goes on undisturbed.
+  - Has the node copy the database by SQLite's backup and export the journal, the ledger of ends and the stream (see M(instance)), and
+    fetches them into C(runs/<run_id>/logs) and C(runs/<run_id>/db). An instance that runs goes on undisturbed.
 options:
   run_id: {description: The run., type: str, required: true}
   id: {description: The instance., type: str, required: true}

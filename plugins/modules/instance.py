@@ -10,8 +10,8 @@ description:
   - C(started) reserves the node's room - slot, RAM, GPU memory, ports - under a lock, writes the instance's description and its units, starts them and waits
     until what O(health) names answers and the workload runs. What fails to start is stopped again.
   - C(stopped) stops the instance, gracefully and then by force as its units say, and writes down that a person did.
-  - C(collected) makes a consistent copy of its database and of its journal for the controller to fetch, and removes the units of
-    an instance that has ended. Its data stays, and so does the tap of one that is observed, until it is C(stopped).
+  - C(collected) makes a consistent copy of its database, its journal, its ledger of ends and its stream for the controller to fetch, and
+    removes the units of an instance that has ended. Its data stays, and so does the tap of one that is observed, until it is C(stopped).
 options:
   state: {description: What to do., choices: [started, stopped, collected], required: true, type: str}
   run_id: {description: The run., type: str, required: true}
@@ -76,6 +76,20 @@ def replace(path: str, text: str) -> None:
         handle.write(text)
     os.chmod(path + ".new", 0o644)
     os.replace(path + ".new", path)
+
+
+def copy_lines(source: str, target: str) -> None:
+    """Copy a file that may grow meanwhile, as far as its lines are whole."""
+    shutil.copyfile(source, target + ".new")
+    with open(target + ".new", "r+b") as handle:
+        end, newline = handle.seek(0, os.SEEK_END), -1
+        while end and newline < 0:
+            start = max(0, end - 65536)
+            handle.seek(start)
+            newline = handle.read(end - start).rfind(b"\n")
+            end = start + newline + 1
+        handle.truncate(end)
+    os.replace(target + ".new", target)
 
 
 @contextmanager
@@ -289,18 +303,21 @@ class Instance:
             self.done(False)
         if now not in ALIVE:
             self.conclude(now)  # systemd gave it up, or a person stopped it: a reboot must not start it again
+        units = self.present(self.own)
+        if units and now not in ALIVE:
+            self.systemctl("stop", *units)  # waits for llama-server's end, and for it to be written down
         journal = self.journal(UNITS)  # not the tap's: the copy lies where the instance could read it
-        has_units = bool(self.present(self.own))
-        log, exits = self.path("export", "logs", f"{self.id}.log"), self.path("logs", "exits.jsonl")
+        log = self.path("export", "logs", f"{self.id}.log")
         with self.as_owner():
             for folder in ("logs", "db"):  # as in the run's folder on the controller
                 os.makedirs(self.path("export", folder), exist_ok=True)
             if os.path.exists(self.path("experiments.db")):
                 self.copy_database()
-            if has_units or not os.path.exists(log):  # without units the log is complete, and the journal may forget
+            if units or not os.path.exists(log):  # without units the log is complete, and the journal may forget
                 replace(log, journal)
-            if os.path.exists(exits):
-                shutil.copy2(exits, self.path("export", "logs", f"{self.id}.exits.jsonl"))
+            for name in ("exits.jsonl", "stream.jsonl"):
+                if os.path.exists(self.path("logs", name)):
+                    copy_lines(self.path("logs", name), self.path("export", "logs", f"{self.id}.{name}"))
         if now not in ALIVE:
             self.remove(self.own)
         self.done(False)

@@ -11,6 +11,9 @@ from workload import cgroup, exits
 SLICE = "jarfleet.slice/jarfleet-r.slice/jarfleet-r-a.slice"
 UNIT, OTHER = f"{SLICE}/jarfleet-r-a-workload.service", f"{SLICE}/jarfleet-r-a-llama.service"
 
+V2 = ("memory.peak", "memory.max", "memory.events")
+V1 = ("memory.max_usage_in_bytes", "memory.limit_in_bytes", "memory.oom_control")
+
 
 def write(path: Path, text: str | int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -18,19 +21,23 @@ def write(path: Path, text: str | int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "hierarchy", "peak"),
+    ("groups", "hierarchy", "peak", "limit", "oom"),
     [
-        (f"0::/{UNIT}", "", "memory.peak"),
-        (f"0::/{UNIT}\n5:memory:/{UNIT}\n4:cpu,cpuacct:/{UNIT}", "memory", "memory.max_usage_in_bytes"),
-        (f"5:memory:/{UNIT}\n0::/{UNIT}", "memory", "memory.max_usage_in_bytes"),
+        (f"0::/{UNIT}", "", *V2),
+        (f"0::/{UNIT}\n5:memory:/{UNIT}\n4:cpu,cpuacct:/{UNIT}", "memory", *V1),
+        (f"5:memory:/{UNIT}\n0::/{UNIT}", "memory", *V1),
     ],
     ids=["version 2", "version 1", "version 1, listed first"],
 )
-def test_the_peaks_are_found_in_both_versions(tmp_path: Path, groups: str, hierarchy: str, peak: str) -> None:
+def test_what_the_kernel_counts_is_found_in_both_versions(
+    tmp_path: Path, groups: str, hierarchy: str, peak: str, limit: str, oom: str
+) -> None:
     proc, root = tmp_path / "proc", tmp_path / "cgroup"
     write(proc / "self/cgroup", groups)
     write(root / hierarchy / UNIT / peak, 10)
     write(root / hierarchy / SLICE / peak, 300)
+    write(root / hierarchy / SLICE / limit, 512)
+    write(root / hierarchy / UNIT / oom, "oom 5\noom_kill 2\noom_group_kill 0")
     write(root / hierarchy / OTHER / "cgroup.procs", "7\n8\n9")
     write(proc / "7/status", "Name:\tllama-server\nVmHWM:\t     200 kB\nVmRSS:\t 150 kB")
     write(proc / "8/status", "Name:\tchild\nVmHWM:\t       4 kB")
@@ -38,6 +45,8 @@ def test_the_peaks_are_found_in_both_versions(tmp_path: Path, groups: str, hiera
     assert group
     assert exits.memory(group)["unit_peak"] == 10
     assert exits.memory(group)["slice_peak"] == 300
+    assert exits.memory(group)["limit"] == 512
+    assert exits.memory(group)["oom_kills"] == 2
     assert cgroup.resident_peak(root / hierarchy / OTHER, proc) == 204 * 1024, "9 has gone meanwhile"
 
 
@@ -45,7 +54,9 @@ def test_a_kernel_before_5_19_keeps_no_peak_in_version_2(tmp_path: Path) -> None
     write(tmp_path / "proc/self/cgroup", f"0::/{UNIT}")
     write(tmp_path / "cgroup" / UNIT / "memory.current", 5)
     group = cgroup.own(tmp_path / "proc", tmp_path / "cgroup")
-    assert exits.memory(group) == {"unit_peak": None, "slice_peak": None, "others_resident_peak": 0}
+    told = exits.memory(group)
+    assert (told["unit_peak"], told["slice_peak"], told["others_resident_peak"]) == (None, None, 0)
+    assert told["oom_kills"] is None
     assert group
     assert cgroup.amount(group.unit, cgroup.CURRENT) == 5
 

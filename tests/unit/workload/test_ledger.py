@@ -1,0 +1,181 @@
+"""The ledger of an instance's ends: every end once, those too that nobody was there to write down."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from workload import ledger
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    description = {"run_id": "r", "id": "a", "node": "rpi1", "dir": str(tmp_path), "llama_url": "http://127.0.0.1:1"}
+    (tmp_path / "instance.json").write_text(json.dumps(description))
+    return tmp_path
+
+
+def systemd_runs(folder: Path, module: str, unit: str, invocation: str, **more: str) -> str:
+    """Run what systemd runs around a start of a unit; what it says on stderr."""
+    environment = {**os.environ, "JARFLEET_INSTANCE": str(folder / "instance.json"), "INVOCATION_ID": invocation}
+    done = subprocess.run(
+        [sys.executable, "-m", module, unit],
+        cwd=ROOT,
+        env={**environment, **more},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stderr
+
+
+def starts(folder: Path, unit: str, invocation: str) -> None:
+    assert systemd_runs(folder, "workload.ledger", unit, invocation) == ""
+
+
+def ends(folder: Path, unit: str, invocation: str, result: str, code: str, status: str) -> None:
+    systemd_runs(
+        folder, "workload.exits", unit, invocation, SERVICE_RESULT=result, EXIT_CODE=code, EXIT_STATUS=status,
+        PATH=str(folder),
+    )  # fmt: skip
+
+
+def cut_the_power(folder: Path, unit: str) -> None:
+    """As if the start had been before the node's last boot."""
+    path = folder / "logs" / f"{unit}.start.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
+
+
+def told(folder: Path, unit: str = "") -> list[tuple[Any, ...]]:
+    return [(end["unit"], end["cause"], end["invocation"]) for end in ledger.ends(folder, unit)]
+
+
+def test_the_first_beginning_has_no_end_before_it(folder: Path) -> None:
+    assert ledger.begin(folder, "rpi1") is None
+
+
+def test_a_process_finds_the_end_of_the_one_before_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts(folder, "workload", "i1")
+    ends(folder, "workload", "i1", "signal", "killed", "KILL")
+    starts(folder, "workload", "i2")
+    monkeypatch.setenv("INVOCATION_ID", "i2")
+    found = ledger.begin(folder, "rpi1")
+    assert found == ledger.begin(folder, "rpi1"), "beginning twice changes nothing"
+    assert found
+    assert (found["cause"], found["invocation"]) == ("signal", "i1")
+    assert told(folder) == [("workload", "signal", "i1")]
+
+
+def test_a_start_that_was_written_down_tells_the_lifetime_when_systemd_does_not(folder: Path) -> None:
+    starts(folder, "workload", "i1")
+    path = folder / "logs" / "workload.start.json"
+    begun = json.loads(path.read_text())
+    path.write_text(json.dumps({**begun, "monotonic": begun["monotonic"] - 1000}))  # as if it had lived that long
+    ends(folder, "workload", "i1", "exit-code", "exited", "3")
+    (end,) = ledger.ends(folder)
+    assert end["lived_seconds"] >= 1000
+    lived = datetime.fromisoformat(end["time"]) - datetime.fromisoformat(end["started_at"])
+    assert lived.total_seconds() == pytest.approx(end["lived_seconds"], abs=0.002)
+
+
+def test_a_start_of_another_process_tells_nothing(folder: Path) -> None:
+    starts(folder, "workload", "i1")
+    ends(folder, "workload", "i2", "exit-code", "exited", "3")
+    (end,) = ledger.ends(folder)
+    assert (end["started_at"], end["lived_seconds"], end["invocation"]) == (None, None, "i2")
+
+
+def test_what_went_with_its_node_is_written_down_once_with_its_last_sign_of_life(folder: Path) -> None:
+    for unit in ledger.UNITS:
+        starts(folder, unit, f"{unit}1")
+        cut_the_power(folder, unit)
+    (folder / "progress.json").write_text('{"cycle": 4}')
+    began = ledger.start(folder, "workload")["started_at"]
+    last = datetime.fromisoformat(began).timestamp() + 30
+    os.utime(folder / "progress.json", (last, last))
+    (folder / "export" / "logs").mkdir(parents=True)
+    (folder / "export" / "logs" / "a.log").touch()
+    os.utime(folder / "export" / "logs" / "a.log", (last + 60, last + 60))  # a fetch is no sign of its life
+    for unit in ("llama", "workload"):
+        starts(folder, unit, f"{unit}2")
+        starts(folder, unit, f"{unit}2")
+    assert told(folder) == [("llama", "node_lost", "llama1"), ("workload", "node_lost", "workload1")]
+    (end,) = ledger.ends(folder, "workload")
+    assert (end["time"], end["started_at"]) == (ledger.moment(last), began)
+    assert end["lived_seconds"] == 30
+    assert (end["cycle"], end["node"]) == (4, "rpi1")
+
+
+def test_an_instance_that_wrote_nothing_lived_at_least_until_it_began(folder: Path) -> None:
+    starts(folder, "workload", "i1")
+    cut_the_power(folder, "workload")
+    starts(folder, "workload", "i2")
+    (end,) = ledger.ends(folder)
+    assert (end["cause"], end["lived_seconds"], end["time"]) == ("node_lost", 0, end["started_at"])
+
+
+def test_an_end_that_nobody_saw_on_a_node_that_stayed_up_is_not_its_node_s_fault(folder: Path) -> None:
+    starts(folder, "workload", "i1")
+    starts(folder, "workload", "i2")
+    (end,) = ledger.ends(folder)
+    assert end["cause"] == "exit"
+    assert ledger.words(end) == "ended; how is not known"
+
+
+def test_outside_of_systemd_every_beginning_is_another_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    assert ledger.begin(folder, "rpi1") is None
+    assert ledger.begin(folder, "rpi1")
+    assert ledger.begin(folder, "rpi1")
+    assert len(ledger.ends(folder)) == 2
+
+
+def test_the_next_line_is_not_lost_to_a_torn_one(folder: Path) -> None:
+    ledger.append(folder, {"unit": "llama", "cause": "exit"})
+    with (folder / "logs" / "exits.jsonl").open("a") as file:
+        file.write('{"unit": "llama", "cau')
+    ledger.append(folder, {"unit": "workload", "cause": "signal"})
+    assert [end["cause"] for end in ledger.ends(folder)] == ["exit", "signal"]
+    assert [end["cause"] for end in ledger.ends(folder, "workload")] == ["signal"]
+
+
+def test_of_no_ledger_there_are_no_ends(tmp_path: Path) -> None:
+    assert ledger.ends(tmp_path) == []
+
+
+def test_a_boot_is_named_the_same_all_along() -> None:
+    name = ledger.boot()
+    assert name == ledger.boot()
+    assert len(name) > 36, "the kernel's id and more"
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ({"cause": "out_of_memory", "status": "KILL"}, "killed: out of memory"),
+        ({"cause": "signal", "code": "killed", "status": "KILL"}, "killed by SIGKILL"),
+        ({"cause": "exit", "code": "exited", "status": "1"}, "ended with exit code 1"),
+        ({"cause": "exit", "code": "", "status": ""}, "ended; how is not known"),
+        ({"cause": "exit"}, "ended; how is not known"),
+        ({"cause": "node_lost"}, "its node was lost"),
+        ({"cause": "stopped", "status": "TERM"}, "stopped"),
+        ({"cause": "fenced", "status": "TERM"}, "fenced"),
+        ({"cause": "completed", "status": "0"}, "completed"),
+    ],
+)
+def test_an_end_in_words(end: dict[str, str], words: str) -> None:
+    assert ledger.words(end) == words
+
+
+@pytest.mark.parametrize("unit", ["workload", "nonsense"])
+def test_a_failure_is_said_and_keeps_no_unit_from_starting(tmp_path: Path, unit: str) -> None:
+    (tmp_path / "instance.json").write_text("{}")
+    assert systemd_runs(tmp_path, "workload.ledger", unit, "i1").startswith("ledger: ")
