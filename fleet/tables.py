@@ -112,6 +112,7 @@ def closing_summary(
     ]
     head = ("instance", "node", "status", "messages", "self-reports", "GB", "predicted", "peak", "problem")
     lies = [
+        ("report", "report.html"),
         ("plan", "plan.json"),
         ("manifest", "manifest.json"),
         ("events", "events.jsonl"),

@@ -131,7 +131,6 @@ def _reason(event: dict[str, Any]) -> str:
 def _run(source: Source) -> Blocks:
     manifest, document = source.manifest, experiment(source)
     workload, code = mapping(document.get("workload")), mapping(manifest.get("code"))
-    ends = [event.get("time") for event in source.told("ended", "collected")]
     design = mapping(manifest.get("design"))
     command = code.get("command") or "the built-in workload"
     blocks: Blocks = [
@@ -141,7 +140,7 @@ def _run(source: Source) -> Blocks:
                 "mode": workload.get("mode"),
                 "question": workload.get("research_question"),
                 "created": clock(manifest.get("created_at")),
-                "last word of it": clock(ends[-1]) if ends else "-",
+                "collected": clock(source.collected.get("time")),
                 "replay of": manifest.get("replay_of"),
                 "record": "signed" if source.is_signed else "not signed",
                 "code": f"{code.get('hash', '-')} from {code.get('source', '-')} {code.get('commit') or ''}".rstrip(),
@@ -343,7 +342,7 @@ def _data(source: Source) -> Blocks:
         head = ("table", "rows", "of which")
         blocks.append(table("Tables of experiments.db that have rows", head, rows, len(rows), "sqlite_schema"))
     files = source.files
-    blocks.append(table("Files of the record", ("file", "bytes"), files.items(), len(files), "this folder"))
+    blocks.append(table("The record", ("file", "what"), files.items(), len(files), "this folder"))
     blocks.append(
         Note(
             f"All rows in a browser: make datasette RUN={source.run.run_id}. As Parquet or CSV:"

@@ -12,6 +12,16 @@ from fleet.errors import FleetError
 from fleet.merged import DATABASE, Merged
 from fleet.record import SIGNATURE, Run
 
+FILES = {
+    "manifest.json": "what was run",
+    "plan.json": "where, and why there",
+    "events.jsonl": "what happened",
+    "memory.json": "memory predicted and measured",
+    "logs": "of each instance: its journal, the ends of its processes, its stream",
+    "db": "of each instance: its database",
+    DATABASE: "all databases merged",
+}
+
 
 @dataclass
 class Source:
@@ -65,11 +75,9 @@ class Source:
         return (self.run.path / SIGNATURE).is_file()
 
     @property
-    def files(self) -> dict[str, int]:
-        """The files of the record and their sizes in bytes, but for the report itself."""
-        found = [path for part in (".", "logs", "db") for path in (self.run.path / part).glob("*") if path.is_file()]
-        names = {str(path.relative_to(self.run.path)): path.stat().st_size for path in found}
-        return {name: names[name] for name in sorted(names) if not name.startswith((".", "report"))}
+    def files(self) -> dict[str, str]:
+        """The parts of the record that are there, and what each is."""
+        return {name: what for name, what in FILES.items() if (self.run.path / name).exists()}
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -142,12 +142,14 @@ class ActionModule(ActionBase):
         changed = merged["changed"] or any(outcome.get("changed") for outcome in collected.values())
         if changed:
             run.event("collected", statuses=statuses, rows=merged["rows"], problems=merged["problems"], memory=figures)
+        reported, warnings = self._report(run)
         bad = {id: status for id, status in statuses.items() if status in ("FAILED", "LOST")}
         problems = {**last_exits(run.path, bad), **merged["problems"]}
         summary = closing_summary(run.path, nodes, statuses, problems, figures)
         over = set(run.plan.get("assignments", {})) <= {id for id, status in statuses.items() if status in ENDED}
         return {
-            "changed": changed,
+            "changed": changed or reported,
+            "warnings": warnings,
             "statuses": statuses,
             "bad": bad,
             # While the run goes on, an observer may not have read all of a subject that has ended.

@@ -9,7 +9,7 @@ description:
   - C(created) makes the run's folder with manifest and plan, and returns one entry an instance for C(add_host). In check mode it only returns.
   - C(launched) writes down which instances started and which did not, and which llama.cpp each node runs.
   - Both sign the manifest with the user's SSH key, or warn why they cannot. C(signed) signs that of a run that has no signature.
-  - C(collected) merges the fetched databases into C(experiments.db) and sums the run up.
+  - C(collected) merges the fetched databases into C(experiments.db), writes C(report.html), or warns why it cannot, and sums the run up.
 options:
   state: {description: The step., choices: [created, launched, collected, signed], required: true, type: str}
   runs_dir: {description: Folder of all runs., type: path, required: true}
@@ -36,5 +36,5 @@ memory: {description: "By instance, what C(memory.json) says - predicted and mea
 bad: {description: Those that failed or were lost., returned: when collected, type: dict}
 taps: {description: "Of a run that is over, the hosts in C(instances) whose taps are to be closed.", returned: when collected, type: list}
 table: {description: "The closing summary for a person; or what was signed.", returned: when collected or signed, type: str}
-warnings: {description: Why the manifest is not signed., returned: when created or launched, type: list}
+warnings: {description: "Why the manifest is not signed, or the report not written.", returned: always, type: list}
 """
