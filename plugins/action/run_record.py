@@ -159,3 +159,13 @@ class ActionModule(ActionBase):
             "path": str(run.path),
             "table": "\n\n".join(filter(None, (summary, verdict(run)))),
         }
+
+    def _report(self, run: Run) -> tuple[bool, list[str]]:
+        """Whether the report changed, or the warning why it was not written: the results are home all the same."""
+        from fleet.report import write  # its plots' library is slow to load, and no other step needs it
+
+        try:
+            return write(run, check=bool(self._task.check_mode))[1], []
+        except Exception as error:
+            again = f"ansible-playbook playbooks/report.yml -e run={run.run_id}"
+            return False, [f"{run.path}: report.html was not written: {error}; `{again}` tries again"]
