@@ -205,7 +205,7 @@ def _ssh_keygen(words: Sequence[str], data: bytes) -> subprocess.CompletedProces
 
 
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:
-    lines = [*done.stdout.decode(errors="replace").splitlines(), *done.stderr.decode(errors="replace").splitlines()]
+    lines = (done.stderr or done.stdout).decode(errors="replace").splitlines()
     return "; ".join(dict.fromkeys(line.strip() for line in lines if line.strip())) or f"exit code {done.returncode}"
 
 

@@ -177,6 +177,7 @@ def test_another_llama_cpp_alone_is_refused(project: Project, key: Path, first: 
     refused = replay(project, first, *by(key), *changed_llama(GGML_AVX512="ON"), code=2)
     for node in ("jetson", "rpi1"):
         assert f"llama.cpp of {node}: build was " in refused.output
+    assert "nothing changed" in refused.output, "to ask for a build's key builds nothing"
     untouched()
 
 
