@@ -1,7 +1,7 @@
 """`python -m fleet.browse [RUN] [--port PORT]`: a run's merged database in a browser, by Datasette.
 
-On 127.0.0.1, and nothing can be changed: the file is opened as immutable, so no lock is taken and none written beside it.
-The process becomes Datasette, so whoever ends it ends that.
+On 127.0.0.1, and nothing can be changed: the file is opened as immutable, so no lock is taken and nothing is written
+beside it. The process becomes Datasette, so whoever ends it ends that.
 """
 
 from __future__ import annotations
