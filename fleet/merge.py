@@ -6,10 +6,15 @@ which row is the same row, so merging again adds what is new, takes what changed
 source has deleted since stays: this is a record.
 
 SQLite does the work (ATTACH, INSERT ... SELECT), one transaction a source; no row passes through Python.
+
+Two tables are not of the sources: `merged_sources` says by which files the database was made, with the sha256 of each
+and what was wrong with it, so that a file which has not changed since is not read again; `deaths` is `fleet.ledger`'s.
+A source's table of such a name is there as `source_<name>`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -18,6 +23,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +31,32 @@ from fleet.errors import MergeError
 
 LEADING = ("run_id", "instance", "node")
 ROWID = "source_rowid"
+SOURCES, DEATHS = "merged_sources", "deaths"
 # Faults of the merged database, not of the source being read: merging on would only repeat them.
 OURS = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_READONLY", "SQLITE_LOCKED")
 
 
 @dataclass
 class _Table:
-    """A table of a source, or the union of one over all sources. Columns map the merged name to (own name, type)."""
+    """A table of a source, or the union of one over all sources. Columns map the merged name to (own name, type).
+
+    Tables are kept by the name that they are merged under.
+    """
 
     name: str
     columns: dict[str, tuple[str, str]] = field(default_factory=dict)
     key: tuple[str, ...] | None = None  # merged names of the primary key of a WITHOUT ROWID table, else None
     rowid: str = "rowid"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A source as it lies there: its database, what SQLite left beside it, and what they all hold."""
+
+    path: Path
+    sidecars: tuple[Path, ...]
+    bytes: int
+    sha256: str  # of the database and its sidecars, one after the other
 
 
 def merge(run: str | os.PathLike[str], instances: Mapping[str, str], run_id: str) -> dict[str, Any]:
@@ -50,17 +70,21 @@ def merge(run: str | os.PathLike[str], instances: Mapping[str, str], run_id: str
     folder = Path(run).absolute()
     if not folder.is_dir():
         raise MergeError(f"{folder}: no such run folder")
-    rows: dict[str, int] = {}
     problems: dict[str, str] = {}
+    sources = _sources(folder / "db", sorted(instances), problems)
+    rows = dict.fromkeys(sources, 0)
     target = folder / "experiments.db"
-    with tempfile.TemporaryDirectory(prefix=".merge.", dir=folder) as scratch:
-        sources = _sources(folder / "db", sorted(instances), Path(scratch), problems)
-        with closing(_open_target(target)) as db:
-            schemas = _schemas(db, sources, problems)
-            union = _union(schemas.values())
-            for instance, tables in schemas.items():
-                leading = (run_id, instance, str(instances[instance]))
-                rows[instance] = _merge_source(db, sources[instance], tables, union, leading, problems)
+    with tempfile.TemporaryDirectory(prefix=".merge.", dir=folder) as scratch, closing(open_merged(target)) as db:
+        whole = dict(db.execute(f"SELECT instance, sha256 FROM main.{SOURCES} WHERE problem IS NULL"))  # noqa: S608 - ours
+        new = {instance: source for instance, source in sources.items() if whole.get(instance) != source.sha256}
+        uris = {instance: _readable_uri(source, instance, Path(scratch), problems) for instance, source in new.items()}
+        schemas = _schemas(db, uris, problems)
+        union = _union(schemas.values())
+        for instance, source in new.items():
+            leading = (run_id, instance, str(instances[instance]))
+            if instance in schemas:
+                rows[instance] = _merge_source(db, uris[instance], schemas[instance], union, leading, problems)
+            _remember(db, leading, source, problems.get(instance))
     problems = dict(sorted(problems.items()))
     return {"path": str(target), "changed": any(rows.values()), "rows": rows, "problems": problems}
 
@@ -72,7 +96,7 @@ def summary(run: str | os.PathLike[str]) -> dict[str, dict[str, int]]:
         return {}
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-            names = [name for name, _ in _tables(db, "main")]
+            names = [name for name, _ in _tables(db, "main") if name != SOURCES]
             return {
                 name: dict(db.execute(f"SELECT instance, count(*) FROM {_q(name)} GROUP BY instance"))  # noqa: S608 - quoted
                 for name in names
@@ -82,9 +106,9 @@ def summary(run: str | os.PathLike[str]) -> dict[str, dict[str, int]]:
         raise MergeError(f"{path}: {error}; move it away and merge again") from error
 
 
-def _sources(db_dir: Path, instances: list[str], scratch: Path, problems: dict[str, str]) -> dict[str, str]:
-    """The URI to read each database by; what cannot be one goes to `problems`."""
-    found: dict[str, str] = {}
+def _sources(db_dir: Path, instances: list[str], problems: dict[str, str]) -> dict[str, _Source]:
+    """What there is of each instance; what cannot be a database goes to `problems`."""
+    found: dict[str, _Source] = {}
     for instance in instances:
         if not instance or Path(instance).name != instance or instance == ".." or "\0" in instance:
             raise MergeError(f"instance {instance!r}: cannot be a file's name; check the ids in plan.json")
@@ -94,21 +118,38 @@ def _sources(db_dir: Path, instances: list[str], scratch: Path, problems: dict[s
         elif path.stat().st_size == 0:
             problems[instance] = "the file is empty"
         else:
-            sidecars = [side for end in ("-wal", "-journal") if (side := path.with_name(path.name + end)).is_file()]
-            if any(side.stat().st_size for side in sidecars):
-                # Copied in mid-write. SQLite mends it when it may write, and the fetched files are to stay as they are.
-                for file in (path, *sidecars):
-                    shutil.copyfile(file, scratch / file.name)
-                found[instance] = f"{(scratch / path.name).as_uri()}?mode=rw"
-            elif torn := _torn_bytes(path):
-                # SQLite would read zeros for the rest of that page, and rows made of them.
-                problems[instance] = "the file is cut off"
-                copy = Path(shutil.copyfile(path, scratch / path.name))
-                os.truncate(copy, copy.stat().st_size - torn)
-                found[instance] = f"{copy.as_uri()}?mode=ro&immutable=1"
-            else:
-                found[instance] = f"{path.as_uri()}?mode=ro&immutable=1"
+            beside = [path.with_name(path.name + end) for end in ("-wal", "-journal")]
+            sidecars = tuple(side for side in beside if side.is_file() and side.stat().st_size)
+            digest, size = hashlib.sha256(), 0
+            for each in (path, *sidecars):
+                with each.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+                        size += len(block)
+            found[instance] = _Source(path, sidecars, size, digest.hexdigest())
     return found
+
+
+def _readable_uri(source: _Source, instance: str, scratch: Path, problems: dict[str, str]) -> str:
+    """The URI to read a source by; `problems` says if it is cut off.
+
+    The fetched files stay as they are: of what SQLite or we must mend first there is a copy.
+    """
+    path = source.path
+    torn = _torn_bytes(path)
+    cuts = ["the file is cut off"] if torn else []
+    if any(side.name.endswith("-wal") and _is_torn_log(side) for side in source.sidecars):
+        cuts.append("its write-ahead log is cut off: what was written last is lost")
+    if cuts:
+        problems[instance] = "; ".join(cuts)
+    if not torn and not source.sidecars:
+        return f"{path.as_uri()}?mode=ro&immutable=1"
+    for file in (path, *source.sidecars):
+        shutil.copyfile(file, scratch / file.name)
+    copy = scratch / path.name
+    if torn:  # SQLite would read zeros for the rest of that page, and rows made of them
+        os.truncate(copy, copy.stat().st_size - torn)
+    return f"{copy.as_uri()}?mode={'rw' if source.sidecars else 'ro&immutable=1'}"
 
 
 def _torn_bytes(path: Path) -> int:
@@ -121,7 +162,24 @@ def _torn_bytes(path: Path) -> int:
     return size % page if header.startswith(b"SQLite format 3\0") and page >= 512 else 0
 
 
-def _open_target(path: Path) -> sqlite3.Connection:
+def _is_torn_log(path: Path) -> bool:
+    """Whether a write-ahead log ends within a frame or a transaction, or is none.
+
+    Section 4 of sqlite.org/fileformat.html. Frames of an earlier round may end it: their salts are not the header's.
+    """
+    with path.open("rb") as file:
+        header = file.read(32)
+        page = int.from_bytes(header[8:12], "big")
+        size = file.seek(0, os.SEEK_END)
+        if len(header) < 32 or header[:3] != b"\x37\x7f\x06" or (size - 32) % (24 + page):
+            return True
+        file.seek(max(32, size - 24 - page))
+        frame = file.read(24)
+    return frame[8:16] == header[16:24] and frame[4:8] == bytes(4)  # of this round, and no commit
+
+
+def open_merged(path: Path) -> sqlite3.Connection:
+    """The merged database, to be written to in transactions of one's own; made if there is none. Raises MergeError."""
     try:
         # isolation_level None: the transactions below are ours, not the module's guess.
         db = sqlite3.connect(f"{path.as_uri()}?mode=rwc", uri=True, isolation_level=None, timeout=60)
@@ -132,11 +190,29 @@ def _open_target(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA trusted_schema = OFF")
         db.execute("PRAGMA cell_size_check = ON")
         db.execute("PRAGMA cache_size = -65536")  # 64 MiB
-        db.execute("SELECT count(*) FROM main.sqlite_schema").fetchone()
+        lead = ", ".join(f"{column} TEXT NOT NULL" for column in LEADING)
+        db.execute(
+            f"CREATE TABLE IF NOT EXISTS main.{SOURCES} ({lead}, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,"
+            " problem TEXT, merged_at TEXT NOT NULL, UNIQUE (instance))"
+        )
     except sqlite3.Error as error:
         db.close()
         raise MergeError(f"{path}: {error}; move it away and merge again") from error
     return db
+
+
+def _remember(db: sqlite3.Connection, leading: tuple[str, str, str], source: _Source, problem: str | None) -> None:
+    """Write down that this file has been merged, and what is wrong with it."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    try:
+        db.execute(
+            f"INSERT INTO main.{SOURCES} VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (instance) DO UPDATE SET"  # noqa: S608 - ours
+            " node = excluded.node, bytes = excluded.bytes, sha256 = excluded.sha256, problem = excluded.problem,"
+            " merged_at = excluded.merged_at WHERE (sha256, problem) IS NOT (excluded.sha256, excluded.problem)",
+            (*leading, source.bytes, source.sha256, problem, now),
+        )
+    except sqlite3.Error as error:
+        raise MergeError(f"experiments.db: {error}; all of instance {leading[1]} is merged") from error
 
 
 @contextmanager
@@ -165,7 +241,7 @@ def _schemas(db: sqlite3.Connection, sources: dict[str, str], problems: dict[str
                     found[instance] = _schema(db)
                 break
             except sqlite3.Error as error:
-                problems.setdefault(instance, str(error))
+                _note(problems, instance, error)
                 if _code(error) == "SQLITE_NOTADB":
                     break
     return found
@@ -173,7 +249,8 @@ def _schemas(db: sqlite3.Connection, sources: dict[str, str], problems: dict[str
 
 def _schema(db: sqlite3.Connection) -> dict[str, _Table]:
     tables: dict[str, _Table] = {}
-    for name, without_rowid in _tables(db, "src"):
+    present = {_fold(name): (name, without_rowid) for name, without_rowid in _tables(db, "src")}
+    for name, without_rowid in present.values():
         table = _Table(name)
         own = _columns(db, "src", name)
         key: list[tuple[int, str]] = []
@@ -189,7 +266,10 @@ def _schema(db: sqlite3.Connection) -> dict[str, _Table]:
         if without_rowid or not table.rowid:
             table.key = tuple(name for _, name in sorted(key))
         if table.key != ():
-            tables[_fold(name)] = table
+            merged = name
+            while _fold(merged) in (SOURCES, DEATHS) or (merged != name and _fold(merged) in present):
+                merged = f"source_{merged}"
+            tables[_fold(merged)] = table
     return tables
 
 
@@ -199,7 +279,7 @@ def _union(schemas: Any) -> dict[str, _Table]:
     union: dict[str, _Table] = {}
     for tables in schemas:
         for folded, table in tables.items():
-            whole = union.setdefault(folded, _Table(table.name))
+            whole = union.setdefault(folded, _Table(table.name if _fold(table.name) == folded else folded))
             for merged, (column, declared) in table.columns.items():
                 name = column if _fold(column) == merged else merged
                 seen = whole.columns.setdefault(merged, (name, declared))
@@ -225,7 +305,7 @@ def _merge_source(
             except sqlite3.DatabaseError as error:
                 if not _code(error).startswith(("SQLITE_CORRUPT", "SQLITE_IOERR")):
                     raise
-                problems[instance] = str(error)
+                _note(problems, instance, error)
             limits = {folded: limit for folded, table in tables.items() if (limit := _readable(db, table)) >= 0}
             cut = ", ".join(f"{tables[folded].name} after {limit} rows" for folded, limit in limits.items())
             problems[instance] += f"; lost: {cut}" if cut else ""
@@ -233,7 +313,7 @@ def _merge_source(
     except sqlite3.Error as error:
         if _code(error).startswith(OURS):
             raise MergeError(f"experiments.db: {error}; nothing of instance {instance} was merged") from error
-        problems[instance] = str(error)
+        _note(problems, instance, error)
     return 0
 
 
@@ -297,11 +377,11 @@ def _copy(db: sqlite3.Connection, table: _Table, whole: _Table, leading: tuple[s
         columns = ", ".join(_q(whole.columns[merged][0]) for merged in table.key)
         same = f"(instance, {columns}) WHERE {ROWID} IS NULL"
     new = ", ".join(f"excluded.{_q(name)}" for name in names)
-    old = ", ".join(f"{_q(table.name)}.{_q(name)}" for name in names)
+    old = ", ".join(f"{_q(whole.name)}.{_q(name)}" for name in names)
     sets = ", ".join(f"{_q(name)} = excluded.{_q(name)}" for name in ("node", *names))
     # NOT INDEXED: in the order of the table itself, which is the order that _readable counted in.
     done = db.execute(
-        f"INSERT INTO main.{_q(table.name)} ({into}) "  # noqa: S608 - every name is quoted
+        f"INSERT INTO main.{_q(whole.name)} ({into}) "  # noqa: S608 - every name is quoted
         f"SELECT ?, ?, ?, {own}{number} FROM src.{_q(table.name)} NOT INDEXED WHERE true LIMIT ? "
         f"ON CONFLICT {same} DO UPDATE SET {sets} WHERE ({old}) IS NOT ({new})",
         (*leading, limit),
@@ -375,6 +455,14 @@ def _affinity(declared: str) -> str:
 def _type(declared: str) -> str:
     """A declared type as it may be written into a CREATE TABLE: sources are not trusted to name one."""
     return declared if re.fullmatch(r"[A-Za-z_ ]*(\(\s*\d+\s*(,\s*\d+\s*)?\))?", declared) else _affinity(declared)
+
+
+def _note(problems: dict[str, str], instance: str, error: sqlite3.Error) -> None:
+    """Add what SQLite says of an instance's database, once, and without the path of our copy."""
+    said = str(error).partition(": file:")[0]
+    known = problems.get(instance, "")
+    if said not in known:
+        problems[instance] = "; ".join(filter(None, (known, said)))
 
 
 def _code(error: sqlite3.Error) -> str:

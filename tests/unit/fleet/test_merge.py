@@ -1,6 +1,8 @@
 """One database out of many: every row once, its values untouched, and nothing lost to a neighbour's damage."""
 
+import hashlib
 import os
+import random
 import shutil
 import sqlite3
 import time
@@ -12,6 +14,7 @@ import pytest
 
 from fleet.errors import MergeError
 from fleet.merge import merge, summary
+from workload import database
 
 RUN_ID = "x_20260101T000000Z_0000"
 MESSAGES = "CREATE TABLE messages (message_id INTEGER PRIMARY KEY, role TEXT, content TEXT)"
@@ -174,7 +177,8 @@ def test_constraints_triggers_views_and_virtual_tables_of_a_source_do_not_travel
     write(run, "a", "CREATE TABLE t (u UNIQUE CHECK (u < 10))", view, trigger, virtual)
     write(run, "b", "CREATE TABLE t (u)", "INSERT INTO t VALUES (99), (99)")
     assert merge(run, {"a": "n", "b": "n"}, RUN_ID)["problems"] == {}
-    assert read(run, "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view', 'trigger')") == [("t",)]
+    made = read(run, "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view', 'trigger')")
+    assert made == [("merged_sources",), ("t",)]
     assert read(run, "SELECT u FROM t") == [(99,), (99,)]
 
 
@@ -248,6 +252,139 @@ def test_a_wal_that_was_fetched_beside_its_database_is_read_and_left_as_it_is(ru
     merge(run, {"a": "n"}, RUN_ID)
     assert read(run, "SELECT content FROM messages") == [("only in the WAL",)]
     assert {path.name: path.read_bytes() for path in (run / "db").iterdir()} == before
+
+
+@pytest.fixture
+def interrupted(run: Path) -> tuple[Path, Path, dict[str, set[tuple[Any, ...]]]]:
+    """A database as its writer left it, 30 transactions in the file and 10 more in the log; and all that it holds."""
+    live = database.open(run / "live.db")
+    tables = ("experiments", "messages", "system_metrics")
+    with closing(sqlite3.connect(run / "live.db", isolation_level=None)) as db:
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("INSERT INTO experiments VALUES ('x', '', '', '', '', '', NULL, NULL, 0, 0, NULL, NULL)")
+        for transaction in range(40):
+            db.execute("BEGIN")
+            for number in range(transaction * 25, transaction * 25 + 25):
+                text = f"{number} " * (20 + number % 50)
+                db.execute(
+                    "INSERT INTO messages (experiment_id, cycle_number, timestamp, role, content, sender, round)"
+                    " VALUES ('x', 1, '', 'user', ?, 'b', ?)",
+                    (text, number),
+                )
+                db.execute(
+                    "INSERT INTO system_metrics (experiment_id, cycle_number, timestamp, memory_usage_mb, round)"
+                    " VALUES ('x', 1, '', 1.5, ?)",
+                    (number,),
+                )
+            db.execute("COMMIT")
+            if transaction == 29:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        held = {table: set(db.execute(f"SELECT rowid, * FROM {table}")) for table in tables}
+        for end in ("", "-wal"):
+            shutil.copy(run / f"live.db{end}", run / f"left.db{end}")
+    live.close()
+    return run / "left.db", run / "left.db-wal", held
+
+
+def kept(run: Path, held: dict[str, set[tuple[Any, ...]]]) -> int:
+    """How many rows of `a` were merged, after each was found to be as it was."""
+    count = 0
+    for table, rows in held.items():
+        if own := [name for name in columns(run, table) if name not in ("run_id", "instance", "node", "source_rowid")]:
+            found = read(run, f"SELECT source_rowid, {', '.join(own)} FROM {table} WHERE instance = 'a'")
+            assert set(found) <= rows, "no row that never was"
+            assert len(found) == len(set(found))
+            count += len(found)
+    return count
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_database_cut_anywhere_is_reported_and_gives_what_lies_before(
+    run: Path, interrupted: tuple[Path, Path, dict[str, set[tuple[Any, ...]]]], seed: int
+):
+    """The file, with its log or without it, or the log, or both: at any byte, and at the ends of pages and frames."""
+    main, log, held = interrupted
+    chance = random.Random(seed)  # noqa: S311 - where to cut
+    cut_main, with_log, cut_log = [(True, False, False), (True, True, False), (False, True, True), (True, True, True)][
+        seed % 4
+    ]
+    shutil.copy(main, run / "db" / "a.db")
+    if cut_main:
+        size = chance.randrange(1, main.stat().st_size)
+        os.truncate(run / "db" / "a.db", size if seed % 3 else max(1, size // 4096) * 4096)
+    if with_log:
+        shutil.copy(log, run / "db" / "a.db-wal")
+    if cut_log:
+        os.truncate(run / "db" / "a.db-wal", chance.randrange(33, log.stat().st_size))
+    write(run, "b", MESSAGES, rows=3)
+    report = merge(run, {"a": "n", "b": "n"}, RUN_ID)
+    assert list(report["problems"]) == ["a"]
+    assert str(run) not in report["problems"]["a"]
+    assert summary(run)["messages"]["b"] == 3
+    rows = kept(run, held)
+    assert rows < sum(map(len, held.values()))
+    assert rows >= 1501 or cut_main, "the log is cut, the file is whole"
+    again = merge(run, {"a": "n", "b": "n"}, RUN_ID)
+    assert (again["changed"], again["problems"]) == (False, report["problems"])
+
+
+def test_what_a_log_holds_is_merged_without_a_word_when_it_is_whole(
+    run: Path, interrupted: tuple[Path, Path, dict[str, set[tuple[Any, ...]]]]
+):
+    main, log, held = interrupted
+    shutil.copy(main, run / "db" / "a.db")
+    shutil.copy(log, run / "db" / "a.db-wal")
+    assert merge(run, {"a": "n"}, RUN_ID)["problems"] == {}
+    assert kept(run, held) == sum(map(len, held.values())) == 2001
+
+
+def test_the_workload_s_tables_arrive_with_their_names_and_columns(run: Path):
+    database.open(run / "db" / "a.db").close()
+    assert merge(run, {"a": "n"}, RUN_ID)["problems"] == {}
+    with closing(sqlite3.connect(run / "db" / "a.db")) as source:
+        names = [name for (name,) in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        own = {name: [row[1:3] for row in source.execute(f"PRAGMA table_info({name})")] for name in names}
+    lead = [("run_id", "TEXT"), ("instance", "TEXT"), ("node", "TEXT")]
+    for name, declared in own.items():
+        found = read(run, f"SELECT name, type FROM pragma_table_info('{name}')")
+        assert found == [*lead, *declared, ("source_rowid", "INTEGER")]
+    assert len(own) > 15
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(run: Path):
+    """Seen by a row that is missing in the merged database and stays so."""
+    path = write(run, "a", MESSAGES, rows=3)
+    write(run, "b", MESSAGES, rows=3)
+    merge(run, {"a": "jetson", "b": "rpi1"}, RUN_ID)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    told = "SELECT run_id, node, bytes, sha256, problem FROM merged_sources WHERE instance = 'a'"
+    assert read(run, told) == [(RUN_ID, "jetson", path.stat().st_size, sha256, None)]
+    with closing(sqlite3.connect(run / "experiments.db")) as db:
+        db.execute("DELETE FROM messages WHERE message_id = 1")
+        db.commit()
+    write(run, "b", rows=1)
+    assert merge(run, {"a": "jetson", "b": "rpi1"}, RUN_ID)["rows"] == {"a": 0, "b": 2}
+    assert summary(run) == {"messages": {"a": 2, "b": 4}}
+
+
+def test_a_damaged_file_is_read_again_and_told_of_again(run: Path):
+    path = write(run, "a", MESSAGES, rows=20_000)
+    os.truncate(path, path.stat().st_size // 2)
+    first = merge(run, {"a": "n"}, RUN_ID)["problems"]
+    assert read(run, "SELECT problem FROM merged_sources") == [(first["a"],)]
+    before = (run / "experiments.db").read_bytes()
+    assert merge(run, {"a": "n"}, RUN_ID)["problems"] == first
+    assert (run / "experiments.db").read_bytes() == before
+
+
+def test_a_source_s_table_by_the_name_of_one_of_ours_stands_beside_it(run: Path):
+    write(run, "a", "CREATE TABLE Deaths (who)", "INSERT INTO Deaths VALUES ('theirs')")
+    write(run, "b", "CREATE TABLE merged_sources (sha256)", "INSERT INTO merged_sources VALUES ('theirs')")
+    for _ in range(2):
+        assert merge(run, {"a": "n", "b": "n"}, RUN_ID)["problems"] == {}
+    assert read(run, "SELECT instance, who FROM source_deaths") == [("a", "theirs")]
+    assert read(run, "SELECT instance, sha256 FROM source_merged_sources") == [("b", "theirs")]
+    assert read(run, "SELECT count(*) FROM merged_sources") == [(2,)]
 
 
 def test_a_wal_database_without_its_wal_leaves_no_sidecars(run: Path):
