@@ -82,7 +82,7 @@ def _write(db: Merged, table: str, path: Path, format: Format) -> int:
 
 
 def _batches(db: Merged, table: str) -> Iterator[list[tuple[Any, ...]]]:
-    order = " ORDER BY instance, source_rowid" if db.has(table) else ""
+    order = f" ORDER BY {db.order(table)}" if db.has(table) else ""
     cursor = db.connection.execute(f"SELECT * FROM {quoted(table)}{order}")  # noqa: S608 - quoted
     while rows := cursor.fetchmany(ROWS):
         yield rows

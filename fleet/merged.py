@@ -39,8 +39,12 @@ class Merged:
         }
 
     def has(self, table: str, *columns: str) -> bool:
-        """Whether there is such a table with these columns, made by a merge."""
-        return {"instance", "node", "source_rowid", *columns} <= self.tables.get(table, {}).keys()
+        """Whether there is such a table with these columns, and those of a merge."""
+        return {"instance", "node", *columns} <= self.tables.get(table, {}).keys()
+
+    def order(self, table: str) -> str:
+        """What brings the rows of a table that `has` its columns by instance, and as they were written."""
+        return f"instance, {'source_rowid' if 'source_rowid' in self.tables[table] else 'rowid'}"
 
     def rows(self, table: str, *columns: str, order: str = "") -> Iterator[dict[str, Any]]:
         """Each row as {column: value}, `instance` and `node` with them; nothing where the table is not there.
@@ -50,7 +54,7 @@ class Merged:
         if not self.has(table, *columns):
             return
         names = ("instance", "node", *columns)
-        by = ", ".join(filter(None, (order, "instance", "source_rowid")))
+        by = ", ".join(filter(None, (order, self.order(table))))
         query = f"SELECT {', '.join(map(quoted, names))} FROM {quoted(table)} ORDER BY {by}"  # noqa: S608 - quoted
         for row in self.connection.execute(query):
             yield dict(zip(names, row, strict=True))
