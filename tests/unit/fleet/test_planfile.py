@@ -159,7 +159,7 @@ def test_of_a_node_that_does_not_answer_only_that_counts(tmp_path):
          ["experiment: instances.b.preferred_node was missing, is rpi2"]),
         (lambda d: d["instances"][1]["config"].update(identity="C"),
          ["experiment: instances.b.config.identity was B, is C"]),
-        (lambda d: d["workload"].update(cycles=4), ["experiment: workload.cycles was 3, is 4"]),
+        (lambda d: d["workload"].update(rounds=4), ["experiment: workload.rounds was 3, is 4"]),
         (lambda d: d["instances"].reverse(), ["experiment: order was a, b, is b, a"]),
         (lambda d: d.update(design={"randomize": True}), ['experiment: design was missing, is {"randomize": true}']),
     ],
