@@ -24,6 +24,7 @@ from fleet.record import Run
 from fleet.tables import table
 from placement import Experiment
 from placement.memory import GB, Estimate, figure
+from workload import ledger
 
 FILE = "memory.json"
 MEASURED = ("resident_gb", "charged_gb", "ratio")
@@ -74,10 +75,8 @@ def measure(run: Run, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def measured(exits: Path) -> dict[str, float | None]:
     """The highest figures in an instance's exits: {"resident_gb", "charged_gb"}; null where none was taken."""
-    lines = exits.read_text(encoding="utf-8").splitlines() if exits.exists() else []
-    ends = [json.loads(line) for line in lines]
     resident, charged = 0, 0
-    for end in ends:
+    for end in ledger.read(exits):
         memory = end.get("memory") or {}  # of a run older than these figures
         charged = max(charged, memory.get("slice_peak") or 0)
         if end["unit"] == "workload" and memory.get("others_resident_peak"):

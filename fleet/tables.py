@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fleet.ledger import deaths
 from fleet.merge import summary
 from placement.inventory import HOLDING
 from placement.memory import figure
+from workload import ledger
+
+DEATHS_SHOWN = 10
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -78,15 +81,9 @@ def instance_table(instances: Sequence[Mapping[str, Any]]) -> str:
 
 
 def last_exits(run: Path, instances: Iterable[str]) -> dict[str, str]:
-    """How each instance's workload ended the last time, by what its node wrote down: {"a": "exit-code 78"}."""
-    found = {}
-    for id in instances:
-        path = run / "logs" / f"{id}.exits.jsonl"
-        ends = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        for end in ends:
-            if end["unit"] == "workload":
-                found[id] = f"{end['result']} {end['status']}"
-    return found
+    """How each instance's workload ended the last time, by its node's ledger: {"a": "ended with exit code 78"}."""
+    ends = {id: ledger.read(run / "logs" / f"{id}.exits.jsonl", "workload") for id in instances}
+    return {id: ledger.words(own[-1]) for id, own in ends.items() if own}
 
 
 def closing_summary(
@@ -98,6 +95,7 @@ def closing_summary(
 ) -> str:
     """What became of a run and where its results lie. `memory` is what fleet.memory.measure() returned."""
     counts = summary(run)
+    died = deaths(run)
     rows = [
         (
             id,
@@ -105,12 +103,13 @@ def closing_summary(
             statuses.get(id, "-"),
             counts.get("messages", {}).get(id, 0),
             counts.get("self_reports", {}).get(id, 0),
+            sum(death["instance"] == id for death in died),
             *(_gb(memory.get(id, {}).get(key)) for key in ("ram_gb", "predicted_gb", "resident_gb")),
             problems.get(id, "-"),
         )
         for id, node in nodes.items()
     ]
-    head = ("instance", "node", "status", "messages", "self-reports", "GB", "predicted", "peak", "problem")
+    head = ("instance", "node", "status", "messages", "self-reports", "deaths", "GB", "predicted", "peak", "problem")
     lies = [
         ("report", "report.html"),
         ("plan", "plan.json"),
@@ -125,10 +124,31 @@ def closing_summary(
         [
             table(head, rows),
             "",
+            *_obituaries(died),
             f"results of {run.name}:",
             *(f"  {what:10}{run / where}" for what, where in lies if (run / where).exists()),
         ]
     )
+
+
+def _obituaries(died: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line a death, the newest of many, and an empty one."""
+    if not died:
+        return []
+    rows = [
+        (
+            f"  {death['instance']}",
+            death["unit"],
+            death["life"],
+            death["detail"],
+            "-" if death["lived_seconds"] is None else f"{death['lived_seconds']:.1f} s",
+            *("-" if death[of] is None else f"{death[of]:.0f} MB" for of in ("memory_peak_mb", "memory_limit_mb")),
+        )
+        for death in died[-DEATHS_SHOWN:]
+    ]
+    more = f"; the last {DEATHS_SHOWN}" if len(died) > DEATHS_SHOWN else ""
+    told = table(("  instance", "unit", "life", "died", "after", "peak", "limit"), rows)
+    return [f"deaths: {len(died)}{more}", *told.splitlines(), ""]
 
 
 def _gb(size: float | None) -> str:

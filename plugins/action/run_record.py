@@ -10,7 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
 
-from fleet import memory
+from fleet import ledger, memory
 from fleet.cluster import node_hostvars, node_states
 from fleet.errors import FleetError, SigningError, Unsigned
 from fleet.instances import Launch, instance_hosts
@@ -138,8 +138,9 @@ class ActionModule(ActionBase):
         # A program of the user's own need not have a database: only one that was fetched can be faulty.
         with_database = {id: node for id, node in nodes.items() if (run.path / "db" / f"{id}.db").exists()}
         merged = merge(run.path, with_database, run.run_id)
+        died = ledger.record(run, nodes, statuses)
         figures = memory.measure(run, nodes)
-        changed = merged["changed"] or any(outcome.get("changed") for outcome in collected.values())
+        changed = merged["changed"] or died or any(outcome.get("changed") for outcome in collected.values())
         if changed:
             run.event("collected", statuses=statuses, rows=merged["rows"], problems=merged["problems"], memory=figures)
         reported, warnings = self._report(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
@@ -32,6 +33,7 @@ class ActionModule(ActionBase):
         self._node = (task_vars or {})["inventory_hostname"]
         self._run = Run.open(given["runs_dir"], given["run_id"])
         started = heard = time.monotonic()
+        last_heard = datetime.now(UTC)
         known: dict[str, dict[str, Any]] = {}
         seen, health, silent, lost = "", "HEALTHY", False, False
         while True:
@@ -49,7 +51,7 @@ class ActionModule(ActionBase):
                     raise AnsibleConnectionFailure(str(answer.get("msg")))
             except AnsibleConnectionFailure as error:
                 if time.monotonic() - heard > given["lost_seconds"]:
-                    self._tell("node_lost", reason=str(error))
+                    self._tell("node_lost", last_heard=last_heard.isoformat(timespec="seconds"), reason=str(error))
                     lost = True
                     break
                 if not silent:
@@ -59,6 +61,7 @@ class ActionModule(ActionBase):
                 time.sleep(RETRY_SECONDS)
                 continue
             heard, silent, seen = time.monotonic(), False, answer["seen"]
+            last_heard = datetime.now(UTC)
             if answer["state"]["status"] != health:
                 health = answer["state"]["status"]
                 self._tell("node_status", status=health, reasons=answer["state"]["reasons"])
