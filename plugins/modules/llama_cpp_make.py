@@ -72,7 +72,7 @@ def output(command: list[str]) -> str:
 
 def toolchain_of(given: dict) -> dict[str, str]:
     """What of this machine decides the binary."""
-    static = "-static" in str(given["cmake"].get("CMAKE_EXE_LINKER_FLAGS", ""))
+    static = "-static" in str(given["cmake"].get("CMAKE_EXE_LINKER_FLAGS", "")).split()
     nvcc = given["cmake"].get("CMAKE_CUDA_COMPILER", "nvcc") if given["cmake"].get("GGML_CUDA") == "ON" else ""
     return {
         "compiler": output([given["compiler"], "-dumpfullversion", "-dumpversion"]),
