@@ -24,8 +24,8 @@ def read(database: sqlite3.Connection, query: str) -> pd.DataFrame:
 
 def main(run: Path, plots: Path | None) -> None:
     with sqlite3.connect(f"{(run / 'experiments.db').absolute().as_uri()}?mode=ro", uri=True) as database:
-        # An end that was no death has the cause "completed".
-        deaths = read(database, "SELECT instance, cause FROM deaths WHERE cause <> 'completed'")
+        # The table has every end of a process; what came in its own time or by order is no death.
+        deaths = read(database, "SELECT instance, cause FROM deaths WHERE cause NOT IN ('completed', 'stopped')")
         lives = read(database, "SELECT instance, cycle_number, duration_seconds, death_cause FROM experiment_cycles")
         speed = read(database, "SELECT node, tokens, tokens_per_second FROM generations WHERE tokens_per_second > 0")
         beliefs = read(

@@ -16,6 +16,7 @@ from typing import Any
 from fleet.errors import MergeError
 
 DATABASE = "experiments.db"
+NO_DEATHS = ("completed", "stopped")  # causes of an end that came in its own time, or by order
 
 
 def quoted(name: str) -> str:
@@ -90,7 +91,7 @@ def deaths(db: Merged) -> list[dict[str, Any]]:
     told = ("unit", "started_at", "ended_at", "lived_seconds", "cause", "detail", "memory_peak_mb", "memory_limit_mb")
     if db.has("deaths", *told, "cycle_number"):
         found = db.rows("deaths", *told, "cycle_number", order="ended_at")
-        return [death for death in found if death["cause"] != "completed"]
+        return [death for death in found if death["cause"] not in NO_DEATHS]
     own = ("started_at", "ended_at", "duration_seconds", "death_cause", "crash_reason", "memory_usage_peak")
     return [
         {
@@ -102,5 +103,5 @@ def deaths(db: Merged) -> list[dict[str, Any]]:
             "memory_peak_mb": life["memory_usage_peak"],
         }
         for life in db.rows("experiment_cycles", *own, "cycle_number", order="ended_at")
-        if life["death_cause"] is not None
+        if life["death_cause"] is not None and life["death_cause"] not in NO_DEATHS
     ]

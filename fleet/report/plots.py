@@ -35,7 +35,6 @@ CAUSES = {
     "out_of_memory": (SERIES[5], "X"),
     "signal": (SERIES[1], "v"),
     "exit": (SERIES[2], "s"),
-    "stopped": (SERIES[6], "*"),
     "node_lost": (SERIES[3], "D"),
     "fenced": (SERIES[4], "P"),
 }
