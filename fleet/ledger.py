@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fleet import merged
 from fleet.errors import MergeError
 from fleet.merge import DEATHS, LEADING, ROWID, open_merged
 from fleet.merged import DATABASE, opened
@@ -35,7 +36,6 @@ COLUMNS = {
     "memory_limit_mb": "REAL",  # of the instance
     "cycle_number": "INTEGER",  # the mind's life, where it has told
 }
-NO_DEATHS = ("completed", "stopped")
 
 
 def record(run: Run, nodes: Mapping[str, str], statuses: Mapping[str, str]) -> bool:
@@ -74,7 +74,7 @@ def deaths(run: Path) -> list[dict[str, Any]]:
     if not (run / DATABASE).is_file():
         return []
     with opened(run) as db:
-        return [life for life in db.rows(DEATHS, *COLUMNS, order="ended_at") if life["cause"] not in NO_DEATHS]
+        return merged.deaths(db)
 
 
 def _lives(exits: Path, node: str) -> list[dict[str, Any]]:

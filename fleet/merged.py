@@ -83,20 +83,23 @@ def opened(run: str | os.PathLike[str]) -> Iterator[Merged]:
 
 
 def deaths(db: Merged) -> list[dict[str, Any]]:
-    """Every process of a mind that ended before its time, oldest first: {"instance", "node", "unit", "started_at",
-    "ended_at", "lived_seconds", "cause", "detail", "memory_peak_mb", "memory_limit_mb", "cycle_number"}.
+    """Every process of a mind that ended before its time, oldest first: {"instance", "node", "life", "unit",
+    "started_at", "ended_at", "lived_seconds", "cause", "detail", "memory_peak_mb", "memory_limit_mb", "cycle_number"}.
 
-    Of a run whose ends were not collected: the lives that were cut short, as the minds themselves wrote them down.
+    Of a run without that table: the lives that were cut short, as the minds themselves wrote them down.
     """
-    told = ("unit", "started_at", "ended_at", "lived_seconds", "cause", "detail", "memory_peak_mb", "memory_limit_mb")
-    if db.has("deaths", *told, "cycle_number"):
-        found = db.rows("deaths", *told, "cycle_number", order="ended_at")
-        return [death for death in found if death["cause"] not in NO_DEATHS]
+    told = (
+        *("life", "unit", "started_at", "ended_at", "lived_seconds", "cause", "detail"),
+        *("memory_peak_mb", "memory_limit_mb", "cycle_number"),
+    )
+    if db.has("deaths", *told):
+        return [death for death in db.rows("deaths", *told, order="ended_at") if death["cause"] not in NO_DEATHS]
     own = ("started_at", "ended_at", "duration_seconds", "death_cause", "crash_reason", "memory_usage_peak")
     return [
         {
             **dict.fromkeys(told),
             **{key: life[key] for key in ("instance", "node", "started_at", "ended_at", "cycle_number")},
+            "life": life["cycle_number"],
             "lived_seconds": life["duration_seconds"],
             "cause": life["death_cause"],
             "detail": life["crash_reason"],
