@@ -1,7 +1,7 @@
 """The one-way tap on a subject's stream: what serves it, and what its observers read it with.
 
-`python3 -m workload.tap UNIT` serves the instance that JARFLEET_INSTANCE names; UNIT is systemd's name of its workload.
-It runs beside the subject, as another user that may read the subject's folder and write nothing, and answers
+`python3 -m workload.tap` serves the instance that JARFLEET_INSTANCE names. It runs beside the subject, as another user
+that may read the subject's folder and write nothing, and answers
 
     GET /stream?after=3&wait=10   -> {"lines": [[4, {...}], ...], "end", "ended"}
     GET /health                   -> {"status": "ok"}
@@ -16,22 +16,24 @@ from __future__ import annotations
 import json
 import logging
 import math
-import subprocess
 import sys
 import threading
 import time
 from array import array
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from . import ledger
 from .client import Unavailable, request
 from .instance import Instance
 
 log = logging.getLogger(__name__)
 LONGEST_WAIT = 30.0  # seconds
 LOOK = 0.1  # seconds between two looks at the file
+GIVEN_UP = 30.0  # seconds; systemd starts what died again after one
 BATCH_LINES, BATCH_BYTES = 500, 2**20
 
 
@@ -47,8 +49,8 @@ def read(url: str, after: int, wait: float) -> tuple[list[dict[str, Any]], bool]
 class Subject:
     """What a subject has said so far, read from its folder as it grows. The methods may be called from any thread."""
 
-    def __init__(self, directory: Path, unit: str) -> None:
-        self._stream, self._outcome, self._unit = directory / "logs/stream.jsonl", directory / "outcome.json", unit
+    def __init__(self, directory: Path) -> None:
+        self._directory, self._stream = directory, directory / "logs" / "stream.jsonl"
         self._lock = threading.Lock()
         self._starts = array("Q")  # where the line of each message begins
         self._known = 0  # bytes of whole lines that have been looked at
@@ -91,16 +93,15 @@ class Subject:
         return found
 
     def has_ended(self) -> bool:
-        """Whether it has left its outcome: it was told to stop, or came to its end."""
-        return self._outcome.exists()
+        """Whether it has left its outcome: it came to its end, or was told to stop."""
+        return (self._directory / "outcome.json").exists()
 
     def is_given_up(self) -> bool:
-        """Whether systemd starts it no more. It leaves no outcome then until it is collected."""
-        command = ["systemctl", "is-failed", "--quiet", self._unit]
-        try:
-            return subprocess.run(command, timeout=10, stderr=subprocess.DEVNULL).returncode == 0  # noqa: S603
-        except (OSError, subprocess.SubprocessError):
+        """Whether its process has died and no other began in time. It leaves no outcome then until it is collected."""
+        ends = ledger.ends(self._directory, "workload")
+        if not ends or ends[-1].get("invocation") != ledger.start(self._directory, "workload").get("invocation"):
             return False
+        return time.time() - datetime.fromisoformat(ends[-1]["time"]).timestamp() > GIVEN_UP
 
 
 def _message(line: bytes) -> dict[str, Any] | None:
@@ -180,9 +181,8 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     """Serve until killed."""
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-    (unit,) = sys.argv[1:]
     instance = Instance.load()
-    with Server(instance.port, Subject(instance.dir, unit)) as server:
+    with Server(instance.port, Subject(instance.dir)) as server:
         log.info("serves the stream of %s at port %d", instance.experiment_id, instance.port)
         server.serve_forever()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import Process, accepts, free_ports, wait_until
 
-from workload import tap
+from workload import ledger, tap
 from workload.client import Unavailable, request
 
 LONG = 30.0  # an answer that must come before that, or the test never ends well
@@ -28,7 +29,7 @@ class Subject:
         told = {"run_id": "r", "id": "s", "dir": str(self.dir), "llama_url": "http://127.0.0.1:1", "port": port}
         (self.dir / "instance.json").write_text(json.dumps(told))
         self.tap = Process(
-            [sys.executable, "-B", "-m", "workload.tap", "jarfleet-r-s-workload.service"],
+            [sys.executable, "-B", "-m", "workload.tap"],
             folder / "tap.log",
             {"JARFLEET_INSTANCE": str(self.dir / "instance.json")},
         )
@@ -149,6 +150,27 @@ def test_an_observer_that_waits_is_told_of_the_end(subject: Subject, aside: Thre
     assert tap.read(subject.url, 1, 0) == ([], False)
     (subject.dir / "outcome.json").write_text("{}")
     assert waiting.result() == ([], True)
+
+
+@pytest.mark.parametrize(
+    ("ended_before", "begun_since", "told"),
+    [(2 * tap.GIVEN_UP, False, True), (2 * tap.GIVEN_UP, True, False), (0, False, False)],
+    ids=["given_up", "begun_again", "just_died"],
+)
+def test_an_observer_is_told_of_a_subject_that_is_started_no_more(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, ended_before: float, begun_since: bool, told: bool
+) -> None:
+    """By its ledger, as systemd has it written."""
+    subject.say(1)
+    monkeypatch.setenv("INVOCATION_ID", "first")
+    ledger.begin(subject.dir, "node")
+    assert tap.read(subject.url, 1, 0) == ([], False)
+    died = {"time": ledger.moment(time.time() - ended_before), "unit": "workload", "invocation": "first"}
+    ledger.append(subject.dir, {**died, "cause": ledger.EXIT})
+    if begun_since:
+        monkeypatch.setenv("INVOCATION_ID", "second")
+        ledger.begin(subject.dir, "node")
+    assert tap.read(subject.url, 1, 0) == ([], told)
 
 
 def test_an_answer_is_bounded_also_when_the_subject_is_long_winded(subject: Subject) -> None:
