@@ -50,9 +50,14 @@ def killed(project: Project, cluster: Cluster, tmp_path: Path) -> Callable[..., 
         path = tmp_path / f"{name}.yml"
         path.write_text(yaml.safe_dump(document))
         running = project.start("run_experiment.yml", "-e", f"experiment={path}")
-        node = eventually("it is placed", lambda: placed(project, name).get(victim))
-        progress = f"cat /home/jar/brain-in-jar/instances/{name}_*/{victim}/progress.json"
-        eventually("the middle", lambda: '"round": 3' in on(cluster, node, "sh", "-c", f"{progress} || true"))
+        progress = f"/home/jar/brain-in-jar/instances/{name}_*/{victim}/progress.json"
+
+        def in_the_middle() -> str:
+            assert running.process.poll() is None, running.output
+            node = placed(project, name).get(victim, "")
+            return node if node and '"round": 3' in on(cluster, node, "sh", "-c", f"cat {progress} || true") else ""
+
+        node = eventually("the middle", in_the_middle, 120)
         on(cluster, node, "sh", "-c", KILL, "kill", victim, unit, HOG)
         running.finish()
         return project.newest()
