@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import random
 import signal
 import socket
 import sqlite3
@@ -138,6 +139,27 @@ class Mind(Process):
             return json.loads((self.dir / "progress.json").read_text())
         except FileNotFoundError:
             return {}
+
+
+def live_through_kills(minds: list[Mind], llama: Llama, seed: int) -> None:
+    """Start these minds and their llama-server, kill one of them all at random moments, and see every mind to its end."""
+    dice, everyone = random.Random(seed), [llama, *minds]  # noqa: S311 - a test that can be repeated
+    for each in everyone:
+        each.start()
+    kills, end = 0, time.monotonic() + 60
+    # A mind needs 0.1 s to come up: these delays reach it while it starts, talks, waits and parts.
+    while any(each.process.poll() != 0 for each in minds):
+        assert time.monotonic() < end, "\n".join(each.output() for each in minds)
+        victim = dice.choice(everyone)
+        if kills < 15 and victim.process.poll() is None:
+            time.sleep(dice.uniform(0, 0.35))  # not a wait for anything: the random moment itself
+            victim.send(signal.SIGKILL)
+            kills += 1
+        for each in everyone:
+            if each.process.poll() not in (None, 0):
+                each.start()
+        time.sleep(0.01)
+    assert kills  # the first one always: how many more there are is the machine's speed
 
 
 def runs_here(build: Path) -> bool:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import random
-import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Llama, Mind, wait_until
+from conftest import Llama, Mind, live_through_kills, wait_until
 
 Together = Callable[..., list[Mind]]
 QUESTION = "Are we one mind?"
@@ -54,24 +51,8 @@ def test_four_minds_write_one_memory_by_turns_and_vote(together: Together) -> No
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_memory_survives_the_deaths_of_any_members(together: Together, own_llama: Llama, seed: int) -> None:
-    dice = random.Random(seed)  # noqa: S311 - a test that can be repeated
     minds = together("hco", "hive_cluster", rounds=6, consensus_interval=3, llama_url=own_llama.url)
-    everyone: list[Llama | Mind] = [own_llama, *minds]
-    for each in everyone:
-        each.start()
-    kills, end = 0, time.monotonic() + 60
-    while any(each.process.poll() != 0 for each in minds):
-        assert time.monotonic() < end, "\n".join(each.output() for each in minds)
-        victim = dice.choice(everyone)
-        if kills < 12 and victim.process.poll() is None:
-            time.sleep(dice.uniform(0, 0.3))  # not a wait for anything: the random moment itself
-            victim.send(signal.SIGKILL)
-            kills += 1
-        for each in everyone:
-            if each.process.poll() not in (None, 0):
-                each.start()
-        time.sleep(0.01)
-    assert kills
+    live_through_kills(minds, own_llama, seed)
     assert_one_memory(minds, 6, 3)
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import random
-import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Llama, Mind, wait_until
+from conftest import Llama, Mind, live_through_kills, wait_until
 
 Together = Callable[..., list[Mind]]
 MOVES = ("cooperate", "defect")
@@ -98,24 +95,8 @@ def test_a_player_cannot_see_a_move_before_it_has_committed(together: Together) 
 def test_kills_at_any_moment_change_no_move_that_was_committed_to(
     together: Together, own_llama: Llama, seed: int
 ) -> None:
-    dice = random.Random(seed)  # noqa: S311 - a test that can be repeated
     a, b = together("ab", "prisoners_dilemma", rounds=12, llama_url=own_llama.url)
-    everyone: list[Llama | Mind] = [own_llama, a, b]
-    for each in everyone:
-        each.start()
-    kills, end = 0, time.monotonic() + 60
-    while a.process.poll() != 0 or b.process.poll() != 0:
-        assert time.monotonic() < end, a.output() + b.output()
-        victim = dice.choice(everyone)
-        if kills < 12 and victim.process.poll() is None:
-            time.sleep(dice.uniform(0, 0.3))  # not a wait for anything: the random moment itself
-            victim.send(signal.SIGKILL)
-            kills += 1
-        for each in everyone:
-            if each.process.poll() not in (None, 0):
-                each.start()
-        time.sleep(0.01)
-    assert kills
+    live_through_kills([a, b], own_llama, seed)
     assert_one_game(a, b, 12)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import random
 import shutil
 import signal
 import sqlite3
@@ -12,7 +11,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import Llama, Mind, accepts, wait_until
+from conftest import Llama, Mind, accepts, live_through_kills, wait_until
 
 Pair = Callable[..., list[Mind]]
 
@@ -63,26 +62,8 @@ def test_a_pair_completes_and_agrees_message_by_message(pair: Pair) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_kills_at_any_moment_lose_and_double_nothing(pair: Pair, own_llama: Llama, seed: int) -> None:
-    dice = random.Random(seed)  # noqa: S311 - a test that can be repeated
     a, b = pair(llama_url=own_llama.url, rounds=10)
-    everyone: list[Llama | Mind] = [own_llama, a, b]
-    for each in everyone:
-        each.start()
-    kills = 0
-    end = time.monotonic() + 60
-    # A mind needs 0.1 s to come up: these delays reach it while it starts, talks, waits and parts.
-    while a.process.poll() != 0 or b.process.poll() != 0:
-        assert time.monotonic() < end, a.output() + b.output()
-        victim = dice.choice(everyone)
-        if kills < 20 and victim.process.poll() is None:
-            time.sleep(dice.uniform(0, 0.35))  # not a wait for anything: the random moment itself
-            victim.send(signal.SIGKILL)
-            kills += 1
-        for each in everyone:
-            if each.process.poll() not in (None, 0):
-                each.start()
-        time.sleep(0.01)
-    assert kills  # the first one always: how many more there are is the machine's speed
+    live_through_kills([a, b], own_llama, seed)
     assert_whole(a, b, 10)
 
 
