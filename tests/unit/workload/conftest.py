@@ -142,7 +142,7 @@ class Mind(Process):
 
 
 def live_through_kills(minds: list[Mind], llama: Llama, seed: int) -> None:
-    """Start these minds and their llama-server, kill one of them all at random moments, and see every mind to its end."""
+    """Start these minds and their llama-server, kill any of them at random moments, and see every mind to its end."""
     dice, everyone = random.Random(seed), [llama, *minds]  # noqa: S311 - a test that can be repeated
     for each in everyone:
         each.start()
