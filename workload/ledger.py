@@ -101,10 +101,17 @@ def lived(begun: Mapping[str, Any]) -> float | None:
 
 
 def boot() -> str:
-    """Which boot of the node this is: the kernel's id, and when PID 1 began, as a container has its host's kernel."""
+    """Which boot of the node this is: the kernel's id, and when PID 1 began, as a container has its host's kernel.
+
+    An instance that is observed does not see PID 1: for it, which control group its slice has. It has it for a boot.
+    """
     _, _, fields = cgroup.read(Path("/proc/1/stat")).rpartition(") ")
-    began = fields.split()[19] if fields else ""  # field 22, starttime: behind the name, which may hold anything
-    return f"{cgroup.read(Path('/proc/sys/kernel/random/boot_id')).strip()}.{began}"
+    if fields:
+        mark = fields.split()[19]  # field 22, starttime: behind the name, which may hold anything
+    else:
+        group = cgroup.own()
+        mark = f"{group.slice.stat().st_ino}" if group and group.slice.is_dir() else ""
+    return f"{cgroup.read(Path('/proc/sys/kernel/random/boot_id')).strip()}.{mark}"
 
 
 def cycle(directory: Path) -> int | None:
