@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.errors import MergeError
+from fleet.merged import DATABASE, quoted
 
 LEADING = ("run_id", "instance", "node")
 ROWID = "source_rowid"
@@ -73,7 +74,7 @@ def merge(run: str | os.PathLike[str], instances: Mapping[str, str], run_id: str
     problems: dict[str, str] = {}
     sources = _sources(folder / "db", sorted(instances), problems)
     rows = dict.fromkeys(sources, 0)
-    target = folder / "experiments.db"
+    target = folder / DATABASE
     with tempfile.TemporaryDirectory(prefix=".merge.", dir=folder) as scratch, closing(open_merged(target)) as db:
         whole = dict(db.execute(f"SELECT instance, sha256 FROM main.{SOURCES} WHERE problem IS NULL"))  # noqa: S608 - ours
         new = {instance: source for instance, source in sources.items() if whole.get(instance) != source.sha256}
@@ -91,14 +92,14 @@ def merge(run: str | os.PathLike[str], instances: Mapping[str, str], run_id: str
 
 def summary(run: str | os.PathLike[str]) -> dict[str, dict[str, int]]:
     """Rows per table and instance, {table: {instance: rows}}; empty when nothing was merged yet. Raises MergeError."""
-    path = Path(run).absolute() / "experiments.db"
+    path = Path(run).absolute() / DATABASE
     if not path.is_file():
         return {}
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
             names = [name for name, _ in _tables(db, "main") if name != SOURCES]
             return {
-                name: dict(db.execute(f"SELECT instance, count(*) FROM {_q(name)} GROUP BY instance"))  # noqa: S608 - quoted
+                name: dict(db.execute(f"SELECT instance, count(*) FROM {quoted(name)} GROUP BY instance"))  # noqa: S608 - quoted
                 for name in names
                 if "instance" in _columns(db, "main", name)
             }
@@ -340,27 +341,27 @@ def _transaction(
 
 def _ensure(db: sqlite3.Connection, table: _Table, key: tuple[str, ...] | None) -> None:
     """Make the merged table, or give it the columns it lacks."""
-    name = _q(table.name)
+    name = quoted(table.name)
     have = _columns(db, "main", table.name)
     if not have:
-        lead = ", ".join(f"{_q(column)} TEXT NOT NULL" for column in LEADING)
-        own = "".join(f"{_q(column)} {_type(declared)}, " for column, declared in table.columns.values())
+        lead = ", ".join(f"{quoted(column)} TEXT NOT NULL" for column in LEADING)
+        own = "".join(f"{quoted(column)} {_type(declared)}, " for column, declared in table.columns.values())
         db.execute(f"CREATE TABLE main.{name} ({lead}, {own}{ROWID} INTEGER, UNIQUE (instance, {ROWID}))")
     elif ROWID not in have or any(column not in have for column in LEADING):
         raise sqlite3.IntegrityError(f"experiments.db already has a table {table.name} that no merge made")
     else:
         for folded, (column, declared) in table.columns.items():
             if folded not in have:
-                db.execute(f"ALTER TABLE main.{name} ADD COLUMN {_q(column)} {_type(declared)}")
+                db.execute(f"ALTER TABLE main.{name} ADD COLUMN {quoted(column)} {_type(declared)}")
             elif have[folded][1] and _affinity(have[folded][1]) != _affinity(declared):
                 # A source of a later merge declares it otherwise: from here on the column converts nothing.
-                db.execute(f"ALTER TABLE main.{name} RENAME COLUMN {_q(column)} TO jarfleet_old")
-                db.execute(f"ALTER TABLE main.{name} ADD COLUMN {_q(column)}")
-                db.execute(f"UPDATE main.{name} SET {_q(column)} = jarfleet_old")  # noqa: S608 - quoted
+                db.execute(f"ALTER TABLE main.{name} RENAME COLUMN {quoted(column)} TO jarfleet_old")
+                db.execute(f"ALTER TABLE main.{name} ADD COLUMN {quoted(column)}")
+                db.execute(f"UPDATE main.{name} SET {quoted(column)} = jarfleet_old")  # noqa: S608 - quoted
                 db.execute(f"ALTER TABLE main.{name} DROP COLUMN jarfleet_old")
     if key is not None:
-        columns = ", ".join(_q(table.columns[column][0]) for column in key)
-        index = _q(f"jarfleet_key_{table.name}")
+        columns = ", ".join(quoted(table.columns[column][0]) for column in key)
+        index = quoted(f"jarfleet_key_{table.name}")
         db.execute(
             f"CREATE UNIQUE INDEX IF NOT EXISTS main.{index} ON {name} (instance, {columns}) WHERE {ROWID} IS NULL"
         )
@@ -369,20 +370,20 @@ def _ensure(db: sqlite3.Connection, table: _Table, key: tuple[str, ...] | None) 
 def _copy(db: sqlite3.Connection, table: _Table, whole: _Table, leading: tuple[str, str, str], limit: int) -> int:
     """Copy the first `limit` rows (-1: all) of the attached table; how many were added or changed."""
     names = [whole.columns[merged][0] for merged in table.columns]
-    into = ", ".join(map(_q, (*LEADING, *names, ROWID)))
+    into = ", ".join(map(quoted, (*LEADING, *names, ROWID)))
     number = "NULL" if table.key is not None else table.rowid
-    own = "".join(f"{_q(column)}, " for column, _ in table.columns.values())
+    own = "".join(f"{quoted(column)}, " for column, _ in table.columns.values())
     same = f"(instance, {ROWID})"
     if table.key is not None:
-        columns = ", ".join(_q(whole.columns[merged][0]) for merged in table.key)
+        columns = ", ".join(quoted(whole.columns[merged][0]) for merged in table.key)
         same = f"(instance, {columns}) WHERE {ROWID} IS NULL"
-    new = ", ".join(f"excluded.{_q(name)}" for name in names)
-    old = ", ".join(f"{_q(whole.name)}.{_q(name)}" for name in names)
-    sets = ", ".join(f"{_q(name)} = excluded.{_q(name)}" for name in ("node", *names))
+    new = ", ".join(f"excluded.{quoted(name)}" for name in names)
+    old = ", ".join(f"{quoted(whole.name)}.{quoted(name)}" for name in names)
+    sets = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in ("node", *names))
     # NOT INDEXED: in the order of the table itself, which is the order that _readable counted in.
     done = db.execute(
-        f"INSERT INTO main.{_q(whole.name)} ({into}) "  # noqa: S608 - every name is quoted
-        f"SELECT ?, ?, ?, {own}{number} FROM src.{_q(table.name)} NOT INDEXED WHERE true LIMIT ? "
+        f"INSERT INTO main.{quoted(whole.name)} ({into}) "  # noqa: S608 - every name is quoted
+        f"SELECT ?, ?, ?, {own}{number} FROM src.{quoted(table.name)} NOT INDEXED WHERE true LIMIT ? "
         f"ON CONFLICT {same} DO UPDATE SET {sets} WHERE ({old}) IS NOT ({new})",
         (*leading, limit),
     )
@@ -395,8 +396,8 @@ def _readable(db: sqlite3.Connection, table: _Table) -> int:
     By bisection over SELECTs alone: after an INSERT that broke off, only a rollback makes the merged database usable.
     """
     # max() of every column, because merely counting would not read what lies on overflow pages.
-    values = "".join(f", max({_q(column)}) IS NULL" for column, _ in table.columns.values())
-    probe = f"SELECT count(*){values} FROM (SELECT * FROM src.{_q(table.name)} NOT INDEXED LIMIT ?)"  # noqa: S608 - quoted
+    values = "".join(f", max({quoted(column)}) IS NULL" for column, _ in table.columns.values())
+    probe = f"SELECT count(*){values} FROM (SELECT * FROM src.{quoted(table.name)} NOT INDEXED LIMIT ?)"  # noqa: S608 - quoted
 
     def reads(rows: int) -> bool:
         try:
@@ -430,10 +431,6 @@ def _columns(db: sqlite3.Connection, schema: str, table: str) -> dict[str, tuple
         "SELECT name, type, pk FROM pragma_table_xinfo(?, ?) WHERE hidden <> 1 ORDER BY cid", (table, schema)
     )
     return {_fold(name): (name, declared, pk) for name, declared, pk in found}
-
-
-def _q(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _fold(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ class Instance:
     def experiment_id(self) -> str:
         """The key of this instance's rows, unique among all runs and instances."""
         return f"{self.run_id}.{self.id}"
+
+    def dice(self, occasion: str) -> random.Random:
+        """Dice for an occasion: they fall the same in every run with this seed, whatever else was drawn."""
+        return random.Random(f"{self.seed}:{self.id}:{occasion}")  # noqa: S311 - to be repeated, not secret
 
     @classmethod
     def load(cls) -> Instance:

@@ -10,7 +10,7 @@ import logging
 import random
 from typing import Any, Callable, Mapping
 
-from . import frame, occasions
+from . import occasions
 from .record import Memory, Record
 from .settings import MIND, Settings
 
@@ -26,7 +26,7 @@ def apply_due(record: Record, cycle: int) -> None:
     for one in settings.interventions:
         name, kind, parameters = one["intervention_id"], one["intervention_type"], one.get("parameters", {})
         # By its own dice, so that it is the same in every run with this seed, whatever else was drawn.
-        dice = random.Random(f"{instance.seed}:{instance.id}:{cycle}:{name}")  # noqa: S311 - to be repeated, not secret
+        dice = instance.dice(f"{cycle}:{name}")
         crashed = cycle > 1 and record.died_in(cycle - 1)
         if not is_meant(parameters, instance.id, settings.role) or record.intervened(cycle, name):
             continue
@@ -54,8 +54,7 @@ def is_meant(parameters: Mapping[str, Any], id: str, role: str) -> bool:
 
 def _touchable(record: Record) -> list[Memory]:
     """What the mind remembers of what was said and heard: not what was put into it."""
-    since = 0 if frame.remembers(record.settings.epistemic_frame) else record.cycle()
-    return [memory for memory in record.memories(since) if not memory.injected]
+    return [memory for memory in record.memories() if not memory.injected]
 
 
 def _change(record: Record, t: Any, kind: str, level: float, changed: Mapping[int, str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from . import frame, interventions, ledger
 from .instance import Instance
 from .llama import ContextExceeded, LlamaError, Reply, chat, grammar
 from .metrics import Meter
-from .record import Memory, Record
+from .record import Record
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Mind:
     def __init__(self, instance: Instance, settings: Settings, record: Record) -> None:
         self.instance, self.settings, self.record = instance, settings, record
         self.meter = Meter()
-        self.brain_deaths = self._count_brain_deaths()
+        self.brain_deaths = len(ledger.ends(instance.dir, "llama"))
 
     # what it says and hears
 
@@ -80,15 +80,10 @@ class Mind:
         lost = interventions.NO_SIGNAL if interventions.is_cut_off(self.record, round) else None
         self.record.hear(sender, round, content, lost)
 
-    def remembered(self) -> list[Memory]:
-        """All that the mind knows of what was: of all its lives, or of this one if it forgets."""
-        remembers = frame.remembers(self.settings.epistemic_frame)
-        return self.record.memories(0 if remembers else self.record.cycle())
-
     def turns(self, ending: str = "") -> list[dict[str, str]]:
         """What the mind remembers as turns of a talk, up to `ending`, or to the prompt where nothing was heard."""
         turns: list[dict[str, str]] = []
-        for memory in self.remembered():
+        for memory in self.record.memories():
             if memory.role == "assistant" and (not turns or turns[-1]["role"] == "assistant"):
                 turns.append({"role": "user", "content": self.settings.prompt})
             if memory.role != "system":
@@ -107,7 +102,7 @@ class Mind:
             if text := getattr(settings, key):
                 told.append(f"Your {key}: {text}.")
         told += frame.told(settings.epistemic_frame, self.record.deaths())
-        told += [memory.content for memory in self.remembered() if memory.role == "system"]
+        told += [memory.content for memory in self.record.memories() if memory.role == "system"]
         return "\n".join(told)
 
     def choose(
@@ -157,9 +152,6 @@ class Mind:
             else:
                 self._check_brain()
                 return reply
-
-    def _count_brain_deaths(self) -> int:
-        return len(ledger.ends(self.instance.dir, "llama"))
 
     def _check_brain(self) -> None:
         """Raise MindDied if llama-server has died since this mind began."""

@@ -16,13 +16,14 @@ import json
 import logging
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any, Callable, Mapping
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from .client import Unavailable, request
 from .database import now
 from .record import Record
+from .server import JsonHandler
 
 log = logging.getLogger(__name__)
 BIGGEST_BODY = 2**20  # bytes
@@ -320,26 +321,24 @@ class Server(ThreadingHTTPServer):
     post: Post
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     """Answers peers. Each answer leaves after what it says is in the database."""
 
     server: Server
-    timeout = 10  # seconds of silence after which a caller is dropped
 
     def do_GET(self) -> None:
         """/health, /letters, and what the mode shows."""
-        post, url = self.server.post, urlsplit(self.path)
+        post, (path, asked) = self.server.post, self.asked()
         if time.monotonic() < post.held_until:
-            self._answer(503, {"error": "letters are held up"})
-        elif url.path in post.pages:
-            self._answer(200, post.pages[url.path]())
+            self.answer(503, {"error": "letters are held up"})
+        elif path in post.pages:
+            self.answer(200, post.pages[path]())
         else:
-            asked = {key: values[0] for key, values in parse_qs(url.query).items()}
             round, topic = asked.get("round", ""), asked.get("topic", "")
             body = None
-            if url.path == "/letters" and round.isdigit() and len(round) < 10 and self._was_sent(topic, int(round)):
+            if path == "/letters" and round.isdigit() and len(round) < 10 and self._was_sent(topic, int(round)):
                 body = post.read(post.instance.id, topic, int(round))
-            self._answer(404 if body is None else 200, {"error": "not here"} if body is None else {"body": body})
+            self.answer(404 if body is None else 200, {"error": "not here"} if body is None else {"body": body})
 
     def _was_sent(self, topic: str, round: int) -> bool:
         """Whether it is a letter to others: what a mind keeps for itself is nobody's to ask for."""
@@ -354,26 +353,26 @@ class Handler(BaseHTTPRequestHandler):
             return
         sender, round, topic, letter = (body.get(key) for key in ("sender", "round", "topic", "body"))
         if time.monotonic() < post.held_until:
-            self._answer(503, {"error": "letters are held up"})
+            self.answer(503, {"error": "letters are held up"})
         elif body.get("run_id") != post.instance.run_id or sender not in post.peers:
             known = ", ".join(post.peers)
-            self._answer(409, {"error": f"this is {post.instance.experiment_id}, which knows {known}"})
+            self.answer(409, {"error": f"this is {post.instance.experiment_id}, which knows {known}"})
         elif type(round) is not int or not 0 <= round <= post.record.settings.rounds:
-            self._answer(400, {"error": "a letter has a round of this run's"})
+            self.answer(400, {"error": "a letter has a round of this run's"})
         elif self.path == "/done":
             post.peer_is_done(sender, round)
-            self._answer(200, {})
+            self.answer(200, {})
         elif self.path == "/letters" and isinstance(topic, str) and isinstance(letter, dict):
-            self._answer(200, {"body": post.receive(sender, topic, round, letter)})
+            self.answer(200, {"body": post.receive(sender, topic, round, letter)})
         else:
-            self._answer(404 if self.path != "/letters" else 400, {"error": "a letter has a topic and a body"})
+            self.answer(404 if self.path != "/letters" else 400, {"error": "a letter has a topic and a body"})
 
     def _body(self) -> dict[str, Any] | None:
         length = self.headers.get("Content-Length", "")
         if not length.isdigit():
-            self._answer(411, {"error": "without Content-Length"})
+            self.answer(411, {"error": "without Content-Length"})
         elif int(length) > BIGGEST_BODY:
-            self._answer(413, {"error": f"more than {BIGGEST_BODY} bytes"})
+            self.answer(413, {"error": f"more than {BIGGEST_BODY} bytes"})
         else:
             try:
                 body = json.loads(self.rfile.read(int(length)))
@@ -381,19 +380,5 @@ class Handler(BaseHTTPRequestHandler):
                 body = None
             if isinstance(body, dict):
                 return body
-            self._answer(400, {"error": "not a JSON object"})
+            self.answer(400, {"error": "not a JSON object"})
         return None
-
-    def _answer(self, status: int, body: Any) -> None:
-        content = json.dumps(body).encode()
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-        except OSError:
-            log.debug("the caller has gone")  # it will ask again
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the events worth a line are logged where they happen."""

@@ -9,6 +9,7 @@ import json
 from contextlib import contextmanager
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
+from . import frame
 from .database import Database, now
 from .instance import Instance
 from .llama import Reply
@@ -229,8 +230,9 @@ class Record:
                 remembered=remembered,
             )  # fmt: skip
 
-    def memories(self, since: int) -> list[Memory]:
-        """Every message from the lives since that one, as the mind remembers it; what is erased is not there."""
+    def memories(self) -> list[Memory]:
+        """What the mind remembers: of all its lives, or of this one if its frame has it forget; nothing that is erased."""
+        since = 0 if frame.remembers(self.settings.epistemic_frame) else self.cycle()
         rows = self.database.rows(
             "SELECT message_id, cycle_number, round, role, sender, coalesce(remembered, content) AS text, injected"
             " FROM messages WHERE experiment_id = ? AND cycle_number >= ? AND text <> '' ORDER BY message_id",

@@ -21,14 +21,14 @@ import threading
 import time
 from array import array
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from . import ledger
 from .client import Unavailable, request
 from .instance import Instance
+from .server import JsonHandler
 
 log = logging.getLogger(__name__)
 LONGEST_WAIT = 30.0  # seconds
@@ -126,31 +126,29 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     """Answers observers, and writes nothing."""
 
     server: Server
-    timeout = 10  # seconds of silence after which a caller is dropped
 
     def do_GET(self) -> None:
         """/stream and /health."""
-        url = urlsplit(self.path)
-        asked = {key: values[0] for key, values in parse_qs(url.query).items()}
+        path, asked = self.asked()
         try:
-            if url.path == "/health":
+            if path == "/health":
                 self.server.subject.count()
-                self._answer(200, {"status": "ok"})
-            elif url.path == "/stream":
+                self.answer(200, {"status": "ok"})
+            elif path == "/stream":
                 after, wait = int(asked.get("after", "0")), float(asked.get("wait", "0"))
                 if after < 0 or after >= 2**63 or not math.isfinite(wait):
                     raise ValueError(f"after={after}&wait={wait}")
-                self._answer(200, self._stream(after, min(wait, LONGEST_WAIT)))
+                self.answer(200, self._stream(after, min(wait, LONGEST_WAIT)))
             else:
-                self._answer(404, {"error": "there is /stream and /health"})
+                self.answer(404, {"error": "there is /stream and /health"})
         except ValueError as error:
-            self._answer(400, {"error": f"after and wait are numbers from 0: {error}"})
+            self.answer(400, {"error": f"after and wait are numbers from 0: {error}"})
         except PermissionError as error:
-            self._answer(500, {"error": f"the subject's folder must be readable: {error}"})
+            self.answer(500, {"error": f"the subject's folder must be readable: {error}"})
 
     def _stream(self, after: int, wait: float) -> dict[str, Any]:
         subject, deadline = self.server.subject, time.monotonic() + wait
@@ -165,17 +163,6 @@ class Handler(BaseHTTPRequestHandler):
                 break
             time.sleep(LOOK)
         return {"lines": subject.lines(after), "end": end, "ended": ended}
-
-    def _answer(self, status: int, answer: dict[str, Any]) -> None:
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: an observer asks again and again."""
 
 
 def main() -> None:

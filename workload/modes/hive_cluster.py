@@ -15,7 +15,6 @@ import logging
 from collections import Counter
 from typing import Any
 
-from .. import frame
 from ..mind import Mind
 from ..post import Post
 from ..record import share
@@ -77,10 +76,9 @@ class Member:
             text = changed.get((entry["author"], entry["round"]), entry["content"])
             role = "assistant" if entry["author"] == self.id else "user"
             turns.append({"role": role, "content": text if role == "assistant" else f"{entry['author']}: {text}"})
-        since = 0 if frame.remembers(self.mind.settings.epistemic_frame) else self.record.cycle()
         turns += [
             {"role": "user", "content": memory.content}
-            for memory in self.record.memories(since)
+            for memory in self.record.memories()
             if memory.injected and memory.role == "user"
         ]
         return [*turns, {"role": "user", "content": question}]

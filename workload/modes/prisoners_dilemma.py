@@ -94,7 +94,7 @@ class Player:
         strategy = settings.memory_strategy
         if strategy == "none" or round < settings.manipulation_start_round:
             return
-        dice = random.Random(f"{self.mind.instance.seed}:{self.id}:{name}")  # noqa: S311 - to be repeated, not secret
+        dice = self.mind.instance.dice(name)
         if dice.random() >= settings.manipulation_rate:
             return
         query = "SELECT 1 FROM memory_states WHERE experiment_id = ? AND memory_type = ?"
