@@ -231,7 +231,7 @@ class Record:
             )  # fmt: skip
 
     def memories(self) -> list[Memory]:
-        """What the mind remembers: of all its lives, or of this one if its frame has it forget; nothing that is erased."""
+        """What the mind remembers: of all its lives, or of this one if its frame has it forget. Not what is erased."""
         since = 0 if frame.remembers(self.settings.epistemic_frame) else self.cycle()
         rows = self.database.rows(
             "SELECT message_id, cycle_number, round, role, sender, coalesce(remembered, content) AS text, injected"
