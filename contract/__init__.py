@@ -1,0 +1,22 @@
+"""What controller, modules, nodes and workload agree on: names, statuses, and the type of everything they exchange.
+
+Standard library only, Python 3.8 or later, and nothing else of this project. Every type is a frozen dataclass whose
+`from_json` is its one reader and `to_json` its one writer; what is read is checked there.
+"""
+
+from . import description, events, exits, json_records, launch_spec, names, node_state, outcome, progress, statuses
+from .json_records import ContractError
+
+__all__ = [
+    "ContractError",
+    "description",
+    "events",
+    "exits",
+    "json_records",
+    "launch_spec",
+    "names",
+    "node_state",
+    "outcome",
+    "progress",
+    "statuses",
+]

@@ -1,0 +1,186 @@
+"""Every kind of event that a run's `events.jsonl` can hold. A line is {"time": ISO 8601 UTC, "event": kind, ...fields}.
+
+A new kind is one more class in this file; `register` gives it its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, TypeVar
+
+from .json_records import ContractError, Record
+
+E = TypeVar("E", bound="Type[Event]")
+KINDS: Dict[str, Type[Event]] = {}
+
+
+class Event(Record):
+    """Base of every event."""
+
+    kind = ""
+
+
+def register(kind: str) -> Callable[[E], E]:
+    """Class decorator: this class is the event of that kind."""
+
+    def add(cls: E) -> E:
+        cls.kind = kind
+        KINDS[kind] = cls
+        return cls
+
+    return add
+
+
+@register("created")
+@dataclass(frozen=True)
+class Created(Event):
+    """The run's folder was made."""
+
+    run_id: str = ""
+
+
+@register("placed")
+@dataclass(frozen=True)
+class Placed(Event):
+    """The plan: which instance goes to which node. saved: the plan's file, where it came from one."""
+
+    assignments: Mapping[str, str] = field(default_factory=dict)
+    score: Optional[float] = None
+    strategy: str = ""
+    seed: Optional[int] = None
+    counterbalance: Optional[Mapping[str, Any]] = None
+    saved: str = ""
+
+
+@register("launched")
+@dataclass(frozen=True)
+class Launched(Event):
+    """An instance started. instance: `a@jetson`."""
+
+    instance: str
+    status: str = ""
+
+
+@register("launch_failed")
+@dataclass(frozen=True)
+class LaunchFailed(Event):
+    """An instance did not start. instance: `a@jetson`."""
+
+    instance: str
+    reason: str = ""
+
+
+@register("status")
+@dataclass(frozen=True)
+class StatusChanged(Event):
+    """An instance has another status than before."""
+
+    instance: str
+    status: str
+    node: str = ""
+
+
+@register("died")
+@dataclass(frozen=True)
+class Died(Event):
+    """A process of an instance died, for the `deaths`-th time."""
+
+    instance: str
+    unit: str
+    deaths: int = 1
+    node: str = ""
+
+
+@register("instance_fault")
+@dataclass(frozen=True)
+class InstanceFault(Event):
+    """A file of an instance holds something that it must not hold."""
+
+    instance: str
+    fault: str
+    node: str = ""
+
+
+@register("node_status")
+@dataclass(frozen=True)
+class NodeStatusChanged(Event):
+    """A node has another status than before."""
+
+    node: str
+    status: str
+    reasons: Tuple[str, ...] = ()
+
+
+@register("node_lost")
+@dataclass(frozen=True)
+class NodeLost(Event):
+    """A node has not answered for so long that it was given up. last_heard: ISO 8601, empty in older runs."""
+
+    node: str
+    last_heard: str = ""
+    reason: str = ""
+
+
+@register("collected")
+@dataclass(frozen=True)
+class Collected(Event):
+    """Results came home. rows: merged rows of each instance; problems: of its database; memory: its figures in GB."""
+
+    statuses: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
+
+
+@register("failed")
+@dataclass(frozen=True)
+class TaskFailed(Event):
+    """A task of a playbook failed on a host."""
+
+    host: str
+    task: str = ""
+    reason: str = ""
+
+
+@register("unreachable")
+@dataclass(frozen=True)
+class HostUnreachable(Event):
+    """A host did not answer a playbook."""
+
+    host: str
+    task: str = ""
+    reason: str = ""
+
+
+@register("ended")
+@dataclass(frozen=True)
+class PlaybookEnded(Event):
+    """A playbook came to its end; ok: nothing failed."""
+
+    ok: bool = True
+
+
+@register("unreadable")
+@dataclass(frozen=True)
+class Unreadable(Event):
+    """A line that is no event: torn by a crash, or of a kind that this version does not know. Never written."""
+
+    line: int
+    text: str
+
+
+def to_json(event: Event, time: str) -> Dict[str, Any]:
+    """The line of an event."""
+    return {"time": time, "event": event.kind, **event.to_json()}
+
+
+def from_json(value: Any, line: int, text: str) -> Tuple[str, Event]:
+    """(time, event) of a line; Unreadable for what is none."""
+    known = isinstance(value, dict) and isinstance(value.get("event"), str) and KINDS.get(value["event"])
+    if not known or known is Unreadable:
+        return "", Unreadable(line, text)
+    try:
+        event = known.from_json(value, f"events.jsonl: line {line}")
+    except ContractError:
+        return "", Unreadable(line, text)
+    return str(value.get("time", "")), event

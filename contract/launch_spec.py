@@ -1,0 +1,91 @@
+"""The launch spec: how an instance is started, in words that no particular supervisor owns.
+
+Argument lists and limits, no unit text and no quoting: `node` makes systemd's units of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Optional, Tuple
+
+from .description import Capacity, InstanceDescription
+from .json_records import Record, choice
+from .names import LLAMA, RELAY, WORKLOAD, instance_folder
+
+# How far an instance is kept from others on its node.
+OPEN, OBSERVED, BESIDE_SUBJECT = "none", "observed", "beside_subject"
+ISOLATIONS = (
+    OPEN,  # its own folder, the node's network within its allowed addresses
+    OBSERVED,  # besides, a network of its own and no sight of its relay and observers
+    BESIDE_SUBJECT,  # an observer on its subject's node: no process of the subject's user is its own
+)
+
+
+@dataclass(frozen=True)
+class Limits(Record):
+    """What the instance may take at most: its llama-server and its workload together."""
+
+    memory_bytes: int
+    cpu_percent: int  # of one core: 250 is two and a half cores
+    tasks: int = 512
+
+
+@dataclass(frozen=True)
+class Process(Record):
+    """A program to run: argument list, working directory, and the addresses that it may reach (None: any)."""
+
+    command: Tuple[str, ...]
+    working_dir: str
+    allowed_addresses: Optional[Tuple[str, ...]] = None
+
+
+@dataclass(frozen=True)
+class Hooks(Record):
+    """Programs of the release that write down a process's start and exit; the unit's name is added as an argument."""
+
+    start: Tuple[str, ...]
+    exit: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LaunchSpec(Record):
+    """Everything that starting an instance takes.
+
+    `llama_server` holds the arguments of llama-server; which build of it runs is known on the node only, so its program
+    is "bin/llama-server", below the build's folder.
+    """
+
+    description: InstanceDescription
+    work_dir: str
+    release_dir: str
+    owner: str
+    workload: Process
+    llama_server: Process
+    hooks: Hooks
+    limits: Limits
+    restart: bool  # start a process again that died
+    isolation: str = choice(ISOLATIONS)
+    capacity: Capacity = Capacity(0.0, 0.0, 1)
+    relay: Optional[Process] = None  # where somebody observes the instance
+    health: Mapping[str, str] = field(
+        default_factory=dict
+    )  # {unit: URL that must answer 200 before it counts as started}
+
+    @property
+    def run_id(self) -> str:
+        return self.description.run_id
+
+    @property
+    def id(self) -> str:
+        return self.description.id
+
+    @property
+    def dir(self) -> str:
+        """The instance's folder on its node."""
+        return instance_folder(self.work_dir, self.run_id, self.id)
+
+    @property
+    def processes(self) -> Mapping[str, Process]:
+        """{unit: process} in the order of their starting."""
+        found = {LLAMA: self.llama_server, WORKLOAD: self.workload}
+        return {**found, RELAY: self.relay} if self.relay else found

@@ -1,0 +1,95 @@
+"""Names that controller and node must form alike: units, slices, and the files of an instance.
+
+A run's units are named for its run id and its instance ids, so a node needs no list to find them again.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Tuple
+
+# No "-": in a systemd slice's name it means nesting. No "." or "/": the id is a folder's name too.
+RUN_ID = re.compile(r"[A-Za-z0-9_]{1,80}_(\d{8}T\d{6})Z_[0-9a-f]{4}", re.ASCII)
+INSTANCE_ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}", re.ASCII)
+
+# Units of every instance; each exit of theirs is written down.
+WORKLOAD, LLAMA = "workload", "llama"
+UNITS = (WORKLOAD, LLAMA)
+# The stream relay of an instance that is observed: it serves the instance's stream at its peer port until the whole run
+# has ended. "tap" is its name in the units of runs that were started before it was called a relay.
+RELAY, OLD_RELAY = "relay", "tap"
+RELAYS = (RELAY, OLD_RELAY)
+
+UNIT_FOLDER = Path("/etc/systemd/system")
+
+# Files of an instance, in its folder.
+DESCRIPTION = "instance.json"
+OUTCOME = "outcome.json"
+PROGRESS = "progress.json"
+DATABASE = "experiments.db"
+EXIT_LOG = "logs/exits.jsonl"
+STREAM = "logs/stream.jsonl"
+CHECKPOINTS = "checkpoints"
+EXPORT = "export"  # what a collection leaves for the controller to fetch, laid out like the run's folder there
+
+# Collected files, by instance, in `logs/` of the export and of the run's folder.
+COLLECTED_LOG = "{id}.log"
+COLLECTED_EXIT_LOG = "{id}.exits.jsonl"
+COLLECTED_STREAM = "{id}.stream.jsonl"
+
+
+def unit_name(run_id: str, instance_id: str, unit: str) -> str:
+    """The systemd service of one instance's workload, llama-server or stream relay."""
+    return f"jarfleet-{run_id}-{instance_id}-{unit}.service"
+
+
+def slice_name(run_id: str, instance_id: str) -> str:
+    """The slice that bounds workload and llama-server; systemd nests it in the run's, and that in jarfleet.slice."""
+    return f"jarfleet-{run_id}-{instance_id}.slice"
+
+
+def run_slice_name(run_id: str) -> str:
+    """The slice around all instances of a run on a node."""
+    return f"jarfleet-{run_id}.slice"
+
+
+def start_file(unit: str) -> str:
+    """Where a unit's last start is written down, in the instance's folder."""
+    return f"logs/{unit}.start.json"
+
+
+def instances_folder(work_dir: str) -> str:
+    """The folder of all instances on a node: one folder a run in it, and in that one a folder an instance."""
+    return f"{work_dir}/instances"
+
+
+def instance_folder(work_dir: str, run_id: str, instance_id: str) -> str:
+    """An instance's folder on its node."""
+    return f"{instances_folder(work_dir)}/{run_id}/{instance_id}"
+
+
+def release_folder(work_dir: str, release: str) -> str:
+    """A release's folder on a node, named for the hash of its content."""
+    return f"{work_dir}/releases/{release}"
+
+
+def current_release_link(work_dir: str) -> str:
+    """The link to the release that was sent last."""
+    return f"{work_dir}/current"
+
+
+def model_file(work_dir: str, sha256: str) -> str:
+    """A model on a node, named for the hash of its content."""
+    return f"{work_dir}/models/{sha256}.gguf"
+
+
+def host_name(instance_id: str, node: str) -> str:
+    """What Ansible calls an instance: `a@jetson`."""
+    return f"{instance_id}@{node}"
+
+
+def split_host_name(name: str) -> Tuple[str, str]:
+    """(instance, node) of a host_name()."""
+    instance_id, _, node = name.partition("@")
+    return instance_id, node
