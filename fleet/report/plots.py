@@ -17,8 +17,9 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
 # Stand for colours of the page's style, which has one set for light and one for dark.
 INK, FAINT, LINE, GROUND = "#010101", "#010102", "#010103", "#010104"
@@ -41,6 +42,7 @@ CAUSES = {
 OTHER_CAUSE = (INK, "o")
 STATES = {"true": SERIES[0], "false": SERIES[1], "uncertain": SERIES[6]}
 WIDTH = 9.0  # inches; the page scales it
+PADDING = 0.12  # inches above and below: the page's own font may be taller than the one that texts are measured with
 PIXELS = 600  # along an axis: what falls on the same one is drawn once
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -154,8 +156,7 @@ def sizes(key: str, label: str, unit: str, rows: dict[str, dict[str, float | Non
             points = [(value, place) for value, place in found if value and value > 0]
             at, where = [value for value, _ in points], [place for _, place in points]
             axes.plot(at, where, mark, color=colour, label=name, markersize=9, markeredgewidth=1.8, linestyle="none")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _logarithmic(axes, [value for row in rows.values() for value in row.values() if value and value > 0])
         axes.set_yticks(range(len(rows)), list(reversed(rows)))
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(f"{unit}, logarithmic")
@@ -222,6 +223,22 @@ def _row(figure: Figure, panels: int) -> Sequence[Axes]:
     return list(figure.subplots(1, panels, squeeze=False)[0])
 
 
+def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic x axis around these positive values, with plain numbers at its ticks.
+
+    Powers of ten are ticks enough over a decade or more; within one there may be none, so round numbers are taken.
+    """
+    axes.set_xscale("log")
+    if values:
+        low, high = min(values) / 1.25, max(values) * 1.25
+        axes.set_xlim(low, high)
+        if high / low < 10:
+            ticks = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+            axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick > 0]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _unit(seconds: float) -> tuple[float, str]:
     """The unit in which a time is shown: its seconds and its name."""
     for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
@@ -241,7 +258,7 @@ def _svg(key: str, label: str, height: float, draw: Callable[[Figure], None]) ->
     """What `draw` draws, as an element of a page. `key` keeps its ids apart from those of other plots."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font for measuring lacks: the page's font has them
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(WIDTH, height + PADDING), layout=ConstrainedLayoutEngine(h_pad=PADDING))
         canvas: Any = FigureCanvasSVG(figure)
         draw(figure)
         file = io.StringIO()
