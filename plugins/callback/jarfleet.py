@@ -7,7 +7,8 @@ name: jarfleet
 type: stdout
 short_description: What changes, what fails and what matters, a line each
 description:
-  - Names each play, and each task on each host that changes something or fails. What a plugin returns as C(table) is printed as it
+  - Names each play that does something, and each task on each host that changes something or fails. A play without hosts, or
+    whose tasks only assert and find nothing wrong, is not named. What a plugin returns as C(table) is printed as it
     is, what it returns as C(msg) with a failure too; long work reports its progress by itself.
   - Colours only on a terminal. With C(-v) it is Ansible's default callback.
 extends_documentation_fragment:
@@ -23,6 +24,8 @@ from ansible import constants as C
 from ansible import context
 from ansible.plugins.callback.default import CallbackModule as Default
 
+ASSERT = "ansible.builtin.assert"
+
 
 class CallbackModule(Default):
     """Ansible's default callback, unless nobody asked for its detail."""
@@ -35,8 +38,16 @@ class CallbackModule(Default):
         super().__init__()
         self._started = time.monotonic()
         self._tasks = 0
+        self._heading = ""  # of the play, until it is printed
+
+    def _print_heading(self) -> None:
+        """Name the play, once."""
+        if self._heading:
+            self._display.display(self._heading, color=C.COLOR_HIGHLIGHT)
+            self._heading = ""
 
     def _line(self, sign: str, result: Any, text: str, color: str) -> None:
+        self._print_heading()
         self._display.display(f"  {sign} {self.host_label(result)}: {text}", color=color)
 
     def _table(self, result: Any) -> None:
@@ -57,12 +68,14 @@ class CallbackModule(Default):
             super().v2_playbook_on_play_start(play)
         else:
             self._play = play
-            self._display.display(play.get_name().strip(), color=C.COLOR_HIGHLIGHT)
+            self._heading = play.get_name().strip()
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self._tasks += 1
         if self._display.verbosity:
             super().v2_playbook_on_task_start(task, is_conditional)
+        elif task.action != ASSERT:
+            self._print_heading()
 
     def v2_runner_on_ok(self, result: Any) -> None:
         if self._display.verbosity:
