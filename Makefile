@@ -48,7 +48,7 @@ llama: nodes model ## build llama.cpp if need be, and have it on every test node
 
 .PHONY: datasette
 datasette: setup ## a run's database in a browser, on 127.0.0.1 (RUN=run_id: not the newest; PORT=8001)
-	exec python -m fleet.browse "$${RUN:-latest}" --port "$${PORT:-8001}"
+	exec python -m fleet.results.browse "$${RUN:-latest}" --port "$${PORT:-8001}"
 
 .PHONY: down
 down: setup ## remove the test nodes; image, keys and builds stay cached

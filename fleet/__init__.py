@@ -1,13 +1,20 @@
-"""The controller's side of a run: everything Jarfleet keeps or prepares on the machine that the user sits at.
+"""The controller's Python, a room a job. Nothing in here knows of Ansible: plugins call in, nothing calls out.
 
-`record` is a run's folder, `merge` its one database, `release` the code that travels to the nodes, `models` the model
-files, `llama_source` the source of llama.cpp. Nothing in here knows of Ansible: plugins call in, nothing calls out, and
-every fault a user can mend is a `FleetError` whose message says what to do.
+    base/       errors, files written whole, tables, the transport of files: what every room needs
+    artifacts/  what travels to the nodes: releases of code, model files, the source of llama.cpp
+    record/     a run's folder: its manifest, its events, its signature
+    intake/     what the user asked for, read once and checked
+    launch/     from a plan to what each node is given to start; replays
+    observe/    what the nodes report, and which run a command is about
+    results/    what came home: merged databases, deaths, memory, comparisons, exports
+    report/     report.html
+
+Every fault that a user can mend is a `FleetError` whose message says what to do.
 """
 
 from importlib import metadata
 
-from fleet.errors import FleetError
+from fleet.base.errors import FleetError
 
 __all__ = ["FleetError", "__version__"]
 

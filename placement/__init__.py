@@ -3,15 +3,16 @@
 It knows nothing of Ansible. Sizes are GB = 2**30 bytes. `python -m placement --help` is the same from a shell.
 """
 
+from placement.adapters.ansible_inventory import read_inventory
+from placement.adapters.experiment import Experiment, check, find_experiment, load_experiment, parse_pins
+from placement.adapters.hostvars import nodes_from_hostvars, port_range_from_hostvars
 from placement.design import Design, place_designed
-from placement.engine import STRATEGIES, place
-from placement.experiment import Experiment, check, find_experiment, load_experiment, parse_pins
+from placement.explain.whatif import parse_why, place_and_explain, why_faults
 from placement.faults import BadInput, Fault
-from placement.inventory import nodes_from_hostvars, port_range_from_hostvars, read_inventory
 from placement.model import Instance, Node
 from placement.options import Options
 from placement.plan import Infeasible, Plan
-from placement.whatif import parse_why, place_and_explain, why_faults
+from placement.strategies import STRATEGIES, place
 
 __all__ = [
     "STRATEGIES",

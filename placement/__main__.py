@@ -14,7 +14,6 @@ from placement import (
     Options,
     find_experiment,
     load_experiment,
-    memory,
     nodes_from_hostvars,
     parse_pins,
     parse_why,
@@ -22,10 +21,11 @@ from placement import (
     read_inventory,
     why_faults,
 )
-from placement.inventory import project_root
-from placement.optimal import TIME_LIMIT_S
+from placement.adapters import gguf_memory
+from placement.adapters.ansible_inventory import project_root
+from placement.explain.whatif import Question
 from placement.options import FLAGS
-from placement.whatif import Question
+from placement.solver.exact import TIME_LIMIT_S
 
 PLANNED, BAD_INPUT, NO_PLAN = 0, 2, 3
 
@@ -82,7 +82,7 @@ def _plan(options: argparse.Namespace) -> str:
         faults += why_faults(why, [one.id for one in experiment.instances], [node.name for node in nodes], "--why")
     if experiment:
         try:
-            experiment, said = memory.sized_here(experiment, hostvars)
+            experiment, said = gguf_memory.sized_here(experiment, hostvars)
             print("".join(f"{line}\n" for line in said), end="", file=sys.stderr)
         except BadInput as error:
             faults += error.faults

@@ -13,11 +13,11 @@ from itertools import islice, pairwise, product
 from typing import Any
 
 from placement.constraints import rejections
-from placement.engine import place
 from placement.faults import Fault
 from placement.model import NODE_TYPES, Instance, Node
 from placement.plan import Infeasible, Plan
 from placement.problem import PORT_RANGE, Problem
+from placement.strategies import place
 
 SEEDS = 2**32
 MOST_TRIED = 200  # ways to begin a schedule that are tried before it is refused

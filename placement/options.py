@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from placement.adapters.experiment import Experiment
 from placement.design import SEEDS, Design, pin_contradictions, place_designed
-from placement.engine import STRATEGIES
-from placement.experiment import Experiment
+from placement.explain.whatif import Question, place_and_explain
 from placement.faults import BadInput, Fault, unknown
 from placement.model import Instance, Node
-from placement.optimal import TIME_LIMIT_S
 from placement.plan import Plan
-from placement.whatif import Question, place_and_explain
+from placement.solver.exact import TIME_LIMIT_S
+from placement.strategies import STRATEGIES
 
 MAX_TIME_LIMIT_S = 86_400
 MAX_REPEAT = 10**6

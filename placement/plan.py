@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from placement.constraints import rejections
+from placement.infeasibility import Conflict, Reasons, Remedy, grouped, listed
 from placement.model import gb, units
 from placement.problem import Problem, Request, Room
-from placement.refusal import Conflict, Reasons, Remedy, grouped, listed
 from placement.scoring import SCORERS, Points, components
 
 MOST_REASONS = 10_000  # (instance, node) pairs of a refusal of which it is told why; more is no text that anybody reads

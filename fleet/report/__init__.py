@@ -1,53 +1,24 @@
 """`report.html`: one page of what a run was and what came of it, made of its folder alone.
 
 It needs no network and runs no script. What a mind has said is shown as text, whatever it is. The same folder gives the
-same bytes. What is missing or damaged is said in its place; nothing of it stops the rest.
+same bytes. What is missing or damaged is reported in its place, and stops nothing else.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from fleet._files import write_text
-from fleet.compare import side_by_side, told
-from fleet.record import Run
-from fleet.report.blocks import Note, Section, Table, shown
-from fleet.report.sections import Page, page
+from fleet.base.files import write_text
+from fleet.record.run_folder import Run
+from fleet.report.html import to_html
+from fleet.report.sections import page
 
 FILE = "report.html"
-# What HTML has no place for; a lone surrogate cannot be written at all.
-UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def render(run: Run) -> str:
     """The page of a run."""
-    return _html(page(run))
-
-
-def render_comparison(comparison: Mapping[str, Any]) -> str:
-    """A page of what `fleet.compare.compare` gave."""
-    facts = Table("`*`: not the same in all", ("", "", *comparison["runs"]), side_by_side(comparison))
-    talks = [Note(line) for line in told(comparison)]
-    sections = [Section("runs", "Side by side", [facts]), Section("transcripts", "Transcripts", talks)]
-    return _html(Page(", ".join(comparison["runs"]), "Runs compared", "", sections))
-
-
-def _html(page: Page) -> str:
-    environment = Environment(
-        loader=PackageLoader("fleet.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = shown
-    text = environment.get_template("report.html.j2").render(page=page)
-    return UNWRITABLE.sub("\ufffd", text)
+    return to_html(page(run))
 
 
 def write(run: Run, *, check: bool = False) -> tuple[Path, bool]:
@@ -63,4 +34,4 @@ def write(run: Run, *, check: bool = False) -> tuple[Path, bool]:
     return path, changed
 
 
-__all__ = ["FILE", "render", "render_comparison", "write"]
+__all__ = ["FILE", "render", "write"]

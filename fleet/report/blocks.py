@@ -103,6 +103,16 @@ class Section:
     blocks: Sequence[Any] = field(default_factory=list)
 
 
+@dataclass
+class Page:
+    """The whole report."""
+
+    run_id: str
+    name: str
+    description: str
+    sections: list[Section]
+
+
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]], total: int, where: str) -> Table:
     """The first rows of a table that may be long. `where`: the table of the database that holds all `total`."""
     some = list(islice(rows, ROWS))

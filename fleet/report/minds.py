@@ -10,10 +10,10 @@ from operator import itemgetter
 from statistics import quantiles
 from typing import Any
 
-from fleet.merged import Merged
 from fleet.report import plots
 from fleet.report.blocks import Fold, Note, Plot, Said, clipped, table
 from fleet.report.source import Source
+from fleet.results.merged_database import Merged
 
 BELIEFS = 60  # rows of their plot
 LIVES = 200  # columns of it, the last ones

@@ -5,35 +5,24 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fleet.errors import MergeError
-from fleet.merged import DATABASE, deaths, opened
-from fleet.record import Run
+from fleet.base.errors import MergeError
+from fleet.record.run_folder import Run
 from fleet.report import minds
-from fleet.report.blocks import Facts, Figures, Fold, Note, Plot, Section, Text, table
+from fleet.report.blocks import Facts, Figures, Fold, Note, Page, Plot, Section, Text, table
 from fleet.report.plots import Death, Life, sizes, timeline
 from fleet.report.source import Source, clock, mapping, seconds
 from fleet.report.talk import talk
+from fleet.results.merged_database import DATABASE, deaths_of, opened
 from placement import BadInput, Plan
-from placement.experiment import read_document
+from placement.adapters.experiment import read_document
 
 TROUBLE = ("failed", "unreachable", "launch_failed", "node_lost", "node_status")
 Blocks = list[Any]
-
-
-@dataclass
-class Page:
-    """The whole report."""
-
-    run_id: str
-    name: str
-    description: str
-    sections: list[Section]
 
 
 def page(run: Run) -> Page:
@@ -87,7 +76,7 @@ def _overview(source: Source) -> Blocks:
     figures: dict[str, Any] = {"minds": len(source.nodes), "nodes": len(set(source.nodes.values()))}
     if db:
         names = {"experiment_cycles": "lives", "messages": "messages", "self_reports": "self-reports"}
-        figures |= {"deaths": len(deaths(db))} if db.has("experiment_cycles") or db.has("deaths") else {}
+        figures |= {"deaths": len(deaths_of(db))} if db.has("experiment_cycles") or db.has("deaths") else {}
         figures |= {name: count for each, name in names.items() if (count := db.count(each))}
         if db.has("generations", "tokens"):
             figures["tokens"] = db.connection.execute("SELECT coalesce(sum(tokens), 0) FROM generations").fetchone()[0]
@@ -226,7 +215,7 @@ def _lives(source: Source) -> Blocks:
     db = source.db
     if db is None:
         return []
-    died = deaths(db)
+    died = deaths_of(db)
     lived = list(db.rows("experiment_cycles", "cycle_number", "started_at", "ended_at", order="started_at"))
     times = [at for row in (*lived, *died) for key in ("started_at", "ended_at") if (at := seconds(row[key]))]
     if not times:

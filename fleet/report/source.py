@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from fleet.errors import FleetError
-from fleet.merged import DATABASE, Merged
-from fleet.record import SIGNATURE, Run
+from fleet.base.errors import FleetError
+from fleet.record.run_folder import SIGNATURE, Run
+from fleet.results.merged_database import DATABASE, Merged
 
 FILES = {
     "manifest.json": "what was run",

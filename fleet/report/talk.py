@@ -6,9 +6,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from fleet.merged import Merged
 from fleet.report.blocks import Fold, Note, Said, clipped
 from fleet.report.source import Source
+from fleet.results.merged_database import Merged
 
 MESSAGES = 1500  # rows that are shown of the beginning, and as many of the end
 OPEN = 12  # rounds at most that are unfolded from the start

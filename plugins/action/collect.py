@@ -7,9 +7,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from fleet.errors import FleetError
-from fleet.record import Run
-from fleet.transport import TransferError, rsync
+from fleet.base.errors import FleetError
+from fleet.base.transport import TransferError, rsync
+from fleet.record.run_folder import Run
 
 
 class ActionModule(ActionBase):

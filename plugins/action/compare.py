@@ -7,12 +7,13 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from fleet.compare import chosen, compare, comparison_table, save
-from fleet.errors import FleetError
+from fleet.base.errors import FleetError
+from fleet.report.comparison import save
+from fleet.results.compare import chosen, compare, comparison_table
 
 
 class ActionModule(ActionBase):
-    """Hands the records of runs to `fleet.compare`. No node is contacted."""
+    """Hands the records of runs to `fleet.results.compare`. No node is contacted."""
 
     _requires_connection = False
 

@@ -9,27 +9,27 @@ from typing import Any
 from ansible import context
 from ansible.plugins.action import ActionBase
 
-from fleet.cluster import cluster_faults, inventory_source, node_hostvars
-from fleet.errors import PlanFileError
-from fleet.instances import workload_faults
-from fleet.memory import estimate_table
-from fleet.models import ModelError, origin, resolve
-from fleet.original import Original, files_of
-from fleet.original import read as read_original
-from fleet.planfile import SavedPlan, read_plan, reference
-from fleet.release import WORKLOAD, ReleaseError, stage
+from fleet.artifacts.models import ModelError, origin, resolve
+from fleet.artifacts.releases import WORKLOAD, ReleaseError, stage
+from fleet.base.errors import PlanFileError
+from fleet.intake.cluster import cluster_faults, inventory_source, node_hostvars
+from fleet.intake.original.translate import Original, files_of
+from fleet.intake.original.translate import read as read_original
+from fleet.intake.saved_plan import SavedPlan, read_plan, reference
+from fleet.intake.sizes import estimate_table
+from fleet.launch.specs import workload_faults
 from placement import (
     BadInput,
     Fault,
     Options,
     find_experiment,
     load_experiment,
-    memory,
     nodes_from_hostvars,
     parse_pins,
     parse_why,
     why_faults,
 )
+from placement.adapters import gguf_memory
 from placement.options import EXTRA_VARS
 
 # Options by the variables that a user knows: what a plan has decided, and what a whole run has decided besides.
@@ -224,10 +224,10 @@ class ActionModule(ActionBase):
 
     def _memory(
         self, experiment: Any, models: dict[str, dict[str, str]], hostvars: Any
-    ) -> tuple[dict[str, memory.Estimate], list[str]]:
+    ) -> tuple[dict[str, gguf_memory.Estimate], list[str]]:
         """What each instance needs by its model, and warnings. In a check a model may not be downloaded yet."""
         here = {id: path for id, model in models.items() if (path := Path(model["src"])).is_file()}
-        needs, faults, warnings = memory.estimate_all(experiment, here, memory.repacked_types(hostvars))
+        needs, faults, warnings = gguf_memory.estimate_all(experiment, here, gguf_memory.repacked_types(hostvars))
         self._faults += faults
         self._faults += [
             Fault(

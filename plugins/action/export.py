@@ -6,14 +6,14 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from fleet.errors import FleetError
-from fleet.export import export
-from fleet.record import Run
-from fleet.tables import table
+from fleet.base.errors import FleetError
+from fleet.base.text_table import table
+from fleet.record.run_folder import Run
+from fleet.results.export import export
 
 
 class ActionModule(ActionBase):
-    """Hands a run's merged database to `fleet.export`. No node is contacted."""
+    """Hands a run's merged database to `fleet.results.export`. No node is contacted."""
 
     _requires_connection = False
 

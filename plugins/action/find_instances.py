@@ -7,10 +7,10 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from fleet.cluster import node_hostvars, node_states
-from fleet.record import LATEST, Run, list_runs
-from fleet.tables import instance_table, node_status, node_table
-from placement.inventory import HOLDING
+from fleet.intake.cluster import node_hostvars, node_states
+from fleet.observe.tables import instance_table, node_status, node_table
+from fleet.record.run_folder import LATEST, Run, list_runs
+from placement.adapters.hostvars import HOLDING
 
 
 class ActionModule(ActionBase):

@@ -10,7 +10,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from fleet.transport import ssh_command
+from fleet.base.transport import ssh_command
 
 START_SECONDS = 15
 

@@ -8,8 +8,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from fleet.llama_source import SourceError, fetch
-from fleet.transport import TransferError, rsync
+from fleet.artifacts.llama_source import SourceError, fetch
+from fleet.base.transport import TransferError, rsync
 
 WAIT_SECONDS = 15
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from fleet.cluster import inventory_source, node_hostvars, node_states
-from fleet.errors import PlanChanged, PlanFileError, ReplayRefused
-from fleet.planfile import SavedPlan, applied, depends_on
-from fleet.replay import hold
+from fleet.base.errors import PlanChanged, PlanFileError, ReplayRefused
+from fleet.intake.cluster import inventory_source, node_hostvars, node_states
+from fleet.intake.saved_plan import SavedPlan, applied, depends_on
+from fleet.launch.replay import hold
 from placement import (
     BadInput,
     Infeasible,
@@ -20,7 +20,7 @@ from placement import (
     parse_why,
 )
 from placement import port_range_from_hostvars as port_range
-from placement.inventory import HOLDING
+from placement.adapters.hostvars import HOLDING
 
 
 class ActionModule(ActionBase):

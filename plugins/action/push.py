@@ -8,7 +8,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from fleet.transport import TransferError, rsync
+from fleet.base.transport import TransferError, rsync
 
 
 class ActionModule(ActionBase):

@@ -7,15 +7,15 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from fleet.errors import FleetError
-from fleet.record import Run
-from fleet.replay import prepare
-from fleet.signing import Keys
+from fleet.base.errors import FleetError
+from fleet.launch.replay import prepare
+from fleet.record.run_folder import Run
+from fleet.record.signing import Keys
 from placement import BadInput
 
 
 class ActionModule(ActionBase):
-    """Hands a run's record to `fleet.replay`. No node is contacted."""
+    """Hands a run's record to `fleet.launch.replay`. No node is contacted."""
 
     _requires_connection = False
 

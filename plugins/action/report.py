@@ -6,8 +6,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from fleet.errors import FleetError
-from fleet.record import Run
+from fleet.base.errors import FleetError
+from fleet.record.run_folder import Run
 from fleet.report import write
 
 

@@ -10,15 +10,17 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
 
-from fleet import ledger, memory
-from fleet.cluster import node_hostvars, node_states
-from fleet.errors import FleetError, SigningError, Unsigned
-from fleet.instances import Launch, instance_hosts
-from fleet.merge import merge
-from fleet.record import Run, build_manifest, new_run_id
-from fleet.replay import builds, recorded, verdict
-from fleet.signing import Keys, sign, statement, update
-from fleet.tables import closing_summary, last_exits
+from fleet.base.errors import FleetError, SigningError, Unsigned
+from fleet.intake.cluster import node_hostvars, node_states
+from fleet.launch.replay import builds, recorded
+from fleet.launch.specs import Launch, instance_hosts
+from fleet.record.manifest import build_manifest
+from fleet.record.run_folder import Run, new_run_id
+from fleet.record.signing import Keys, sign, statement, update
+from fleet.results import deaths, memory_use
+from fleet.results.merge import merge
+from fleet.results.replay_verdict import verdict
+from fleet.results.summary import closing_summary, last_exits
 from placement import Plan, load_experiment, nodes_from_hostvars
 
 ENDED = ("COMPLETED", "FAILED", "STOPPED")
@@ -84,7 +86,7 @@ class ActionModule(ActionBase):
             design=design,
         )
         run = Run.create(given["runs_dir"], launch.run_id, manifest, plan.to_json())
-        memory.predict(run, experiment, checked["memory"])
+        memory_use.predict(run, experiment, checked["memory"])
         saved = checked.get("saved", {}).get("file", "")
         run.event(
             "placed",
@@ -138,8 +140,8 @@ class ActionModule(ActionBase):
         # A program of the user's own need not have a database: only one that was fetched can be faulty.
         with_database = {id: node for id, node in nodes.items() if (run.path / "db" / f"{id}.db").exists()}
         merged = merge(run.path, with_database, run.run_id)
-        died = ledger.record(run, nodes, statuses)
-        figures = memory.measure(run, nodes)
+        died = deaths.write_deaths(run, nodes, statuses)
+        figures = memory_use.measure(run, nodes)
         changed = merged["changed"] or died or any(outcome.get("changed") for outcome in collected.values())
         if changed:
             run.event("collected", statuses=statuses, rows=merged["rows"], problems=merged["problems"], memory=figures)

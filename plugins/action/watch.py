@@ -9,8 +9,8 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-from fleet.record import Run
-from placement.inventory import HOLDING
+from fleet.record.run_folder import Run
+from placement.adapters.hostvars import HOLDING
 
 RETRY_SECONDS = 2
 

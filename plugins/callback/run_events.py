@@ -18,7 +18,7 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
-from fleet.record import Run
+from fleet.record.run_folder import Run
 
 
 class CallbackModule(CallbackBase):

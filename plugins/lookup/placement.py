@@ -33,10 +33,10 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from fleet.cluster import node_hostvars
+from fleet.intake.cluster import node_hostvars
 from placement import BadInput, Infeasible, Node, Options, load_experiment, nodes_from_hostvars, place_designed
 from placement import port_range_from_hostvars as port_range
-from placement.memory import sized_here
+from placement.adapters.gguf_memory import sized_here
 
 
 class LookupModule(LookupBase):

@@ -20,6 +20,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-comparison: {description: "C(runs), C(differences), C(transcripts); see C(fleet.compare).", returned: success, type: dict}
+comparison: {description: "C(runs), C(differences), C(transcripts); see C(fleet.results.compare).", returned: success, type: dict}
 table: {description: The same for a person., returned: success, type: str}
 """

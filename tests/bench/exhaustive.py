@@ -1,6 +1,6 @@
 """Greedy's walk by a plain scan of every node for every instance: the tests' oracle and the benchmark's baseline.
 
-It is the rule as DESIGN states it, and knows nothing of how placement.greedy avoids the scan.
+It is the rule as DESIGN states it, and knows nothing of how placement.solver.greedy avoids the scan.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Generates models with seeded random weights, starts llama-server on each with the project's own flags, has it read a
 prompt that fills the context, and compares the peak of its resident memory (VmHWM: private pages and those of the
-mapped model file) with `placement.memory`, the workload left out.
+mapped model file) with `placement.adapters.gguf_memory`, the workload left out.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ import gguf
 import numpy as np
 import yaml
 
-from fleet.instances import server_args
-from placement import memory
-from placement.memory import MIB
+from fleet.launch.specs import server_args
+from placement.adapters import gguf_memory
+from placement.adapters.gguf_memory import MIB
 from tests import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,7 +173,7 @@ def needs(model: Path, context: int) -> dict[str, int]:
     repacked = yaml.safe_load((ROOT / "group_vars/all/llama_cpp.yml").read_text())["llama_cpp_builds"]["x86_64"][
         "repacks"
     ]
-    parts = memory.estimate(memory.read(model), context, repacked=repacked).parts
+    parts = gguf_memory.estimate(gguf_memory.read(model), context, repacked=repacked).parts
     return {name: size for name, size in parts.items() if name != "workload"}
 
 

@@ -24,7 +24,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from fleet.merge import merge, summary
+from fleet.results.merge import merge, summary
 from workload import database
 
 ROOT = Path(__file__).resolve().parents[2]

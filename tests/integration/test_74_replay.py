@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet import signing
-from fleet.compare import Row
-from fleet.compare import transcript as transcript_of
-from fleet.merged import opened
-from fleet.record import Run
-from fleet.signing import Keys
+from fleet.record import signing
+from fleet.record.run_folder import Run
+from fleet.record.signing import Keys
+from fleet.results.compare import Row
+from fleet.results.compare import transcript as transcript_of
+from fleet.results.merged_database import opened
 from tests.integration.conftest import CACHE, NODES, ROOT, Played, Project, own_program, snapshot, write_experiment
 from tests.nodes import Cluster
 

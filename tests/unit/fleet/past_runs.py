@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from fleet.merge import merge
-from fleet.record import Run, build_manifest
+from fleet.record.manifest import build_manifest
+from fleet.record.run_folder import Run
+from fleet.results.merge import merge
 from placement import Instance, Node, place
 from workload import database
 

@@ -186,7 +186,7 @@ def test_without_explanation_only_the_chosen_nodes_are_told():
 
 
 def test_a_plan_too_large_to_be_explained_tells_the_chosen_nodes_only(monkeypatch):
-    monkeypatch.setattr("placement.engine.MOST_VERDICTS", 1)
+    monkeypatch.setattr("placement.strategies.MOST_VERDICTS", 1)
     plan = place([jetson(), cpu()], [one()])
     assert list(plan.instances["a"].nodes) == [plan.assignments["a"]]
 

@@ -1,4 +1,4 @@
-"""What real llama-servers have resident is what `placement.memory` said they would."""
+"""What real llama-servers have resident is what `placement.adapters.gguf_memory` said they would."""
 
 from __future__ import annotations
 

@@ -1,0 +1,84 @@
+"""A file from an address into the cache: streamed, verified while it streams, whole or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from fleet.base.errors import FleetError
+from fleet.base.files import CHUNK, locked, sync_folder
+
+Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all (None: the server does not say)
+SCHEMES = ("https", "http", "file")
+TIMEOUT = 60  # seconds without a byte
+
+
+def download(
+    url: str, target: Path, sha256: str, error: type[FleetError], *, magic: tuple[bytes, ...], progress: Progress | None
+) -> None:
+    """Fetch `url` to `target` unless it is there. The file must hash to `sha256` and begin with one of `magic`.
+
+    Raises `error`, the caller's own class, naming what to do. Two at once: the second waits and finds the file.
+    """
+    shown = redacted(url)
+    if urllib.parse.urlsplit(url).scheme not in SCHEMES:
+        raise error(f"url {shown}: expected {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # One name a file, so that what a killed download leaves is overwritten by the next and never piles up.
+    part = target.with_name(f".{target.name}.part")
+    with locked(target.with_name(f".{target.name}.lock")):
+        if target.is_file():
+            return
+        try:
+            found = _stream(url, shown, part, error, magic, progress)
+            if found != sha256:
+                raise error(f"url {shown}: sha256 {found}, declared {sha256}; correct one of the two")
+            part.replace(target)
+            sync_folder(target.parent)
+        except (OSError, http.client.HTTPException) as fault:  # URLError is an OSError
+            reason = fault if isinstance(fault, urllib.error.HTTPError) else getattr(fault, "reason", None) or fault
+            raise error(f"url {shown}: {reason}; check the address and the network, then run again") from fault
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def file_name(url: str) -> str:
+    """The last part of the address's path, fit for a file's name."""
+    name = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rstrip("/").rsplit("/", 1)[-1]
+    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip(".")[:200]
+
+
+def redacted(url: str) -> str:
+    """The address without password, token or query (signed links carry their secret there)."""
+    return re.sub(r"//[^/@\s]+@", "//", url).split("?", 1)[0]
+
+
+def _stream(
+    url: str, shown: str, part: Path, error: type[FleetError], magic: tuple[bytes, ...], progress: Progress | None
+) -> str:
+    digest, size = hashlib.sha256(), 0
+    request = urllib.request.Request(url, headers={"User-Agent": "jarfleet"})  # noqa: S310 - the scheme was checked
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, part.open("wb") as file:  # noqa: S310 - as above
+        length = answer.headers.get("Content-Length", "")
+        total = int(length) if length.isdigit() else None
+        free = shutil.disk_usage(part.parent).free
+        if total is not None and total > free:
+            raise error(f"url {shown}: {total / 1e9:.1f} GB, but {part.parent} has {free / 1e9:.1f} GB left; make room")
+        while chunk := answer.read(CHUNK):
+            if size == 0 and not chunk.startswith(magic):
+                raise error(f"url {shown}: expected a file that begins with {magic[0]!r}, got {chunk[:16]!r}")
+            digest.update(chunk)
+            file.write(chunk)
+            size += len(chunk)
+            if progress:
+                progress(size, total)
+    if total is not None and size != total:
+        raise error(f"url {shown}: broke off after {size} of {total} bytes; run again")
+    return digest.hexdigest()

@@ -1,0 +1,178 @@
+"""git, run so that it never asks, runs nothing that a repository's configuration names, and takes no ref for a flag."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from fleet.base.errors import ReleaseError
+from fleet.base.files import locked
+
+URL = re.compile(r"(https|ssh|file|git)://.+|[\w.-]+@[\w.-]+:.+")
+TIMEOUT = 900  # seconds for one git command: a clone over a slow line, not a hang
+# They say where *another* repository is, and are set when we run inside one of its hooks.
+FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+           "GIT_NAMESPACE", "GIT_PREFIX", "GIT_COMMON_DIR")  # fmt: skip
+
+
+def is_url(source: str) -> bool:
+    """Whether this is a repository's address rather than a folder."""
+    return URL.fullmatch(source) is not None
+
+
+def redacted(url: str) -> str:
+    """The address without a user's password or token, fit for a record."""
+    return re.sub(r"//[^/@\s]+@", "//", url)
+
+
+def listed_files(folder: Path) -> list[str] | None:
+    """What git would keep of `folder`: tracked, or untracked and not ignored. None when it is in no git work tree."""
+    inside = _run(["rev-parse", "--is-inside-work-tree"], folder, check=False)
+    if inside.returncode != 0:
+        if (folder / ".git").exists():  # e.g. another user's: sending what .gitignore holds back would be worse
+            raise ReleaseError(f"{folder}: git cannot read it: {_said(inside)}")
+        return None
+    if inside.stdout.strip() != b"true":
+        return None
+    names = _run(["ls-files", "-z", "--cached", "--others", "--exclude-standard"], folder).stdout.split(b"\0")
+    found = sorted({os.fsdecode(name) for name in names if name})
+    # Nothing at all: a folder that the repository around it ignores as a whole, yet somebody asked for it.
+    return found if found or (folder / ".git").exists() else None
+
+
+def export(url: str, ref: str | None, target: Path, cache: Path | None) -> str:
+    """Write the tree of `ref` (a branch, tag or commit; default: the remote's HEAD) to the folder `target`.
+
+    A bare mirror is kept in `cache` (none: a temporary one). Returns the commit. Raises ReleaseError.
+    """
+    if ref is not None and (not ref or ref.startswith("-") or re.search(r"[\s\0~^:?*\[\\]", ref)):
+        raise ReleaseError(f"ref {ref!r}: not the name of a branch, tag or commit")
+    if cache is None:
+        with tempfile.TemporaryDirectory(prefix="jarfleet.git.") as scratch:
+            return _export(url, ref, target, Path(scratch) / "mirror")
+    cache.mkdir(parents=True, exist_ok=True)
+    mirror = cache / hashlib.sha256(url.encode()).hexdigest()
+    with locked(cache / f"{mirror.name}.lock"):
+        return _export(url, ref, target, mirror)
+
+
+def _export(url: str, ref: str | None, target: Path, mirror: Path) -> str:
+    commit = _commit(mirror, ref) if ref and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", ref) else None
+    if commit is None:  # a commit named in full never changes; all else must be asked for
+        _update(url, mirror)
+        commit = _commit(mirror, _remote_head(url) if ref is None else ref)
+    if commit is None:
+        branches = _run(["for-each-ref", "--format=%(refname:short)", "--count=10", "refs/heads"], mirror).stdout
+        known = ", ".join(branches.decode(errors="replace").split())
+        raise ReleaseError(f"{redacted(url)}: no branch, tag or commit {ref!r}; it has the branches {known}")
+    _write_tree(redacted(url), mirror, commit, target)
+    return commit
+
+
+def _update(url: str, mirror: Path) -> None:
+    if mirror.is_dir():
+        _run(["fetch", "--quiet", "--prune", "--", "origin"], mirror)
+        return
+    made = Path(tempfile.mkdtemp(dir=mirror.parent, prefix=".clone."))
+    try:
+        _run(["clone", "--quiet", "--mirror", "--", url, str(made / "mirror")], made)
+        (made / "mirror").rename(mirror)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _remote_head(url: str) -> str:
+    line = _run(["ls-remote", "--", url, "HEAD"], Path("/")).stdout.split()
+    if not line:
+        raise ReleaseError(f"{redacted(url)}: has no default branch; name a ref")
+    return line[0].decode()
+
+
+def _commit(mirror: Path, ref: str) -> str | None:
+    if not mirror.is_dir():
+        return None
+    for name in (f"refs/heads/{ref}", f"refs/tags/{ref}", ref):  # a branch first, as `git clone --branch` has it
+        found = _run(
+            ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"], mirror, check=False
+        )
+        if found.returncode == 0:
+            return found.stdout.decode().strip()
+    return None
+
+
+def _write_tree(shown: str, mirror: Path, commit: str, target: Path) -> None:
+    # Blob by blob, not by checkout or archive: those apply filters and attributes, which differ between machines.
+    listing = _run(["ls-tree", "-r", "-z", "--full-tree", commit], mirror).stdout.split(b"\0")
+    blobs: list[tuple[bytes, bytes, bytes]] = []
+    for line in filter(None, listing):
+        meta, name = line.split(b"\t", 1)
+        mode, kind, sha = meta.split()
+        if kind == b"commit":
+            raise ReleaseError(
+                f"{shown}: {os.fsdecode(name)} is a submodule, which is not fetched; "
+                "name a folder in which it is checked out"
+            )
+        if b".." in name.split(b"/") or name.startswith(b"/"):
+            raise ReleaseError(f"{shown}: a path that leads out of the tree: {os.fsdecode(name)}")
+        blobs.append((mode, sha, name))
+    command = ["git", "cat-file", "--batch"]
+    with tempfile.TemporaryFile() as wanted:
+        wanted.write(b"".join(sha + b"\n" for _, sha, _ in blobs))
+        wanted.seek(0)
+        with subprocess.Popen(command, cwd=mirror, env=_env(), stdin=wanted, stdout=subprocess.PIPE) as process:  # noqa: S603 - a list, no shell
+            assert process.stdout is not None  # noqa: S101 - for the type checker: it is a pipe
+            # Links last: while files are written, no parent of theirs is a link that the tree itself brought.
+            links: list[tuple[Path, bytes]] = []
+            for mode, _, name in blobs:
+                size = int(process.stdout.readline().split()[2])
+                content = process.stdout.read(size)
+                process.stdout.read(1)
+                path = target / os.fsdecode(name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if mode == b"120000":
+                    links.append((path, content))
+                else:
+                    path.write_bytes(content)
+                    path.chmod(0o755 if mode == b"100755" else 0o644)
+            for path, content in links:
+                path.symlink_to(os.fsdecode(content))
+    if process.returncode != 0:
+        raise ReleaseError(f"{shown}: git cat-file exited with {process.returncode}; remove {mirror} and run again")
+
+
+def _run(arguments: list[str], folder: Path, *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    # fsmonitor and hooks are commands that a repository may name; neither is wanted to look at it.
+    command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
+    try:
+        done = subprocess.run(  # noqa: S603 - a list, no shell
+            command, cwd=folder, env=_env(), stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
+        )
+    except FileNotFoundError as error:
+        raise ReleaseError("git is not installed on this machine; install the package git") from error
+    except subprocess.TimeoutExpired as error:
+        raise ReleaseError(f"git {arguments[0]}: no answer within {TIMEOUT} s") from error
+    if check and done.returncode != 0:
+        raise ReleaseError(f"git {arguments[0]} failed: {_said(done)}")
+    return done
+
+
+def _env() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    ssh = kept.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")  # no question on a terminal that nobody looks at
+    return {
+        **kept,
+        "GIT_SSH_COMMAND": ssh,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ALLOW_PROTOCOL": "https:ssh:file:git",
+        "LC_ALL": "C",
+    }
+
+
+def _said(done: subprocess.CompletedProcess[bytes]) -> str:
+    text = redacted(done.stderr.decode(errors="replace").strip())
+    return "; ".join(text.splitlines()[-3:]) or f"exit code {done.returncode}"

@@ -1,0 +1,128 @@
+"""Model files: found on the controller or downloaded once, and always known by their sha256."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fleet.artifacts.downloads import Progress, download, file_name
+from fleet.artifacts.git import redacted
+from fleet.base.errors import ModelError
+from fleet.base.files import SHA256, file_sha256, write_json
+
+MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on the controller. `path` is absolute; in check mode it may be where a download would go."""
+
+    path: Path
+    sha256: str  # 64 lower-case hex digits
+    size_bytes: int | None  # None: not downloaded yet (check mode only)
+    name: str  # the file's own name, for people
+    changed: bool  # whether it was (in check mode: would be) downloaded
+
+
+def origin(model: Mapping[str, Any]) -> dict[str, str]:
+    """Where a declared model comes from, fit for a record: {"path"}, absolute, or {"url"}, without credentials."""
+    if url := model.get("url"):
+        return {"url": redacted(str(url))}
+    return {"path": str(Path(str(model["path"])).expanduser().absolute())}
+
+
+def resolve(
+    model: Mapping[str, Any],
+    cache_dir: str | os.PathLike[str],
+    *,
+    check: bool = False,
+    progress: Progress | None = None,
+) -> Model:
+    """The model that {"path", "sha256" optional} or {"url", "sha256"} names, verified.
+
+    A url is downloaded once, to `<cache_dir>/models/<sha256>.gguf`. check: download and write nothing. progress is
+    called with (bytes so far, bytes in all or None). Raises ModelError, naming what to do.
+    """
+    path, url = model.get("path"), model.get("url")
+    if bool(path) == bool(url):
+        raise ModelError(f"model: give exactly one of `path` and `url`, found {sorted(map(str, model)) or 'neither'}")
+    declared = str(model.get("sha256") or "").strip().lower()
+    if declared and not SHA256.fullmatch(declared):
+        raise ModelError(f"model: sha256 {declared!r} is not 64 hex digits; `sha256sum FILE` prints it")
+    cache = Path(cache_dir).expanduser().absolute() / "models"
+    try:
+        if path:
+            return _local(Path(str(path)).expanduser().absolute(), declared, cache, check)
+        if not declared:
+            raise ModelError(f"model {file_name(str(url))}: a url needs its sha256; the model's page states it")
+        return _remote(str(url), declared, cache, check, progress)
+    except OSError as error:
+        raise ModelError(f"model {path or file_name(str(url))}: {error}") from error
+
+
+def _local(path: Path, declared: str, cache: Path, check: bool) -> Model:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise ModelError(f"model {path}: {what}; `path` names a .gguf file on the controller")
+    with path.open("rb") as file:
+        start = file.read(len(MAGIC))
+    if start != MAGIC:
+        raise ModelError(
+            f"model {path}: not a GGUF file (it begins with {start!r}); convert it, or is it a git-lfs stub?"
+        )
+    found = _sha256(path, cache, check)
+    if declared and found != declared:
+        raise ModelError(f"model {path}: sha256 {found}, declared {declared}; correct one of the two")
+    return Model(path, found, path.stat().st_size, path.name, changed=False)
+
+
+def _remote(url: str, declared: str, cache: Path, check: bool, progress: Progress | None) -> Model:
+    target = cache / f"{declared}.gguf"
+    name = file_name(url) or target.name
+    if target.is_file():
+        if _sha256(target, cache, check) == declared:
+            return Model(target, declared, target.stat().st_size, name, changed=False)
+        if not check:
+            target.unlink()  # damaged on the disk: what its name promises can be had again
+    if check:
+        return Model(target, declared, None, name, changed=True)
+    download(url, target, declared, ModelError, magic=(MAGIC,), progress=progress)
+    _remember(target, declared, cache)
+    return Model(target, declared, target.stat().st_size, name, changed=True)
+
+
+def _sha256(path: Path, cache: Path, check: bool) -> str:
+    """The file's sha256, from the index while size, time and inode are what they were: models are many GB."""
+    entry = _index(cache).get(str(path))
+    if isinstance(entry, dict) and {**_identity(path), "sha256": entry.get("sha256")} == entry:
+        return str(entry["sha256"])
+    before = _identity(path)
+    found = file_sha256(path)
+    if _identity(path) != before:
+        raise ModelError(f"model {path}: changed while it was read; wait until it is written, then run again")
+    if not check:
+        _remember(path, found, cache)
+    return found
+
+
+def _remember(path: Path, sha256: str, cache: Path) -> None:
+    # Two writers at once may lose one entry, which costs reading that file once more and nothing else.
+    cache.mkdir(parents=True, exist_ok=True)
+    write_json(cache / "index.json", {**_index(cache), str(path): {**_identity(path), "sha256": sha256}})
+
+
+def _identity(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _index(cache: Path) -> dict[str, Any]:
+    try:
+        index = json.loads((cache / "index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return index if isinstance(index, dict) else {}

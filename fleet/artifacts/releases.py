@@ -1,0 +1,158 @@
+"""The code that travels to the nodes, as an immutable release staged on the controller: `<cache_dir>/releases/<hash>/`.
+
+    workload/   the project's own, what runs beside llama-server
+    code/       the user's, when the experiment names a source
+
+The hash follows from paths, executable bits and contents alone: the same tree has the same hash anywhere, at any time.
+Secrets, .git and what .gitignore names never travel.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.artifacts import git, source_tree
+from fleet.base.errors import ReleaseError
+from fleet.base.files import locked
+
+WORKLOAD = "workload"  # what a release without the user's code is said to come from
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release. `path` is where it lies, or in check mode would lie."""
+
+    hash: str
+    path: Path
+    changed: bool  # whether it is (in check mode: would be) newly staged
+    source: str  # of the user's code: folder, or address without credentials; "" without
+    commit: str  # of a git address; "" otherwise
+    files: int
+    size_bytes: int
+    left_out: tuple[str, ...]  # what never travels, as paths in the release
+
+
+def stage(
+    cache_dir: str | os.PathLike[str],
+    workload_dir: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None = None,
+    ref: str | None = None,
+    *,
+    check: bool = False,
+) -> Release:
+    """Stage the workload and, when given, the user's code. Atomic; a release that is there already is left alone.
+
+    source: a folder, or a git address (https://, ssh://, file://, git@host:path) with `ref`, a branch, tag or commit
+    (default: the remote's default branch). check: compute it all, write nothing below cache_dir. Raises ReleaseError.
+    """
+    cache = Path(cache_dir).expanduser().absolute()
+    try:
+        with ExitStack() as stack:
+            return _stage(stack, cache, Path(workload_dir).expanduser(), os.fspath(source or ""), ref, check)
+    except OSError as error:
+        raise ReleaseError(f"cannot stage the release: {error}") from error
+
+
+def compute(
+    cache_dir: str | os.PathLike[str],
+    workload_dir: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None = None,
+    ref: str | None = None,
+) -> str:
+    """The hash that `stage` would give, writing nothing."""
+    return stage(cache_dir, workload_dir, source, ref, check=True).hash
+
+
+def staged(cache_dir: str | os.PathLike[str], digest: str) -> Path | None:
+    """The release of that hash, verified; None when it is not there. Raises ReleaseError when it was changed."""
+    path = Path(cache_dir).expanduser().absolute() / "releases" / digest
+    if not path.is_dir():
+        return None
+    _verify(path)
+    return path
+
+
+def _stage(stack: ExitStack, cache: Path, workload: Path, source: str, ref: str | None, check: bool) -> Release:
+    trees = [source_tree.read(workload, "workload")]
+    if not trees[0].entries:
+        raise ReleaseError(f"{workload}: the workload is empty; is the project's clone complete?")
+    shown = commit = ""
+    if source and git.is_url(source):
+        if not check:
+            cache.mkdir(parents=True, exist_ok=True)
+        room = None if check else cache  # /tmp may be memory
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".export.", dir=room)))
+        commit = git.export(source, ref, scratch, None if check else cache / "git")
+        shown = git.redacted(source)
+        trees.append(source_tree.read(scratch, "code", ignores=False))
+    elif source:
+        folder = Path(source).expanduser()
+        if ref is not None:
+            raise ReleaseError(f"ref {ref!r}: goes with a git address only; for a folder's ref use file://{folder}")
+        if not folder.is_dir():
+            raise ReleaseError(
+                f"{source}: neither a folder nor a git address (https://, ssh://, file://, git@host:path)"
+            )
+        shown = str(folder.resolve())
+        trees.append(source_tree.read(folder, "code"))
+    elif ref is not None:
+        raise ReleaseError(f"ref {ref!r}: without a source there is nothing it could name; set the source too")
+    if len(trees) > 1 and not trees[1].entries:
+        raise ReleaseError(f"{shown}: holds no file that may travel")
+    # The order of the paths over both: "code/" before "workload/".
+    entries = sorted((entry for tree in trees for entry in tree.entries), key=lambda entry: os.fsencode(entry.path))
+    digest = source_tree.fingerprint((entry, entry.sha256()) for entry in entries)
+    releases = cache / "releases"
+    there = (releases / digest).is_dir()
+    if not there and not check:
+        digest = _write(releases, entries)
+    elif there:
+        _verify(releases / digest)
+    return Release(
+        hash=digest,
+        path=releases / digest,
+        changed=not there,
+        source=shown,
+        commit=commit,
+        files=len(entries),
+        size_bytes=sum(entry.size for entry in entries),
+        left_out=tuple(f"{name}/{path}" for name, tree in zip(("workload", "code"), trees, strict=False)
+                       for path in tree.left_out),
+    )  # fmt: skip
+
+
+def _write(releases: Path, entries: list[source_tree.Entry]) -> str:
+    """Copy to a folder aside and rename it. The hash is that of what was copied: an editor may have saved meanwhile."""
+    releases.mkdir(parents=True, exist_ok=True)
+    with locked(releases):
+        made = Path(tempfile.mkdtemp(dir=releases, prefix=".staging."))
+        try:
+            contents = []
+            for entry in entries:
+                target = made / entry.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                contents.append(source_tree.copy(entry, target))
+            for folder, _, _ in os.walk(made):
+                Path(folder).chmod(0o755)  # whatever the umask was
+            digest = source_tree.fingerprint(zip(entries, contents, strict=True))
+            if not (releases / digest).is_dir():
+                made.rename(releases / digest)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+    return digest
+
+
+def _verify(path: Path) -> None:
+    """Refuse a staged release that somebody has edited: nodes would get something else than its name says."""
+    entries = sorted(
+        (entry for name in ("code", "workload") if (path / name).is_dir()
+         for entry in source_tree.read(path / name, name, ignores=False).entries),
+        key=lambda entry: os.fsencode(entry.path),
+    )  # fmt: skip
+    if source_tree.fingerprint((entry, entry.sha256()) for entry in entries) != path.name:
+        raise ReleaseError(f"{path}: was changed since it was staged; remove that folder and run again")

@@ -1,0 +1,1 @@
+"""The original's config files, translated into one experiment."""

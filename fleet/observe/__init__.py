@@ -1,0 +1,1 @@
+"""What the nodes report of themselves and of the instances on them."""

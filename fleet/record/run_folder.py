@@ -1,0 +1,225 @@
+"""A run's folder on the controller, `runs/<run_id>/`: what was run, where, and everything that happened to it.
+
+    manifest.json   what was run, see `build_manifest`; manifest.json.sig: its signature, see `fleet.record.signing`
+    plan.json       where: the plan as `placement` gave it
+    events.jsonl    what happened, one JSON object a line: {"time", "event", ...}
+    logs/  db/      what the instances left, one file each; `fleet.results.merge` makes experiments.db of db/
+
+The folder is the record; what runs right now is always asked of the nodes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fleet.base.errors import RunError
+from fleet.base.files import locked, sync_folder, write_json
+
+MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
+LATEST = "latest"
+# No "-": in a systemd slice's name it means nesting. No "." or "/": the id is a folder's name too.
+RUN_ID = re.compile(r"[A-Za-z0-9_]{1,80}_(\d{8}T\d{6})Z_[0-9a-f]{4}", re.ASCII)
+
+
+def new_run_id(experiment: str, now: datetime | None = None) -> str:
+    """A new id: experiment, UTC time, four random hex digits, e.g. `split_brain_20261123T141500Z_3f2a`.
+
+    Whatever cannot stand in a systemd slice's name becomes `_`. `now` must carry its time zone (default: this moment).
+    Raises RunError when nothing of the name is left.
+    """
+    name = re.sub(r"[^A-Za-z0-9]+", "_", experiment, flags=re.ASCII).strip("_")[:80]
+    if not name:
+        raise RunError(f"experiment name {experiment!r}: no letter or digit to name a run with; rename the experiment")
+    now = datetime.now(UTC) if now is None else now
+    if now.tzinfo is None:
+        raise RunError(f"time {now.isoformat()}: has no time zone; a run id is in UTC")
+    return f"{name}_{now.astimezone(UTC):%Y%m%dT%H%M%SZ}_{secrets.token_hex(2)}"
+
+
+class Run:
+    """One run's folder. Every read goes to the disk: another process may have written since."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, which is the folder's name."""
+        return self.path.name
+
+    @classmethod
+    def create(
+        cls, runs_dir: str | os.PathLike[str], run_id: str, manifest: Mapping[str, Any], plan: Mapping[str, Any]
+    ) -> Run:
+        """Make the folder, whole or not at all. Adds `run_id` and `created_at` to the manifest.
+
+        Raises RunError for a bad id, a folder that exists, or a manifest or plan that is not JSON.
+        """
+        _check_id(run_id)
+        folder = Path(runs_dir).expanduser().absolute()
+        final = folder / run_id
+        # Asked first because a rename would silently replace an *empty* folder of that name.
+        if final.exists() or final.is_symlink():
+            raise RunError(f"{final}: this run exists already; a run's record is never overwritten, take a new run id")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{run_id}."))
+        except OSError as error:
+            raise RunError(f"{folder}: cannot make a run's folder here: {error}; set runs_dir") from error
+        try:
+            made.chmod(0o755)
+            (made / "logs").mkdir()
+            (made / "db").mkdir()
+            run = cls(made)
+            _write(made / MANIFEST, {"created_at": _now(), **manifest, "run_id": run_id})
+            _write(made / "plan.json", plan)
+            run.event("created", run_id=run_id)
+            made.rename(final)
+        except OSError as error:
+            raise RunError(f"{final}: cannot make the run's folder: {error}") from error
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        sync_folder(folder)
+        return cls(final)
+
+    @classmethod
+    def open(cls, runs_dir: str | os.PathLike[str], run_id: str) -> Run:
+        """The run of that id; `latest` is the newest. Raises RunError naming the runs that come close."""
+        folder = Path(runs_dir).expanduser().absolute()
+        runs = list_runs(folder)
+        if run_id == LATEST:
+            if not runs:
+                raise RunError(f"{folder}: there are no runs yet; run_experiment.yml makes the first")
+            return runs[0]
+        for run in runs:
+            if run.run_id == run_id:
+                return run
+        raise RunError(f"{folder}: no run {run_id!r}; {_near(run_id, [run.run_id for run in runs])}")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was run. RunError when the file is missing or damaged."""
+        return _read(self.path / MANIFEST)
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan it was launched with. RunError when the file is missing or damaged."""
+        return _read(self.path / "plan.json")
+
+    def update_manifest(self, **changes: Any) -> dict[str, Any]:
+        """Set top-level keys of the manifest (a value is replaced whole) and return it. Safe beside other writers.
+
+        A signature goes with what it signed: afterwards the manifest has none.
+        """
+        with locked(self.path):
+            manifest = {**self.manifest, **changes, "run_id": self.run_id}
+            _write(self.path / MANIFEST, manifest)
+            (self.path / SIGNATURE).unlink(missing_ok=True)
+        return manifest
+
+    def event(self, kind: str, /, **data: Any) -> dict[str, Any]:
+        """Append {"time": UTC, "event": kind, **data} to events.jsonl and return it. Safe beside other writers.
+
+        Raises RunError when `data` holds `time` or `event`, or something that is not JSON.
+        """
+        if taken := {"time", "event"} & set(data):
+            raise RunError(f"event {kind!r}: {', '.join(sorted(taken))} is set by the record itself; rename the key")
+        entry = {"time": _now(), "event": kind, **data}
+        path = self.path / "events.jsonl"
+        try:
+            line = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
+        except (TypeError, ValueError) as error:
+            raise RunError(f"{path}: event {kind!r} is not JSON: {error}") from error
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line  # a writer died within its line: do not lose this one to it as well
+            # One write: with O_APPEND the kernel keeps the lines of several writers apart.
+            if os.write(descriptor, line) != len(line):
+                raise RunError(f"{path}: event {kind!r} was written only in part; is the disk full?")
+        finally:
+            os.close(descriptor)
+        return entry
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event in order. A line torn by a crash is {"event": "unreadable", "line", "text"}."""
+        path = self.path / "events.jsonl"
+        if not path.exists():
+            return []
+        found: list[dict[str, Any]] = []
+        for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = None
+            if isinstance(entry, dict):
+                found.append(entry)
+            else:
+                text = line.decode("utf-8", "replace")
+                found.append({"time": "", "event": "unreadable", "line": number, "text": text})
+        return found
+
+
+def list_runs(runs_dir: str | os.PathLike[str]) -> list[Run]:
+    """The runs in a folder, newest first. Empty when there is no such folder; other things in it are passed over."""
+    folder = Path(runs_dir).expanduser().absolute()
+    if not folder.is_dir():
+        return []
+    found: list[tuple[str, int, str]] = []
+    for entry in folder.iterdir():
+        match = RUN_ID.fullmatch(entry.name)
+        if match and (entry / MANIFEST).is_file():
+            plan = entry / "plan.json"
+            # plan.json is written once, at creation: it tells apart two runs of the same second.
+            found.append((match[1], plan.stat().st_mtime_ns if plan.exists() else 0, entry.name))
+    return [Run(folder / name) for _, _, name in sorted(found, reverse=True)]
+
+
+def _check_id(run_id: str) -> None:
+    if not RUN_ID.fullmatch(run_id):
+        raise RunError(f"run id {run_id!r}: expected <experiment>_<UTC time>_<4 hex digits>, as new_run_id() makes it")
+
+
+def _near(run_id: str, known: list[str]) -> str:
+    if not known:
+        return "there are no runs yet"
+    close = [name for name in known if run_id and name.startswith(run_id)][:5]
+    close = close or difflib.get_close_matches(run_id, known, n=3, cutoff=0.75)
+    return f"did you mean {', '.join(close)}?" if close else f"the newest are {', '.join(known[:5])}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    try:
+        write_json(path, value)
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{path}: not JSON: {error}") from error

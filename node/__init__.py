@@ -1,0 +1,1 @@
+"""What root runs on a node."""

@@ -1,0 +1,129 @@
+"""Runs `ansible-inventory`, within limits of size, time and memory: the only place here that knows Ansible."""
+
+import json
+import math
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from placement.adapters.hostvars import AT_MOST, MAX_NODES
+from placement.faults import BadInput, Fault
+
+MAX_BYTES = 8 * 2**20  # of an inventory's files
+MAX_LINES = 50 * MAX_NODES
+READ_SECONDS = 120  # for ansible-inventory; 10,000 nodes took it 15 CPU-seconds
+READ_MEMORY = 4 * 2**30  # bytes of address space; 10,000 nodes took it 0.4 GiB
+RANGE = re.compile(r"\[(\d+):(\d+)(?::(\d+))?\]")
+
+
+def read_inventory(inventory: str, root: str | Path | None = None) -> dict[str, dict[str, Any]]:
+    """Host variables of the hosts in group `nodes`, as `ansible-inventory` lists them (templates stay unresolved).
+
+    root: the folder whose group_vars/ and host_vars/ count too. Raises BadInput.
+    """
+    root = Path(root) if root is not None else project_root()
+    if "," not in inventory and not Path(inventory).exists():
+        raise BadInput([Fault("inventory", inventory, "does not exist; give a path such as inventory/lab")])
+    if faults := _size_faults(inventory):
+        raise BadInput(faults)
+    beside = Path(sys.executable).with_name("ansible-inventory")
+    command = str(beside) if beside.exists() else shutil.which("ansible-inventory")
+    if not command:
+        raise BadInput([Fault("inventory", inventory, "ansible-inventory is not installed; pip install ansible-core")])
+    with subprocess.Popen(  # noqa: S603 - no shell; the command is ours, the inventory is the user's own
+        [command, "-i", inventory, "--list", "--playbook-dir", str(root)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own: what a script of the inventory starts is ended with it
+        preexec_fn=_bound_memory,
+        env={**os.environ, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1", "ANSIBLE_NOCOLOR": "1"},
+    ) as child:
+        try:
+            listed, said = child.communicate(timeout=READ_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            problem = (
+                f"ansible-inventory was not done in {READ_SECONDS} s; is it too large, or does a script in it hang?"
+            )
+            raise BadInput([Fault("inventory", inventory, problem)]) from error
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+    if child.returncode != 0:
+        problem = f"ansible-inventory cannot read it: {' '.join(said.split())[-600:]}"
+        raise BadInput([Fault("inventory", inventory, problem)])
+    groups = json.loads(listed)
+    hostvars = groups.get("_meta", {}).get("hostvars", {})
+    return {name: hostvars.get(name, {}) for name in _members(groups, "nodes")}
+
+
+def _size_faults(inventory: str) -> list[Fault]:
+    """What shows at a glance that an inventory is too large: Ansible would take hours and all memory over it."""
+    size = lines = number = 0
+    for number, path in enumerate(_files(inventory), start=1):
+        try:
+            size += path.stat().st_size
+            if size > MAX_BYTES or number > MAX_NODES:
+                break
+            text = path.read_bytes().decode("utf-8", "replace")
+        except OSError:  # ansible-inventory says what is wrong with it
+            continue
+        lines += text.count("\n")
+        if os.access(path, os.X_OK):  # a script, whose output is the inventory
+            continue
+        for word in re.split(r"[\s,\"']+", re.sub(r"^\s*[#;].*", "", text, flags=re.MULTILINE)):
+            if (hosts := math.prod(map(_width, RANGE.findall(word)))) > MAX_NODES:
+                return [Fault("inventory", str(path), f"{word[:60].rstrip(':')} names {hosts:,} hosts; {AT_MOST}")]
+    if size > MAX_BYTES or number > MAX_NODES or lines > MAX_LINES:
+        told = f"more than {MAX_BYTES // 2**20} MiB, {MAX_NODES:,} files or {MAX_LINES:,} lines"
+        return [Fault("inventory", inventory, f"{told}; {AT_MOST}")]
+    return []
+
+
+def _files(inventory: str) -> Iterator[Path]:
+    """The regular files of an inventory: a file, or all in a folder."""
+    for part in inventory.split(","):
+        if os.path.isfile(part):  # noqa: PTH113 - Path's own raises for a name too long
+            yield Path(part)
+        for folder, _, names in os.walk(part):
+            yield from (path for name in names if (path := Path(folder, name)).is_file())
+
+
+def _width(bounds: tuple[str, str, str]) -> int:
+    """How many names a range such as [00:99] or [0:98:2] stands for."""
+    if max(map(len, bounds)) > 12:
+        return 10**12
+    first, last, step = (int(bound or 1) for bound in bounds)
+    return max(0, last - first) // max(1, step) + 1
+
+
+def _bound_memory() -> None:
+    """In the child, before it becomes ansible-inventory."""
+    resource.setrlimit(resource.RLIMIT_AS, (READ_MEMORY, READ_MEMORY))
+
+
+def project_root() -> Path:
+    """The working folder if it holds group_vars/, else the checkout that this package lies in."""
+    return Path.cwd() if Path("group_vars").is_dir() else Path(__file__).resolve().parents[2]
+
+
+def _members(groups: Mapping[str, Any], top: str) -> list[str]:
+    """Hosts of a group and of the groups below it."""
+    hosts: dict[str, None] = {}
+    todo, seen = [top], set()
+    while todo:
+        group = todo.pop()
+        if group not in seen:
+            seen.add(group)
+            entry = groups.get(group, {})
+            hosts.update(dict.fromkeys(entry.get("hosts", [])))
+            todo += entry.get("children", [])
+    return list(hosts)

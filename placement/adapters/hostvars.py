@@ -1,0 +1,200 @@
+"""The cluster is the Ansible inventory: host variables, and what was measured on the nodes, become Nodes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from placement.adapters.schemas import dotted, schema_faults
+from placement.faults import BadInput, Fault
+from placement.model import STATUSES, Node, gb, natural, units
+from placement.problem import PORT_RANGE
+
+Hostvars = Mapping[str, Mapping[str, Any]]
+States = Mapping[str, Mapping[str, Any] | None]
+
+NUMBERS = ("ram_gb", "reserved_ram_gb", "gpu_memory_gb", "cpu_cores", "max_instances")
+FLAGS = ("gpu", "node_simulated", "node_maintenance")
+WORDS = ("node_type", "gpu_memory")
+HOLDING = ("PENDING", "RUNNING", "CRASHED")  # instances that hold their memory, slot and ports
+MAX_NODES = 10_000  # of one cluster; Ansible itself takes 1.6 ms and 35 kB for each
+AT_MOST = f"at most {MAX_NODES:,} nodes are supported"
+TOLERANCE = 1.1  # kernels and firmware keep some of the memory that a machine is sold with
+
+
+def nodes_from_hostvars(hostvars: Hostvars, states: States | None = None, source: str = "inventory") -> list[Node]:
+    """The nodes that the host variables of group `nodes` declare, filled from and checked against measured states.
+
+    states=None: only what is declared counts. Else a node without a state did not answer and is UNAVAILABLE; a state is
+    {"status", "ram_gb", "cores", "gpu": {"present", "memory", "memory_gb"}, "instances": [{"status", "ram_gb",
+    "gpu_memory_gb", "uses_gpu", "held_ports"}, ...]} as measured on the node, sizes in GB = 2**30 bytes.
+    `source` names the inventory in faults. Raises BadInput with every fault of every node.
+    """
+    faults: list[Fault] = []
+    nodes: list[Node] = []
+    if len(hostvars) > MAX_NODES:
+        raise BadInput([too_many(source, len(hostvars))])
+    if not hostvars:
+        faults.append(Fault(source, "nodes", "the group has no hosts; declare at least one node in it"))
+    for name in sorted(hostvars, key=natural):
+        declared = _declared(hostvars[name])
+        found = schema_faults("node", declared, source, partial(_key, name))
+        if not found:
+            state = states.get(name) if states is not None else None
+            problems = _problems(declared, state, states is not None)
+            found = [Fault(source, f"nodes.{name}.{key}", problem) for key, problem in problems.items()]
+            if not found:
+                nodes.append(_node(str(name), declared, state, states is not None))
+        faults += found
+    if faults:
+        raise BadInput(faults)
+    return nodes
+
+
+def port_range_from_hostvars(hostvars: Hostvars, source: str = "inventory") -> tuple[int, int]:
+    """The cluster's `peer_port_range` (first, last), both included. Raises BadInput if nodes differ on it."""
+    ranges: dict[str, Any] = {}  # by the first node that has it
+    for name in sorted(hostvars, key=natural):
+        declared = _plain(hostvars[name].get("peer_port_range"))
+        if isinstance(declared, dict):
+            declared = {key: _number(value) for key, value in declared.items()}
+        if declared is not None and declared not in ranges.values():
+            ranges[name] = declared
+    if len(ranges) > 1:
+        raise BadInput(
+            [Fault(source, "peer_port_range", f"nodes {' and '.join(ranges)} differ on it; give one for all")]
+        )
+    found = next(iter(ranges.values()), dict(zip(("start", "end"), PORT_RANGE, strict=True)))
+    faults = schema_faults("node", {"peer_port_range": found}, source)
+    if not faults and found["start"] > found["end"]:
+        faults = [Fault(source, "peer_port_range", f"start {found['start']} is above end {found['end']}; swap them")]
+    if faults:
+        raise BadInput(faults)
+    return int(found["start"]), int(found["end"])
+
+
+def too_many(source: str, nodes: int) -> Fault:
+    """An inventory of more than MAX_NODES nodes."""
+    return Fault(source, "nodes", f"{nodes:,} hosts; {AT_MOST}. Is a range such as n[00:99] too wide?")
+
+
+def _key(name: str, path: Sequence[str | int]) -> str:
+    """`nodes.rpi1.ram_gb`."""
+    return dotted(["nodes", name, *path])
+
+
+def _declared(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What the host variables say of the node, as plain values; what is null is not declared."""
+    readers = dict.fromkeys(NUMBERS, _number) | dict.fromkeys(FLAGS, _flag) | dict.fromkeys(WORDS, _plain)
+    values = {key: read(variables.get(key)) for key, read in readers.items()}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """A value without Ansible's tags: subclasses of str, int, dict, ... become the plain types."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return value
+
+
+def _number(value: Any) -> Any:
+    """A number; also of a numeric string, which is what `-e` and Jinja give."""
+    value = _plain(value)
+    if isinstance(value, str):
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value
+
+
+def _flag(value: Any) -> Any:
+    """A boolean; also of "true" and "false", which is what `-e` and Jinja give."""
+    value = _plain(value)
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _problems(declared: Mapping[str, Any], state: Mapping[str, Any] | None, measured: bool) -> dict[str, str]:
+    """What a schema cannot say, by key: sizes against each other, and against what the node has."""
+    problems = {}
+    ram = declared.get("ram_gb", (state or {}).get("ram_gb"))
+    reserved = declared.get("reserved_ram_gb", 0)
+    if ram is None and not measured:
+        problems["ram_gb"] = (
+            "missing; give the node's RAM in GB (2**30 bytes), or let the plan playbook measure it on the node"
+        )
+    if ram is not None and reserved >= ram:
+        problems["reserved_ram_gb"] = f"{reserved} of {ram} GB leaves nothing; give less than ram_gb"
+    gpu = declared.get("gpu", ((state or {}).get("gpu") or {}).get("present", measured))
+    if declared.get("gpu_memory_gb") and not gpu:
+        problems["gpu_memory_gb"] = f"{declared['gpu_memory_gb']} without a GPU; add gpu: true, or leave it out"
+    if state is not None and not declared.get("node_simulated", False):
+        problems |= _beyond(declared, state)
+    return problems
+
+
+def _beyond(declared: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, str]:
+    """What is declared beyond what the node has, by key."""
+    mend = "correct it, leave it out to use what is measured, or set node_simulated: true"
+    gpu = state.get("gpu") or {}
+    beyond = {}
+    for key, has in (("ram_gb", state.get("ram_gb")), ("gpu_memory_gb", gpu.get("memory_gb") if gpu else None)):
+        if has and declared.get(key, 0) > has * TOLERANCE:
+            beyond[key] = f"{declared[key]} is more than the {has:.1f} GB that the node has; {mend}"
+    cores = state.get("cores")
+    if cores and declared.get("cpu_cores", 0) > cores:
+        beyond["cpu_cores"] = f"{declared['cpu_cores']} is more than the {cores} that the node has; {mend}"
+    if declared.get("gpu") and not gpu.get("present"):
+        beyond["gpu"] = f"true, but the node has no GPU; {mend}"
+    if declared.get("gpu_memory") == "discrete" and gpu.get("memory") == "unified":
+        beyond["gpu_memory"] = f"discrete, but the node's memory is unified; {mend}"
+    return beyond
+
+
+def _node(name: str, declared: Mapping[str, Any], state: Mapping[str, Any] | None, measured: bool) -> Node:
+    """The node: declared values, else measured ones, and what the instances on it hold."""
+    has = state or {}
+    gpu = has.get("gpu") or {}
+    node = Node(
+        name=name,
+        node_type=declared.get("node_type", "generic"),
+        ram_gb=declared.get("ram_gb", has.get("ram_gb") or 0),
+        reserved_ram_gb=declared.get("reserved_ram_gb", 0),
+        gpu=declared.get("gpu", bool(gpu.get("present"))),
+        gpu_memory_gb=declared.get("gpu_memory_gb", gpu.get("memory_gb") or 0),
+        gpu_memory=declared.get("gpu_memory", gpu.get("memory") or ""),
+        cpu_cores=declared.get("cpu_cores", has.get("cores") or 1),
+        max_instances=int(declared.get("max_instances", 1)),
+        status=_status(declared, state, measured),
+    )
+    held = [instance for instance in has.get("instances", []) if instance["status"] in HOLDING]
+    taken = [
+        node.takes(units(i.get("ram_gb") or 0), units(i.get("gpu_memory_gb") or 0), bool(i.get("uses_gpu")))
+        for i in held
+    ]
+    return replace(
+        node,
+        current_instances=len(held),
+        allocated_ram_gb=gb(sum(ram for ram, _ in taken)),
+        allocated_gpu_memory_gb=gb(sum(gpu_memory for _, gpu_memory in taken)),
+        used_ports=frozenset(int(port) for one in has.get("instances", []) for port in one.get("held_ports") or []),
+    )
+
+
+def _status(declared: Mapping[str, Any], state: Mapping[str, Any] | None, measured: bool) -> str:
+    """MAINTENANCE is a person's word and wins; a node that did not answer is UNAVAILABLE."""
+    if declared.get("node_maintenance", False):
+        return "MAINTENANCE"
+    if not measured:
+        return "HEALTHY"
+    status = (state or {}).get("status")
+    return status if status in STATUSES else "UNAVAILABLE"

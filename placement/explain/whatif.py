@@ -1,0 +1,400 @@
+"""Why here and not there: counterfactuals, exact by solving again, and place() with all that there is to say.
+
+Sizes are GB = 2**30 bytes.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from placement.explain.conflict import SHARE, OutOfTime, conflict, has_plan, reasons
+from placement.explain.scenario import Case
+from placement.faults import BadInput, Fault, unknown
+from placement.infeasibility import Conflict, Reasons, Remedy, listed
+from placement.model import MAX_GB, PER_GB, Instance, Node, gb, units
+from placement.plan import Infeasible, Plan, Undecided
+from placement.problem import PORT_RANGE, PORTS, Room
+from placement.solver.exact import TIME_LIMIT_S
+from placement.strategies import place
+
+GRID = PER_GB // 10  # amounts of additional RAM are multiples of 0.1 GB
+MOST_SUMS = 20_000  # of what instances take together; beyond, every multiple is tried
+LEAST_S = 1.0  # seconds for a plan with the instance there: less would leave all questions open instead of the last
+EPSILON = 1e-6  # points: scores are sums of fractions as floats
+
+Question = tuple[str, str | None]  # instance, node; None: every node
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """What if an instance were on another node: the best plan with it pinned there, and what would move it there.
+
+    feasible: whether there is such a plan; None when that did not come out in time. loss: by how many points it is
+    worse than the plan given, at least and at most (equal: exact, negative: better); None where that is not known.
+    lifted: the instance's own pin, which does not count here. moved: the others that it puts elsewhere.
+    moves_with: changes, one at a time, with which the best plan puts the instance there.
+    more_ram_gb: the least more RAM of the node, in multiples of 0.1 GB, with which it does; None: no amount.
+    answered: it all came out in time; otherwise moves_with and more_ram_gb may lack something.
+    """
+
+    feasible: bool | None
+    score: float | None = None
+    loss: tuple[float | None, float | None] = (None, None)
+    decided_by: str = ""
+    lifted: str | None = None
+    moved: Mapping[str, str] | None = None
+    conflict: Conflict | None = None
+    moves_with: Sequence[str] = ()
+    more_ram_gb: float | None = None
+    answered: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's own types; `says` is for a person."""
+        return {
+            "feasible": self.feasible,
+            "score": self.score,
+            "loss_at_least": self.loss[0],
+            "loss_at_most": self.loss[1],
+            "pin_lifted": self.lifted,
+            "moved": dict(self.moved or {}),
+            "conflict": self.conflict.to_json() if self.conflict else None,
+            "moves_with": list(self.moves_with),
+            "more_ram_gb": self.more_ram_gb,
+            "answered": self.answered,
+            "says": str(self),
+        }
+
+    def __str__(self) -> str:
+        return f"{self._plan()}; {self._move()}"
+
+    def _plan(self) -> str:
+        """`the plan loses 10 points`."""
+        if self.feasible is None:
+            return "no plan was found in the time given, and none was proven impossible"
+        if not self.feasible:
+            return f"no plan exists: {self.conflict.brief() if self.conflict else 'proven'}"
+        moved = listed(f"{id} to {node}" for id, node in (self.moved or {}).items())
+        notes = [f"without its pin to {self.lifted}"] * bool(self.lifted) + [f"with {moved}"] * bool(moved)
+        return " ".join([self._loss(), *(f"({note})" for note in notes)])
+
+    def _loss(self) -> str:
+        least, most = self.loss
+        if most is None:
+            return "not known"
+        if least is not None and most - least < EPSILON:
+            if abs(most) < EPSILON:
+                return "equally good" + (f", decided by {self.decided_by}" if self.decided_by else "")
+            return f"the plan {'loses' if most > 0 else 'gains'} {_shown(abs(most))} points"
+        if abs(most) < EPSILON:
+            return "equally good or better (not proven)"
+        if most < 0:
+            return f"the plan gains at least {_shown(-most)} points (not proven)"
+        more = f"at least {_shown(least)} and " if least is not None and least > EPSILON else ""
+        return f"the plan loses {more}at most {_shown(most)} points (not proven)"
+
+    def _move(self) -> str:
+        """`would move there with 1.0 GB more RAM`."""
+        ram = [] if self.more_ram_gb is None else [f"{self.more_ram_gb} GB more RAM"]
+        changes = ", or ".join([*ram, *self.moves_with])
+        if changes:
+            return f"would move there with {changes}" + ("" if self.answered else " (the time was over for more)")
+        if self.answered:
+            return "nothing tried moves it there, no amount of RAM either"
+        return "what would move it there was not found in the time given"
+
+
+def parse_why(why: str | Sequence[str] | None, source: str = "why") -> list[Question]:
+    """`"b"`, `"b:rpi2,c"`, or such strings in a list, as [(instance, node or None)]. Raises BadInput."""
+    texts = why if isinstance(why, list | tuple) else [why] if why else []
+    words = [word.strip() for text in texts for word in str(text).split(",")]
+    questions: list[Question] = []
+    faults = []
+    for word in filter(None, words):
+        id, colon, node = (part.strip() for part in word.partition(":"))
+        if not id or ":" in node or (colon and not node):
+            faults.append(Fault(source, "", f"{word!r} is not instance or instance:node; give b, or b:rpi2"))
+        questions.append((id, node or None))
+    if faults:
+        raise BadInput(faults)
+    return list(dict.fromkeys(questions))
+
+
+def why_faults(
+    questions: Iterable[Question], ids: Collection[str], names: Collection[str], source: str = "why"
+) -> list[Fault]:
+    """Questions about an instance or node that does not exist."""
+    faults = []
+    for id, name in questions:
+        if id not in ids:
+            faults.append(Fault(source, id, unknown("instance", id, ids)))
+        if name is not None and name not in names:
+            faults.append(Fault(source, f"{id}:{name}", unknown("node", name, names)))
+    return faults
+
+
+def place_and_explain(
+    nodes: Iterable[Node],
+    instances: Iterable[Instance],
+    strategy: str = "optimal",
+    pins: Mapping[str, str] | None = None,
+    port_range: tuple[int, int] = PORT_RANGE,
+    *,
+    time_limit_s: float = TIME_LIMIT_S,
+    same_type: Collection[str] = (),
+    seed: int | None = None,
+    node_types: Mapping[str, str] | None = None,
+    why: Sequence[Question] = (),
+) -> Plan:
+    """place(), and the plan answers the questions `why` (Plan.counterfactuals), and a refusal carries its `reasons`.
+
+    The answers, or the reasons, take at most as long again as the search may: another time_limit_s.
+    Raises as place() does, and BadInput for a question about nobody.
+    """
+    case = Case(tuple(nodes), tuple(instances), pins or {}, port_range, tuple(same_type), node_types or {})
+    names, ids = [node.name for node in case.nodes], [instance.id for instance in case.instances]
+    if faults := why_faults(why, ids, names):
+        raise BadInput(faults)
+    try:
+        plan = place(
+            case.nodes,
+            case.instances,
+            strategy,
+            pins,
+            port_range,
+            time_limit_s=time_limit_s,
+            same_type=same_type,
+            seed=seed,
+            node_types=node_types,
+        )
+    except Undecided:
+        raise
+    except Infeasible as refusal:
+        refusal.explain(_reasons(case, strategy, time_limit_s))
+        raise
+    answers = counterfactuals(case, plan, why, time_limit_s)
+    told = {id: {node: answer.to_json() for node, answer in nodes.items()} for id, nodes in answers.items()}
+    return replace(plan, counterfactuals=told or None)
+
+
+def _reasons(case: Case, strategy: str, time_limit_s: float) -> Reasons | None:
+    """Why there is no plan. That greedy found none proves nothing: then the exact search is asked first."""
+    if strategy == "optimal":
+        return reasons(case, time_limit_s)
+    exists = has_plan(case, time_limit_s / 2)
+    if exists:
+        return Reasons(remedies=[Remedy({"change": "strategy", "to": "optimal"}, "strategy optimal: it finds a plan")])
+    return None if exists is None else reasons(case, time_limit_s / 2)
+
+
+def counterfactuals(
+    case: Case, plan: Plan, questions: Iterable[Question], time_limit_s: float
+) -> dict[str, dict[str, Counterfactual]]:
+    """{instance: {node: answer}} for this plan of this case, in about so many seconds together, or fewer.
+
+    Half of the time is for the plans with the instance there, a quarter for why there is none and for single changes,
+    the rest for amounts of RAM. Within each, what a question does not need is left to those after it.
+    """
+    asked = _pairs(case, plan, questions)
+    start = time.monotonic()
+    found: dict[tuple[str, str], Counterfactual] = {}
+    for seconds, (id, name) in _shares(asked, start + time_limit_s / 2, LEAST_S):
+        found[id, name] = _pinned(case, plan, id, name, seconds)
+    for seconds, (id, name) in _shares(asked, start + 3 * time_limit_s / 4):
+        found[id, name] = _changed(case, plan, id, name, found[id, name], time.monotonic() + seconds)
+    for seconds, (id, name) in _shares(asked, start + time_limit_s):
+        found[id, name] = _richer(case, plan, id, name, found[id, name], time.monotonic() + seconds)
+    answers: dict[str, dict[str, Counterfactual]] = {}
+    for (id, name), answer in found.items():
+        answers.setdefault(id, {})[name] = answer
+    return answers
+
+
+def _pairs(case: Case, plan: Plan, questions: Iterable[Question]) -> list[tuple[str, str]]:
+    """Each instance with each node asked for that it is not on."""
+    every = list(plan.nodes)
+    pairs = ((id, node) for id, name in questions for node in ([name] if name else every))
+    return list(dict.fromkeys(pair for pair in pairs if plan.assignments[pair[0]] != pair[1]))
+
+
+def _shares(
+    pairs: Sequence[tuple[str, str]], until: float, least: float = 0.0
+) -> Iterator[tuple[float, tuple[str, str]]]:
+    """(seconds, pair): an equal part of what is left until then, but at least so much while there is any."""
+    for at, pair in enumerate(pairs):
+        left = max(0.0, until - time.monotonic())
+        yield min(left, max(least, left / (len(pairs) - at))), pair
+
+
+def _pinned(case: Case, plan: Plan, id: str, name: str, time_limit_s: float) -> Counterfactual:
+    """The best plan with the instance there, against the plan given."""
+    lifted = case.pins.get(id)
+    try:
+        there = case.with_pin(id, name).best(time_limit_s) if time_limit_s > 0 else None
+    except Undecided:
+        there = None
+    except Infeasible:
+        return Counterfactual(False, lifted=lifted)
+    if there is None:
+        return Counterfactual(None, lifted=lifted)
+    most = plan.score - there.score
+    if there.optimal:
+        least: float | None = most
+    else:
+        least = None if there.bound is None else plan.score - there.bound
+        if plan.optimal and lifted is None:
+            least = max(0.0, least or 0.0)
+    others = {
+        other: node for other, node in there.assignments.items() if node != plan.assignments[other] and other != id
+    }
+    decided_by = "" if not plan.optimal else "the tie rules" if plan.seed is None else f"seed {plan.seed}"
+    return Counterfactual(True, there.score, (least, most), decided_by, lifted, others)
+
+
+def _changed(case: Case, plan: Plan, id: str, name: str, answer: Counterfactual, until: float) -> Counterfactual:
+    """The answer with why the instance cannot be there, and the changes other than RAM that would move it there."""
+    if answer.feasible is False and (left := until - time.monotonic()) > 0:
+        answer = replace(answer, conflict=_conflict(case, id, name, left / 2))
+    moves: list[str] = []
+    free, lifting = case.with_pin(id, None), _lifting(case, plan, id)
+    try:
+        if lifting and _goes(free, id, name, until):
+            return replace(answer, moves_with=[lifting])
+        for says, changed in _changes(free, plan, id, name):
+            if _goes(changed, id, name, until):
+                moves.append(says)
+    except OutOfTime:
+        answer = replace(answer, answered=False)
+    return replace(answer, moves_with=moves)
+
+
+def _lifting(case: Case, plan: Plan, id: str) -> str | None:
+    """What alone may keep the instance from where the best plan puts it; None: nothing, the plan is the best."""
+    if id in case.pins:
+        return f"no pin to {case.pins[id]}"
+    return None if plan.optimal and plan.seed is None else "strategy optimal, or another seed"
+
+
+def _richer(case: Case, plan: Plan, id: str, name: str, answer: Counterfactual, until: float) -> Counterfactual:
+    """The answer with the least RAM that would move the instance there, unless it would go there anyway."""
+    if answer.moves_with == [_lifting(case, plan, id)]:
+        return answer
+    try:
+        ram = _more_ram(case.with_pin(id, None), id, name, until)
+    except OutOfTime:
+        return replace(answer, answered=False)
+    return answer if ram is None else replace(answer, more_ram_gb=gb(ram))
+
+
+def _conflict(case: Case, id: str, name: str, time_limit_s: float) -> Conflict:
+    """Why the instance cannot be there."""
+    found = conflict(case.with_pin(id, name), time_limit_s)
+    there = [
+        replace(one, says=f"is on {name}") if (one.kind, one.subject) == ("pin", (id,)) else one
+        for one in found.constraints
+    ]
+    return replace(found, constraints=tuple(there))
+
+
+def _goes(case: Case, id: str, name: str, until: float) -> bool:
+    """The best plan, proven, puts the instance there. Raises OutOfTime when that did not come out."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise OutOfTime
+    try:
+        plan = case.best(left / SHARE)
+    except Undecided as error:
+        raise OutOfTime from error
+    except Infeasible:
+        return False
+    if not plan.optimal:
+        raise OutOfTime
+    return plan.assignments[id] == name
+
+
+def _changes(case: Case, plan: Plan, id: str, name: str) -> Iterator[tuple[str, Case]]:
+    """Single changes other than RAM that can bring the instance there."""
+    node, instance = case.node(name), case.instance(id)
+    if node.status == "UNAVAILABLE":  # what it has is not known
+        return
+    if node.status != "HEALTHY":
+        yield f"{name} HEALTHY again", case.with_node(name, status="HEALTHY")
+        return
+    if id in case.node_types:
+        yield f"{id} not bound to a {case.node_types[id]}", case.without_node_type(id)
+    if instance.preferred_node != name:
+        yield f"preferred_node: {name}", case.with_instance(id, preferred_node=name)
+    for other in sorted(_apart(case, id)):
+        if plan.assignments[other] == name:
+            yield f"no anti_affinity to {other}", case.together(id, other)
+    yield "a slot more", case.with_node(name, max_instances=node.max_instances + 1)
+    if instance.gpu != "none" and not node.gpu:
+        memory = f" of {instance.gpu_memory_gb} GB" if instance.gpu_memory_gb else ""
+        card = {"gpu": True, "gpu_memory": "discrete", "gpu_memory_gb": instance.gpu_memory_gb}
+        yield f"a GPU{memory}", case.with_node(name, **card)
+
+
+def _apart(case: Case, id: str) -> Collection[str]:
+    """Those that are to be apart from it, whoever says so."""
+    return next(request.apart for request in case.problem().requests if request.instance.id == id)
+
+
+def _more_ram(case: Case, id: str, name: str, until: float) -> int | None:
+    """The least RAM more on this node, a multiple of 0.1 GB in units, with which the best plan puts the instance there.
+
+    None: no amount does. A plan's score is not monotone in a node's RAM (ram_fit), so there is nothing to bisect. It
+    changes only where a step on this node begins to fit, or its ram_fit changes: where what was free before the step
+    reaches what the instance takes, 10/7 of its ram_gb, or goes above 10/3 of it. Those amounts are tried, the smallest
+    first, each rounded up to 0.1 GB. Between two of them no score changes, only the free RAM that the tie rules count.
+    """
+    node = case.node(name)
+    held = max(node.ram_gb, node.reserved_ram_gb + node.allocated_ram_gb)  # a node can have given out more than it has
+    ample = min(MAX_GB, held + sum(max(one.ram_gb, one.gpu_memory_gb) for one in case.instances))
+    if node.status != "HEALTHY" or not _possible(case.with_pin(id, name).with_node(name, ram_gb=ample), until):
+        return None
+    for steps in _amounts(case, name):
+        ram = units(node.ram_gb) + steps * GRID
+        if ram <= units(MAX_GB) and _goes(case.with_node(name, ram_gb=gb(ram)), id, name, until):
+            return steps * GRID
+    return None
+
+
+def _possible(case: Case, until: float) -> bool:
+    """Whether there is a plan. Raises OutOfTime when that did not come out."""
+    possible = has_plan(case, until - time.monotonic())
+    if possible is None:
+        raise OutOfTime
+    return possible
+
+
+def _amounts(case: Case, name: str) -> list[int]:
+    """Tenths of a GB more RAM on the node at which a plan's score can change, ascending."""
+    problem = case.problem()
+    room = next(room for room in problem.rooms() if room.node.name == name)
+    slots = min(room.node.max_instances - room.taken_slots, len(room.ports) // len(PORTS))
+    requests = [
+        r for r in problem.requests if r.pin in (None, name) and (room.node.gpu or r.instance.gpu != "required")
+    ]
+    before: list[set[int]] = [{0}, *(set() for _ in range(slots))]  # of so many earlier ones: what they take together
+    amounts: set[int] = set()
+    for request in requests:
+        takes, _ = room.needs(request)
+        steps = takes, -(-10 * request.ram // 7), 10 * request.ram // 3 + 1
+        for sums in before[:slots]:
+            amounts.update(taken + step - room.free_ram for taken in sums for step in steps)
+        for count in reversed(range(slots)):
+            before[count + 1] |= {taken + takes for taken in before[count]}
+        if sum(map(len, before)) > MOST_SUMS:
+            return _every_amount(room, [room.needs(one)[0] for one in requests], slots)
+    return sorted({-(-amount // GRID) for amount in amounts if amount > 0})
+
+
+def _every_amount(room: Room, takes: Sequence[int], slots: int) -> list[int]:
+    """All tenths of a GB up to where nothing changes any more."""
+    largest = sorted(takes)[-slots:]
+    return list(range(1, (sum(largest) + 10 * largest[-1] // 3 + 1 - room.free_ram) // GRID + 2))
+
+
+def _shown(points: float) -> str:
+    """Points for a person: `65`, `13.33`."""
+    return f"{round(points, 2):g}"

@@ -1,0 +1,1 @@
+"""The searches: greedy and exact."""
