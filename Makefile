@@ -32,10 +32,12 @@ test: lint ## every check and every test
 	pytest
 
 .PHONY: lint
-lint: setup ## ruff, mypy, ansible-lint
+lint: setup ## ruff, mypy, import-linter, vermin, ansible-lint
 	ruff check --quiet
 	ruff format --check --quiet
 	mypy
+	lint-imports --no-logo > /dev/null || lint-imports --no-logo
+	vermin -t=3.8- --no-tips --violations --quiet contract node workload
 	ansible-lint --offline -q
 
 .PHONY: nodes
