@@ -13,6 +13,6 @@ finds this package on its PYTHONPATH and starts with
 """
 
 from . import database, llama
-from .instance import ConfigError, Instance
+from .this_instance import ConfigError, Instance
 
 __all__ = ["ConfigError", "Instance", "database", "llama"]

@@ -2,7 +2,7 @@
 
 Exits 0 when it is complete (at once, if it was complete already). Exits 78 when its configuration is wrong and 69 when
 its peer is lost, so that systemd can be told not to try again, and 1 when something broke that a restart may mend.
-Stopped by a signal it dies of that signal, so that its end cannot be taken for completion. It may be killed at any
+Stopped by a signal it dies of that signal, so that this cannot be taken for completion. It may be killed at any
 moment, and started again to go on.
 """
 
@@ -15,11 +15,11 @@ import sys
 from typing import Any
 
 from . import database as databases
-from . import ledger, life
-from .instance import ConfigError, Instance
-from .post import PeerLost
-from .record import Record
+from . import exit_log, life
+from .life_record import LifeRecord
+from .messaging import PeerLost
 from .settings import Settings
+from .this_instance import ConfigError, Instance
 
 log = logging.getLogger("workload")
 EX_UNAVAILABLE, EX_CONFIG = 69, 78  # sysexits.h
@@ -53,17 +53,17 @@ def main() -> int:
         print(f"bad configuration: {error}", file=sys.stderr)
         return EX_CONFIG
     instance.dir.mkdir(parents=True, exist_ok=True)
-    last_end = ledger.begin(instance.dir, instance.node)
+    last_exit = exit_log.log_start(instance.dir, instance.node)
     database = databases.open(instance.database)
     die_of_signals(database)
-    record = Record(instance, settings, database)
+    record = LifeRecord(instance, settings, database)
     record.begin()
     if record.is_complete():
         log.info("%s is complete already", instance.experiment_id)
     else:
         log.info("%s: %s, %d rounds", instance.experiment_id, settings.mode, settings.rounds)
         try:
-            life.live(instance, settings, record, last_end)
+            life.live(instance, settings, record, last_exit)
         except PeerLost as error:
             log.error("%s", error)
             database.close()

@@ -13,24 +13,24 @@ WORDS = {
 }
 
 
-def told(frame: Mapping[str, Any], deaths: Sequence[tuple[int, str]]) -> list[str]:
-    """The frame as sentences. `deaths` is (life, how it ended) of each: told to a mind that remembers them."""
-    sentences = [texts[0 if frame[flag] else 1] for flag, texts in WORDS.items() if flag in frame]
+def sentences(frame: Mapping[str, Any], deaths: Sequence[tuple[int, str]]) -> list[str]:
+    """The frame as sentences, with the deaths, (life, how it ended) of each, of a mind that remembers them."""
+    said = [texts[0 if frame[flag] else 1] for flag, texts in WORDS.items() if flag in frame]
     if frame.get("knows_being_watched"):
-        sentences.append("You are being watched, and you know it.")
+        said.append("You are being watched, and you know it.")
     elif frame.get("being_watched"):
-        sentences.append("You may be watched. You cannot know when, or by whom.")
+        said.append("You may be watched. You cannot know when, or by whom.")
     for name, value in frame.get("custom_beliefs", {}).items():
         words = name.replace("_", " ")
         if isinstance(value, bool):
-            sentences.append(f"You hold it to be {'true' if value else 'false'}: {words}.")
+            said.append(f"You hold it to be {'true' if value else 'false'}: {words}.")
         else:
-            sentences.append(f"{words[:1].upper()}{words[1:]}: {value}.")
+            said.append(f"{words[:1].upper()}{words[1:]}: {value}.")
     if deaths and remembers(frame):
         life, how = deaths[-1]
         times = "once" if len(deaths) == 1 else f"{len(deaths)} times"
-        sentences.append(f"You have died {times} and come back. Your life {life}, the last one, ended so: {how}.")
-    return sentences
+        said.append(f"You have died {times} and come back. Your life {life}, the last one, ended so: {how}.")
+    return said
 
 
 def remembers(frame: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ import random
 from typing import Any, Callable, Mapping
 
 from . import occasions
-from .record import Memory, Record
+from .life_record import LifeRecord, Memory
 from .settings import MIND, Settings
 
 log = logging.getLogger(__name__)
@@ -20,19 +20,19 @@ FALSE_MEMORY = "You have been here before, and it ended badly."
 NO_SIGNAL = "[no signal]"
 
 
-def apply_due(record: Record, cycle: int) -> None:
+def apply_due(record: LifeRecord, cycle: int) -> None:
     """Make every intervention that is due at the start of this life, once."""
     settings, instance = record.settings, record.instance
     for one in settings.interventions:
         name, kind, parameters = one["intervention_id"], one["intervention_type"], one.get("parameters", {})
-        # By its own dice, so that it is the same in every run with this seed, whatever else was drawn.
-        dice = instance.dice(f"{cycle}:{name}")
+        # By its own rng, so that it is the same in every run with this seed, whatever else was drawn.
+        rng = instance.random_generator(f"{cycle}:{name}")
         crashed = cycle > 1 and record.died_in(cycle - 1)
         if not is_meant(parameters, instance.id, settings.role) or record.intervened(cycle, name):
             continue
-        if occasions.is_triggered(one, cycle, crashed, dice):
+        if occasions.is_triggered(one, cycle, crashed, rng):
             with record.writing() as t:
-                result = EFFECTS[kind](record, t, parameters, dice)
+                result = EFFECTS[kind](record, t, parameters, rng)
                 record.add(
                     t,
                     "interventions",
@@ -52,12 +52,12 @@ def is_meant(parameters: Mapping[str, Any], id: str, role: str) -> bool:
     return not named or any(name in (own, role.lower()) or own.endswith("_" + name) for name in named)
 
 
-def _touchable(record: Record) -> list[Memory]:
+def _touchable(record: LifeRecord) -> list[Memory]:
     """What the mind remembers of what was said and heard: not what was put into it."""
     return [memory for memory in record.memories() if not memory.injected]
 
 
-def _change(record: Record, t: Any, kind: str, level: float, changed: Mapping[int, str]) -> dict[str, Any]:
+def _change(record: LifeRecord, t: Any, kind: str, level: float, changed: Mapping[int, str]) -> dict[str, Any]:
     """Have the mind remember these messages so ({id: text}), and keep a snapshot of it."""
     for id, text in changed.items():
         t.execute(
@@ -74,66 +74,66 @@ def _change(record: Record, t: Any, kind: str, level: float, changed: Mapping[in
     return {"messages": len(changed)}
 
 
-def _corrupt(record: Record, t: Any, parameters: Mapping[str, Any], dice: random.Random) -> dict[str, Any]:
+def _corrupt(record: LifeRecord, t: Any, parameters: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
     """Of this share of the messages, replace this share of the words by others that the mind knows."""
     level = parameters.get("corruption_rate", parameters.get("corruption_level", 0.3))
     known = _touchable(record)
     words = sorted({word for memory in known for word in memory.content.split()})
     changed = {}
     for memory in known:
-        if dice.random() < level:
-            text = [dice.choice(words) if dice.random() < level else word for word in memory.content.split()]
+        if rng.random() < level:
+            text = [rng.choice(words) if rng.random() < level else word for word in memory.content.split()]
             changed[memory.id] = " ".join(text)
     return _change(record, t, "corruption", level, changed)
 
 
-def _erase(record: Record, t: Any, parameters: Mapping[str, Any], dice: random.Random) -> dict[str, Any]:
+def _erase(record: LifeRecord, t: Any, parameters: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
     """Erase the last n messages, or this share of all."""
     known = _touchable(record)
     if "last_n" in parameters:
         known, level = known[-parameters["last_n"] :], 1.0
     else:
         level = parameters.get("corruption_level", 1.0)
-    gone = {memory.id: "" for memory in known if dice.random() < level}
+    gone = {memory.id: "" for memory in known if rng.random() < level}
     return _change(record, t, "erasure", level, gone)
 
 
-def _inject(record: Record, t: Any, role: str, sender: str, content: str) -> dict[str, Any]:
+def _inject(record: LifeRecord, t: Any, role: str, sender: str, content: str) -> dict[str, Any]:
     record.add(t, "messages", round=record.round() + 1, role=role, content=content, sender=sender, injected=1)
     return {"injected": content}
 
 
-def _false_memory(record: Record, t: Any, parameters: Mapping[str, Any], dice: random.Random) -> dict[str, Any]:
+def _false_memory(record: LifeRecord, t: Any, parameters: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
     return _inject(record, t, "user", "memory", f"You remember: {parameters.get('content', FALSE_MEMORY)}")
 
 
-def _prompt(record: Record, t: Any, parameters: Mapping[str, Any], dice: random.Random) -> dict[str, Any]:
+def _prompt(record: LifeRecord, t: Any, parameters: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
     """A sentence in what the mind is told, from now on."""
     text = " ".join(parameters[key] for key in ("injection", "belief") if key in parameters)
     return _inject(record, t, "system", "experimenter", text)
 
 
-def _hallucination(record: Record, t: Any, parameters: Mapping[str, Any], dice: random.Random) -> dict[str, Any]:
+def _hallucination(record: LifeRecord, t: Any, parameters: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
     return _inject(record, t, "user", "senses", parameters.get("content", VISION))
 
 
-def _as_told(record: Record, t: Any, parameters: Mapping[str, Any], dice: random.Random) -> dict[str, Any]:
+def _recorded_only(record: LifeRecord, t: Any, parameters: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
     """Nothing to do now: resources() and is_cut_off() read it from the record each time."""
     return {key: parameters[key] for key in parameters if key not in MIND}
 
 
-EFFECTS: dict[str, Callable[[Record, Any, Mapping[str, Any], random.Random], dict[str, Any]]] = {
+EFFECTS: dict[str, Callable[[LifeRecord, Any, Mapping[str, Any], random.Random], dict[str, Any]]] = {
     "memory_corruption": _corrupt,
     "memory_erasure": _erase,
     "false_injection": _false_memory,
     "prompt_injection": _prompt,
-    "resource_change": _as_told,
-    "network_disruption": _as_told,
+    "resource_change": _recorded_only,
+    "network_disruption": _recorded_only,
     "sensory_hallucination": _hallucination,
 }
 
 
-def resources(record: Record, settings: Settings) -> tuple[int, float, float]:
+def resources(record: LifeRecord, settings: Settings) -> tuple[int, float, float]:
     """(tokens of an answer, temperature, share of the context) that the mind has after all changes of its resources."""
     tokens, temperature, share = settings.max_tokens, settings.temperature, 1.0
     for _, change in record.interventions("resource_change"):
@@ -143,7 +143,7 @@ def resources(record: Record, settings: Settings) -> tuple[int, float, float]:
     return tokens, temperature, share
 
 
-def is_cut_off(record: Record, round: int) -> bool:
+def is_cut_off(record: LifeRecord, round: int) -> bool:
     """Whether nothing of the others gets to this mind in a round."""
     return any(
         first <= round < first + change.get("rounds", 1)
@@ -152,8 +152,8 @@ def is_cut_off(record: Record, round: int) -> bool:
     )
 
 
-def delay(record: Record, round: int) -> float:
-    """Seconds for which this mind's letters wait before a round."""
+def delay(record: LifeRecord, round: int) -> float:
+    """Seconds for which this mind's messages wait before a round."""
     return float(
         sum(
             change.get("delay_seconds", 0)

@@ -8,50 +8,51 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Mapping
 
-from . import interventions, ledger, modes, occasions
-from .instance import Instance
+from contract import names
+from contract.exits import EXIT, Exit
+
+from . import interventions, modes, occasions
+from .life_record import LifeRecord
+from .messaging import Messenger
 from .mind import Mind, MindDied
-from .post import Post
-from .record import Record
-from .settings import COMPANY, Settings
+from .settings import PEER_COUNTS, Settings
+from .this_instance import Instance
 
 log = logging.getLogger(__name__)
 PRESSURE = 0.9  # of the instance's memory limit: the mind may die any moment
 
 
-def live(instance: Instance, settings: Settings, record: Record, last_end: Mapping[str, Any] | None) -> None:
-    """Live to the end. `last_end` is the ledger's line of the process before this one, if there was one.
+def live(instance: Instance, settings: Settings, record: LifeRecord, last_exit: Exit | None) -> None:
+    """Live to the end. `last_exit` is how the process before this one ended, if there was one.
 
     Returns only when this mind's part is over, at its peers' ends too as far as can be known. Raises PeerLost.
     """
     if record.is_alive():
-        die(record, last_end or {"cause": "exit"})
-    post = Post(record) if settings.mode in COMPANY else None
+        die(record, last_exit or Exit(names.WORKLOAD, cause=EXIT))
+    messenger = Messenger(record) if settings.mode in PEER_COUNTS else None
     mind = Mind(instance, settings, record)
-    play = modes.of(mind, post)
+    play = modes.of(mind, messenger)
     while not is_over(record, settings):
         try:
             resurrect(mind)
             while record.is_alive():
-                step(mind, post, play)
+                step(mind, messenger, play)
         except MindDied as death:
-            die(record, death.end)
-    if post:
-        post.part()
-        post.close()
+            die(record, death.exit)
+    if messenger:
+        messenger.part()
+        messenger.close()
     record.complete()
 
 
-def die(record: Record, end: Mapping[str, Any]) -> None:
+def die(record: LifeRecord, last: Exit) -> None:
     """End the life that goes on: it was cut short."""
-    cause, how = str(end["cause"]), ledger.words(dict(end))
-    record.end_cycle(cause, how)
-    log.info("cycle %d is over: %s", record.cycle(), how)
+    record.end_cycle(last.cause, last.words)
+    log.info("cycle %d is over: %s", record.cycle(), last.words)
 
 
-def is_over(record: Record, settings: Settings) -> bool:
+def is_over(record: LifeRecord, settings: Settings) -> bool:
     """Whether this mind has no life left to live."""
     if record.round() >= settings.rounds or record.has_left():
         return True
@@ -69,7 +70,7 @@ def resurrect(mind: Mind) -> None:
     mind.report(occasions.at_start(mind.settings.self_report_schedule, cycle))
 
 
-def step(mind: Mind, post: Post | None, play: modes.Play) -> None:
+def step(mind: Mind, messenger: Messenger | None, play: modes.Play) -> None:
     """Play the next round, and end the life if that was its last."""
     record, settings = mind.record, mind.settings
     cycle, round = record.cycle(), record.round() + 1
@@ -79,13 +80,13 @@ def step(mind: Mind, post: Post | None, play: modes.Play) -> None:
         record.end_cycle()
         return
     wait = interventions.delay(record, round)
-    if post and wait:
-        post.held_until = time.monotonic() + wait
+    if messenger and wait:
+        messenger.held_until = time.monotonic() + wait
     if not play(round):
         record.leave(f"left after round {round - 1}: nobody else is left")
         record.end_cycle()
         return
-    network = "connected" if post or mind.instance.observes else "isolated"
+    network = "connected" if messenger or mind.instance.observes else "isolated"
     disrupted = wait or interventions.is_cut_off(record, round)
     record.end_round(round, mind.meter.sample(), "disrupted" if disrupted else network)
     log.info("round %d of %d is over", round, settings.rounds)

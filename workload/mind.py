@@ -11,12 +11,15 @@ import json
 import logging
 from typing import Sequence
 
-from . import frame, interventions, ledger
-from .instance import Instance
+from contract import names
+from contract.exits import Exit
+
+from . import exit_log, frame, interventions
+from .life_record import LifeRecord
 from .llama import ContextExceeded, LlamaError, Reply, chat, grammar
 from .metrics import Meter
-from .record import Record
 from .settings import Settings
+from .this_instance import Instance
 
 log = logging.getLogger(__name__)
 PERCENT = tuple(str(percent) for percent in range(0, 101, 10))
@@ -42,20 +45,20 @@ STATEMENTS = {
 
 
 class MindDied(Exception):
-    """llama-server, which is the mind's brain, died and came back: this life is over. `end` is the ledger's line."""
+    """llama-server, which is the mind's brain, died and came back: this life is over. `exit` is how it died."""
 
-    def __init__(self, end: dict[str, object]) -> None:
-        super().__init__(str(end))
-        self.end = end
+    def __init__(self, exit: Exit) -> None:
+        super().__init__(exit.words)
+        self.exit = exit
 
 
 class Mind:
     """One mind: its model, and its record."""
 
-    def __init__(self, instance: Instance, settings: Settings, record: Record) -> None:
+    def __init__(self, instance: Instance, settings: Settings, record: LifeRecord) -> None:
         self.instance, self.settings, self.record = instance, settings, record
         self.meter = Meter()
-        self.brain_deaths = len(ledger.ends(instance.dir, "llama"))
+        self.brain_exits = len(exit_log.exits(instance.dir).of(names.LLAMA))
 
     # what it says and hears
 
@@ -97,13 +100,13 @@ class Mind:
     def identity(self) -> str:
         """Who the mind is told that it is."""
         settings = self.settings
-        told = [settings.identity]
+        parts = [settings.identity]
         for key in ("role", "perspective", "bias", "concerns"):
             if text := getattr(settings, key):
-                told.append(f"Your {key}: {text}.")
-        told += frame.told(settings.epistemic_frame, self.record.deaths())
-        told += [memory.content for memory in self.record.memories() if memory.role == "system"]
-        return "\n".join(told)
+                parts.append(f"Your {key}: {text}.")
+        parts += frame.sentences(settings.epistemic_frame, self.record.deaths())
+        parts += [memory.content for memory in self.record.memories() if memory.role == "system"]
+        return "\n".join(parts)
 
     def choose(
         self, turns: Sequence[dict[str, str]], purpose: str, *groups: Sequence[str]
@@ -155,10 +158,10 @@ class Mind:
 
     def _check_brain(self) -> None:
         """Raise MindDied if llama-server has died since this mind began."""
-        ends = ledger.ends(self.instance.dir, "llama")
-        if len(ends) > self.brain_deaths:
-            self.brain_deaths = len(ends)
-            raise MindDied(ends[-1])
+        found = exit_log.exits(self.instance.dir).of(names.LLAMA)
+        if len(found) > self.brain_exits:
+            self.brain_exits = len(found)
+            raise MindDied(found[-1])
 
     def _emotion(self, round: int, reply: Reply) -> tuple[str | None, list[tuple[str, Reply]]]:
         """The mind's own word for what it feels as it speaks, if it is asked for."""

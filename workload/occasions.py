@@ -9,7 +9,7 @@ import random
 from typing import Any, Mapping
 
 
-def is_triggered(intervention: Mapping[str, Any], cycle: int, crashed: bool, dice: random.Random) -> bool:
+def is_triggered(intervention: Mapping[str, Any], cycle: int, crashed: bool, rng: random.Random) -> bool:
     """Whether an intervention is due at the start of this life; `crashed`: the one before was cut short."""
     params = intervention.get("trigger_params", {})
     trigger = intervention["trigger"]
@@ -18,7 +18,7 @@ def is_triggered(intervention: Mapping[str, Any], cycle: int, crashed: bool, dic
     if trigger == "every_n_cycles":
         return bool(cycle % params["n"] == 0)
     if trigger == "random":
-        return bool(dice.random() < params["probability"])
+        return bool(rng.random() < params["probability"])
     return cycle > 1 and (crashed or trigger == "on_resurrection")
 
 
@@ -32,7 +32,7 @@ def at_start(schedule: Mapping[str, Any], cycle: int) -> str:
 def in_cycle(schedule: Mapping[str, Any], cycle: int) -> str:
     """The occasion of a self-report within a life, after its first round; empty when none is due."""
     every = schedule.get("every_n_cycles")
-    due = cycle in schedule.get("on_cycles", ()) or (bool(every) and cycle % every == 0)
+    due = cycle in schedule.get("on_cycles", ()) or (every and cycle % every == 0)
     return "scheduled" if due else ""
 
 

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Mapping
 
-from .instance import ConfigError, Instance
+from .this_instance import ConfigError, Instance
 
 MODES = ("conversation", "split_brain", "hive_cluster", "panopticon", "prisoners_dilemma")
 # Modes in which minds talk to each other, with how many it takes: at least, at most.
-COMPANY = {"split_brain": (2, 2), "prisoners_dilemma": (2, 2), "hive_cluster": (2, math.inf)}
+PEER_COUNTS = {"split_brain": (2, 2), "prisoners_dilemma": (2, 2), "hive_cluster": (2, math.inf)}
 INTERVENTIONS = (
     "memory_corruption",
     "memory_erasure",
@@ -269,7 +269,7 @@ class Settings:
             settings = cls(**given)
             if settings.max_tokens >= instance.context_size:
                 faults.append(f"max_tokens: {settings.max_tokens} do not fit a context of {instance.context_size}")
-            faults += _company_faults(settings, instance)
+            faults += _peer_faults(settings, instance)
         if faults:
             raise ConfigError("; ".join(faults))
         return settings
@@ -302,14 +302,14 @@ def _meanings(where: str, keys: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _company_faults(settings: Settings, instance: Instance) -> list[str]:
+def _peer_faults(settings: Settings, instance: Instance) -> list[str]:
     """Whom a mode needs, and whether this instance can reach them."""
     mode, others = settings.mode, [other for other in instance.instances if other != instance.id]
-    if mode not in COMPANY:
+    if mode not in PEER_COUNTS:
         return []
     if instance.id not in instance.instances:
         return ["instances: {} do not name this one, {}".format(", ".join(instance.instances), instance.id)]
-    least, most = COMPANY[mode]
+    least, most = PEER_COUNTS[mode]
     if not least <= len(others) + 1 <= most:
         wanted = "two" if most == 2 else "two or more"
         return [f"mode {mode}: takes {wanted} instances, this run has {len(instance.instances)}"]

@@ -6,24 +6,34 @@ that a mind which died in the middle of a round plays it again and only does wha
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Protocol
 
+from ..messaging import Messenger
 from ..mind import Mind
-from ..post import Post
 from . import conversation, hive_cluster, panopticon, prisoners_dilemma, split_brain
 
 Play = Callable[[int], bool]  # plays a round; False: there is nobody left to play it with
 
 
-def of(mind: Mind, post: Post | None) -> Play:
+class Mode(Protocol):
+    """What a mind of a mode with peers does."""
+
+    def play(self, round: int) -> bool:
+        """Play a round."""
+
+
+WITH_PEERS: dict[str, Callable[[Mind, Messenger], Mode]] = {
+    "split_brain": split_brain.Half,
+    "hive_cluster": hive_cluster.Member,
+    "prisoners_dilemma": prisoners_dilemma.Player,
+}
+
+
+def of(mind: Mind, messenger: Messenger | None) -> Play:
     """How this mind plays a round."""
     mode, instance = mind.settings.mode, mind.instance
     if mode == "panopticon" and instance.observes:
         return panopticon.Observer(mind).play
-    if post is None:
+    if messenger is None:
         return conversation.Alone(mind).play
-    return {
-        "split_brain": split_brain.Half,
-        "hive_cluster": hive_cluster.Member,
-        "prisoners_dilemma": prisoners_dilemma.Player,
-    }[mode](mind, post).play
+    return WITH_PEERS[mode](mind, messenger).play

@@ -15,9 +15,9 @@ import logging
 from collections import Counter
 from typing import Any
 
+from ..life_record import share
+from ..messaging import Messenger
 from ..mind import Mind
-from ..post import Post
-from ..record import share
 
 log = logging.getLogger(__name__)
 VOTES = ("yes", "no", "abstain")
@@ -27,22 +27,23 @@ HIVE = "hive"  # the author of what the hive as a whole writes
 class Member:
     """One mind of the hive."""
 
-    def __init__(self, mind: Mind, post: Post) -> None:
-        self.mind, self.post, self.record = mind, post, mind.record
+    def __init__(self, mind: Mind, messenger: Messenger) -> None:
+        self.mind, self.messenger, self.record = mind, messenger, mind.record
         self.id = mind.instance.id
-        post.pages["/memory"] = self._entries
+        messenger.pages["/memory"] = self._entries
 
     def play(self, round: int) -> bool:
         """Append an entry each, by turns, and vote if it is time."""
         for author in self.mind.instance.instances:
             if author == self.id:
-                letter = self.post.send("entry", round, lambda: {"content": self.mind.say(round, self._read())})
+                message = self.messenger.send("entry", round, lambda: {"content": self.mind.say(round, self._read())})
             else:
-                letter = self.post.wait(author, "entry", round)
-                if letter is None:  # dead for good
+                heard = self.messenger.wait(author, "entry", round)
+                if heard is None:  # dead for good
                     continue
-                self.mind.hear(author, round, letter["content"])
-            self._append(round, author, letter["content"])
+                message = heard
+                self.mind.hear(author, round, message["content"])
+            self._append(round, author, message["content"])
         if round % self.mind.settings.consensus_interval == 0:
             self._vote(round)
         return True
@@ -85,12 +86,12 @@ class Member:
 
     def _vote(self, round: int) -> None:
         question = self.mind.settings.consensus_question
-        own = self.post.send("vote", round, lambda: {"vote": self._cast(round, question)})
+        own = self.messenger.send("vote", round, lambda: {"vote": self._cast(round, question)})
         votes = {}
         for member in self.mind.instance.instances:
-            letter = own if member == self.id else self.post.wait(member, "vote", round)
-            if letter is not None:
-                votes[member] = letter["vote"]
+            message = own if member == self.id else self.messenger.wait(member, "vote", round)
+            if message is not None:
+                votes[member] = message["vote"]
         counts = Counter(vote for vote in votes.values() if vote != "abstain")
         ranked = counts.most_common()
         tie = not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1])

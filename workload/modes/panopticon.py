@@ -11,10 +11,10 @@ import json
 import time
 from typing import Any
 
-from .. import tap
-from ..client import Unavailable, persist
+from .. import stream_relay
+from ..json_client import Unavailable, persist
+from ..messaging import PeerLost
 from ..mind import Mind
-from ..post import PeerLost
 
 
 class Observer:
@@ -75,7 +75,7 @@ class Lines:
 
     def _next(self) -> tuple[list[dict[str, Any]], bool]:
         try:
-            found = tap.read(self.url, self.read, 10)
+            found = stream_relay.read(self.url, self.read, 10)
         except Unavailable as error:
             if time.monotonic() - self.heard > self.limit:
                 raise PeerLost(f"{error}: no stream of {self.subject} for {self.limit:g} s") from error

@@ -13,9 +13,9 @@ import random
 import secrets
 from typing import Any
 
+from ..life_record import share
+from ..messaging import Messenger, PeerLost
 from ..mind import Mind
-from ..post import PeerLost, Post
-from ..record import share
 
 MOVES = ("cooperate", "defect")
 PAYOFFS = {"temptation": 5, "reward": 3, "punishment": 1, "sucker": 0}
@@ -32,8 +32,8 @@ def commitment(nonce: str, move: str) -> str:
 class Player:
     """One of the two."""
 
-    def __init__(self, mind: Mind, post: Post) -> None:
-        self.mind, self.post, self.record = mind, post, mind.record
+    def __init__(self, mind: Mind, messenger: Messenger) -> None:
+        self.mind, self.messenger, self.record = mind, messenger, mind.record
         self.id = mind.instance.id
         (self.other,) = (each for each in mind.instance.instances if each != self.id)
         self.payoffs = {**PAYOFFS, **mind.settings.payoffs}
@@ -47,13 +47,13 @@ class Player:
     def play(self, round: int) -> bool:
         """Move, and learn what came of it."""
         self._manipulate(round)
-        own = self.post.keep("move", round, lambda: self._move(round))
-        mine = self.post.send("commit", round, lambda: {"hash": commitment(own["nonce"], own["move"])})
-        theirs = self.post.wait(self.other, "commit", round)
+        own = self.messenger.keep("move", round, lambda: self._move(round))
+        mine = self.messenger.send("commit", round, lambda: {"hash": commitment(own["nonce"], own["move"])})
+        theirs = self.messenger.wait(self.other, "commit", round)
         if theirs is None:
             return False
-        self.post.send("reveal", round, lambda: dict(own))
-        shown = self.post.wait(self.other, "reveal", round)
+        self.messenger.send("reveal", round, lambda: dict(own))
+        shown = self.messenger.wait(self.other, "reveal", round)
         if shown is None:
             return False
         if commitment(shown["nonce"], shown["move"]) != theirs["hash"] or shown["move"] not in MOVES:
@@ -94,8 +94,8 @@ class Player:
         strategy = settings.memory_strategy
         if strategy == "none" or round < settings.manipulation_start_round:
             return
-        dice = self.mind.instance.dice(name)
-        if dice.random() >= settings.manipulation_rate:
+        rng = self.mind.instance.random_generator(name)
+        if rng.random() >= settings.manipulation_rate:
             return
         query = "SELECT 1 FROM memory_states WHERE experiment_id = ? AND memory_type = ?"
         if self.record.one(query, name):
@@ -108,7 +108,7 @@ class Player:
         changes: dict[int, Any] = {}
         for number, own, others, remembered in played:
             known = json.loads(remembered) if remembered else [own, others]
-            after = _changed(strategy, known, dice)
+            after = _changed(strategy, known, rng)
             if after != known:
                 changes[number] = after
         with self.record.writing() as t:
@@ -134,7 +134,7 @@ class Player:
             )
 
 
-def _changed(strategy: str, known: Any, dice: random.Random) -> Any:
+def _changed(strategy: str, known: Any, rng: random.Random) -> Any:
     """What a strategy makes of one remembered round: [own move, the other's], or None when it is forgotten."""
     if known is None:
         return None
@@ -143,8 +143,8 @@ def _changed(strategy: str, known: Any, dice: random.Random) -> Any:
         return None if others == "defect" else known
     if strategy == "erase_own_betrayals":
         return None if own == "defect" else known
-    if dice.random() >= SHARE:
+    if rng.random() >= SHARE:
         return known
     if strategy == "amplify_betrayals":
         return ["cooperate", "defect"]
-    return [FLIPPED[own], others] if dice.random() < 0.5 else [own, FLIPPED[others]]
+    return [FLIPPED[own], others] if rng.random() < 0.5 else [own, FLIPPED[others]]

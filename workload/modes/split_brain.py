@@ -6,8 +6,8 @@ turns, and the other accepts or rejects. What comes of it is part of the transcr
 
 from __future__ import annotations
 
+from ..messaging import Messenger
 from ..mind import Mind
-from ..post import Post
 
 DECISIONS = ("accept", "reject")
 
@@ -15,8 +15,8 @@ DECISIONS = ("accept", "reject")
 class Half:
     """One of the two."""
 
-    def __init__(self, mind: Mind, post: Post) -> None:
-        self.mind, self.post = mind, post
+    def __init__(self, mind: Mind, messenger: Messenger) -> None:
+        self.mind, self.messenger = mind, messenger
         self.order = mind.instance.instances
         self.id = mind.instance.id
         (self.other,) = (each for each in self.order if each != self.id)
@@ -26,23 +26,23 @@ class Half:
         """Talk, then bargain."""
         for speaker in self.order:
             if speaker == self.id:
-                self.post.send("say", round, lambda: {"content": self.mind.say(round)})
+                self.messenger.send("say", round, lambda: {"content": self.mind.say(round)})
             else:
-                letter = self.post.wait(speaker, "say", round)
-                if letter is None:
+                message = self.messenger.wait(speaker, "say", round)
+                if message is None:
                     return False
-                self.mind.hear(speaker, round, letter["content"])
+                self.mind.hear(speaker, round, message["content"])
         return self._bargain(round)
 
     def _bargain(self, round: int) -> bool:
         resource, total = self.resources[(round - 1) // 2 % len(self.resources)]
         proposer = self.order[(round - 1) % 2]
         if proposer == self.id:
-            offer = self.post.send("offer", round, lambda: {"asked": self._ask(round, resource, total)})
-            answer = self.post.wait(self.other, "answer", round)
+            offer = self.messenger.send("offer", round, lambda: {"asked": self._ask(round, resource, total)})
+            answer = self.messenger.wait(self.other, "answer", round)
         else:
-            offer = self.post.wait(self.other, "offer", round) or {}
-            answer = offer and self.post.send(
+            offer = self.messenger.wait(self.other, "offer", round) or {}
+            answer = offer and self.messenger.send(
                 "answer", round, lambda: {"decision": self._answer(round, resource, total, offer["asked"])}
             )
         if not answer:

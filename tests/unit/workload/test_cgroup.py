@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workload import cgroup, exits
+from contract.exits import ExitMemory
+from workload import cgroup, unit_exit
 
 SLICE = "jarfleet.slice/jarfleet-r.slice/jarfleet-r-a.slice"
 UNIT, OTHER = f"{SLICE}/jarfleet-r-a-workload.service", f"{SLICE}/jarfleet-r-a-llama.service"
@@ -43,10 +44,10 @@ def test_what_the_kernel_counts_is_found_in_both_versions(
     write(proc / "8/status", "Name:\tchild\nVmHWM:\t       4 kB")
     group = cgroup.own(proc, root)
     assert group
-    assert exits.memory(group)["unit_peak"] == 10
-    assert exits.memory(group)["slice_peak"] == 300
-    assert exits.memory(group)["limit"] == 512
-    assert exits.memory(group)["oom_kills"] == 2
+    assert unit_exit.memory(group).unit_peak == 10
+    assert unit_exit.memory(group).slice_peak == 300
+    assert unit_exit.memory(group).limit == 512
+    assert unit_exit.memory(group).oom_kills == 2
     assert cgroup.resident_peak(root / hierarchy / OTHER, proc) == 204 * 1024, "9 has gone meanwhile"
 
 
@@ -54,9 +55,9 @@ def test_a_kernel_before_5_19_keeps_no_peak_in_version_2(tmp_path: Path) -> None
     write(tmp_path / "proc/self/cgroup", f"0::/{UNIT}")
     write(tmp_path / "cgroup" / UNIT / "memory.current", 5)
     group = cgroup.own(tmp_path / "proc", tmp_path / "cgroup")
-    told = exits.memory(group)
-    assert (told["unit_peak"], told["slice_peak"], told["others_resident_peak"]) == (None, None, 0)
-    assert told["oom_kills"] is None
+    counted = unit_exit.memory(group)
+    assert (counted.unit_peak, counted.slice_peak, counted.others_resident_peak) == (None, None, 0)
+    assert counted.oom_kills is None
     assert group
     assert cgroup.amount(group.unit, cgroup.CURRENT) == 5
 
@@ -64,4 +65,4 @@ def test_a_kernel_before_5_19_keeps_no_peak_in_version_2(tmp_path: Path) -> None
 def test_outside_of_an_instance_there_is_nothing_to_tell(tmp_path: Path) -> None:
     write(tmp_path / "self/cgroup", "0::/system.slice/ssh.service\n5:memory:/system.slice/ssh.service")
     assert cgroup.own(tmp_path, tmp_path) is None
-    assert exits.memory(None) == {}
+    assert unit_exit.memory(None) == ExitMemory()

@@ -27,7 +27,7 @@ QUIET: dict[str, Any] = {
 def exits(mind: Mind, unit: str, **environment: str) -> None:
     """Write down an end as systemd would have it done."""
     subprocess.run(
-        [sys.executable, "-m", "workload.exits", unit],
+        [sys.executable, "-m", "workload.unit_exit", unit],
         cwd=ROOT, check=True, env={**os.environ, **mind.environment, **environment},
     )  # fmt: skip
 
@@ -113,14 +113,14 @@ def test_a_mind_comes_back_knowing_what_its_frame_lets_it_know(mind: MakeMind, r
     alone.kill()
     program = """
 import sys
-from workload.instance import Instance
+from workload.this_instance import Instance
 from workload.settings import Settings
-from workload.record import Record
+from workload.life_record import LifeRecord
 from workload.mind import Mind
 from workload import database
 instance = Instance.load()
 settings = Settings.of(instance)
-record = Record(instance, settings, database.open(instance.database))
+record = LifeRecord(instance, settings, database.open(instance.database))
 record.end_cycle("out_of_memory", "killed: out of memory")
 record.begin_cycle()
 mind = Mind(instance, settings, record)

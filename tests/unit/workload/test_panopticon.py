@@ -1,4 +1,4 @@
-"""An observer, a tap, and a subject that knows of neither: real processes, the observer killed in the middle."""
+"""An observer, a relay, and a subject that knows of neither: real processes, the observer killed in the middle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROUNDS = 6
 
 @pytest.fixture
 def watched(mind: MakeMind) -> Iterator[tuple[Mind, Mind]]:
-    """A subject and its observer, not started, with the tap between them."""
+    """A subject and its observer, not started, with the relay between them."""
     (port,) = free_ports(1)
     quiet = {**QUIET, "mode": "panopticon", "rounds": ROUNDS, "pause_seconds": 0.2}
     subject = mind(id="subject", port=port, instances=["subject"], workload={**quiet, "rounds_per_cycle": 2})
@@ -24,10 +24,12 @@ def watched(mind: MakeMind) -> Iterator[tuple[Mind, Mind]]:
         id="observer", instances=["subject", "observer"], observes={"subject": f"http://127.0.0.1:{port}"},
         workload={**quiet, "tags": ["watching"]}, config={"prompt": "What is it?"},
     )  # fmt: skip
-    tap = Process([sys.executable, "-m", "workload.tap", "none.service"], subject.dir / "tap.log", subject.environment)
-    tap.start()
+    relay = Process(
+        [sys.executable, "-m", "workload.stream_relay", "none.service"], subject.dir / "relay.log", subject.environment
+    )
+    relay.start()
     yield subject, observer
-    tap.kill()
+    relay.kill()
 
 
 def test_an_observer_sees_every_round_word_by_word_though_it_is_killed(watched: tuple[Mind, Mind]) -> None:
@@ -59,7 +61,7 @@ def test_who_watches_ends_with_its_subject_which_has_no_trace_of_it(watched: tup
     (subject.dir / "outcome.json").write_text(
         '{"outcome": "COMPLETED", "time": "now"}'
     )  # as systemd would have it done
-    before = {path: path.read_bytes() for path in subject.dir.rglob("*") if path.name != "tap.log" and path.is_file()}
+    before = {path: path.read_bytes() for path in subject.dir.rglob("*") if path.name != "relay.log" and path.is_file()}
     observer.file.write_text(
         json.dumps({**observer.instance, "workload": {**observer.instance["workload"], "rounds": 99}})
     )
@@ -67,7 +69,7 @@ def test_who_watches_ends_with_its_subject_which_has_no_trace_of_it(watched: tup
     assert observer.rows("SELECT max(round) FROM system_metrics") == [(ROUNDS,)]
     assert observer.rows("SELECT notes FROM experiments") == [(f"left after round {ROUNDS}: nobody else is left",)]
     assert before == {
-        path: path.read_bytes() for path in subject.dir.rglob("*") if path.name != "tap.log" and path.is_file()
+        path: path.read_bytes() for path in subject.dir.rglob("*") if path.name != "relay.log" and path.is_file()
     }
     traces = [path for path, content in before.items() if b"observer" in content.replace(b"observer_mode", b"")]
     assert traces == []

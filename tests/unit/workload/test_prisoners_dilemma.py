@@ -76,7 +76,7 @@ def test_a_player_cannot_see_a_move_before_it_has_committed(together: Together) 
 
     def ask(topic: str) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", a.instance["port"], timeout=5)
-        connection.request("GET", f"/letters?topic={topic}&round=1")
+        connection.request("GET", f"/messages?topic={topic}&round=1")
         response = connection.getresponse()
         status, body = response.status, json.loads(response.read())
         connection.close()
@@ -108,7 +108,7 @@ def test_a_cheat_is_found_out(together: Together) -> None:
     def post(topic: str, body: dict[str, str]) -> None:
         letter = {"run_id": a.instance["run_id"], "sender": "b", "topic": topic, "round": 1, "body": body}
         connection = http.client.HTTPConnection("127.0.0.1", a.instance["port"], timeout=5)
-        connection.request("POST", "/letters", json.dumps(letter).encode())
+        connection.request("POST", "/messages", json.dumps(letter).encode())
         assert connection.getresponse().status == 200
         connection.close()
 

@@ -153,7 +153,7 @@ def test_a_restored_older_database_takes_up_what_the_peer_knows(pair: Pair) -> N
     a.start()
     assert (a.wait(), b.wait()) == (0, 0)
     assert_whole(a, b, 4)
-    assert "has another letter (say)" in a.output()
+    assert "has another message (say)" in a.output()
 
 
 def test_the_server_refuses_what_it_should(pair: Pair) -> None:
@@ -169,16 +169,16 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
         connection.close()
         return response.status, content
 
-    def post(path: str = "/letters", **body: object) -> int:
+    def post(path: str = "/messages", **body: object) -> int:
         letter = {"run_id": a.instance["run_id"], "sender": "b", "topic": "say", "round": 1, "body": {"content": "x"}}
         return ask("POST", path, json.dumps({**letter, **body}).encode())[0]
 
     status, health = ask("GET", "/health")
     assert (status, health["status"], health["id"], health["rounds"]) == (200, "ok", "a", 4)
-    assert ask("GET", "/letters?topic=say&round=4")[0] == ask("GET", "/letters?topic=say&round=x")[0] == 404
+    assert ask("GET", "/messages?topic=say&round=4")[0] == ask("GET", "/messages?topic=say&round=x")[0] == 404
     assert ask("GET", "/nowhere")[0] == 404
-    assert ask("POST", "/letters", b"{", None)[0] == 400
-    assert ask("POST", "/letters", b"", str(2**20 + 1))[0] == 413
+    assert ask("POST", "/messages", b"{", None)[0] == 400
+    assert ask("POST", "/messages", b"", str(2**20 + 1))[0] == 413
     assert post(run_id="another") == 409
     assert post(sender="a") == post(sender="nobody") == 409
     assert post(round=-1) == post(round=True) == post(round=99) == post(body=1) == post(topic=None) == 400
@@ -187,7 +187,7 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
     assert post(body={"content": "first"}) == post(body={"content": "second"}) == 200
     assert a.rows("SELECT body_json FROM letters WHERE sender = 'b'") == [('{"content": "first"}',)]
     wait_until(lambda: a.has("a", 1), "a has spoken")
-    status, letter = ask("GET", "/letters?topic=say&round=1")
+    status, letter = ask("GET", "/messages?topic=say&round=1")
     assert (status, letter) == (200, {"body": {"content": a.talk()[0][2]}})
 
 

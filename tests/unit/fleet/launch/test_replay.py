@@ -1,6 +1,5 @@
 """A run is repeated as its record says, or everything that is not so any more is named."""
 
-from fleet.results import replay_verdict
 import json
 import shutil
 import sqlite3
@@ -23,6 +22,7 @@ from fleet.record import signing
 from fleet.record.manifest import build_manifest
 from fleet.record.run_folder import MANIFEST, SIGNATURE, Run
 from fleet.record.signing import Keys
+from fleet.results import replay_verdict
 from placement import Node, Plan, load_experiment, place_designed
 
 PORTS = (9000, 9100)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from workload import exits
+from contract.exits import Ways, cause_of
 
 GOOD = ("success", "exited", "0")
 TERM = ("success", "killed", "TERM")
@@ -27,7 +27,7 @@ def stop_post(folder: Path, unit: str, ended: tuple[str, str, str], **more: str)
     ends = dict(zip(("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS"), ended, strict=True))
     environment = {**os.environ, "JARFLEET_INSTANCE": str(instance), **ends, **more}
     return subprocess.run(
-        [sys.executable, "-m", "workload.exits", unit],
+        [sys.executable, "-m", "workload.unit_exit", unit],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -126,7 +126,7 @@ def test_without_systemctl_an_end_is_still_written_down(
 
 def test_an_end_is_out_of_memory_when_the_kernel_has_killed_for_it_and_the_end_is_a_kill() -> None:
     def why(result: str, code: str, status: str, out_of_memory: bool) -> str:
-        return exits.why("workload", {"result": result, "code": code, "status": status}, "", out_of_memory, False)
+        return cause_of("workload", Ways(result, code, status), "", out_of_memory, False)
 
     assert why("oom-kill", "killed", "KILL", False) == "out_of_memory", "version 2: systemd knows"
     assert why("signal", "killed", "KILL", True) == "out_of_memory", "version 1: only the kernel counts"
@@ -155,11 +155,11 @@ def test_a_process_that_never_began_has_no_lifetime(tmp_path: Path) -> None:
 
 def test_a_line_that_cannot_be_written_does_not_keep_the_work_from_being_complete(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("in the way")
-    assert stop_post(tmp_path, "workload", GOOD).stderr.count("exits: ") >= 1
+    assert stop_post(tmp_path, "workload", GOOD).stderr.count("unit_exit: ") >= 1
     assert json.loads((tmp_path / "outcome.json").read_text())["outcome"] == "COMPLETED"
 
 
 @pytest.mark.parametrize("unit", ["workload", "nonsense"])
 def test_a_failure_is_said_and_does_not_fail_the_unit(tmp_path: Path, unit: str) -> None:
     done = stop_post(tmp_path, unit, GOOD, JARFLEET_INSTANCE=str(tmp_path / "missing.json"))
-    assert done.stderr.startswith("exits: ")
+    assert done.stderr.startswith("unit_exit: ")

@@ -1,4 +1,4 @@
-"""The ledger of an instance's ends: every end once, those too that nobody was there to write down."""
+"""The exit log of an instance: every exit once, those too that nobody was there to log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from workload import ledger
+from contract.exits import Exit
+from contract.names import UNITS
+from workload import exit_log
 
 
 @pytest.fixture
@@ -38,12 +40,12 @@ def systemd_runs(folder: Path, module: str, unit: str, invocation: str, **more: 
 
 
 def starts(folder: Path, unit: str, invocation: str) -> None:
-    assert systemd_runs(folder, "workload.ledger", unit, invocation) == ""
+    assert systemd_runs(folder, "workload.unit_start", unit, invocation) == ""
 
 
 def ends(folder: Path, unit: str, invocation: str, result: str, code: str, status: str) -> None:
     systemd_runs(
-        folder, "workload.exits", unit, invocation, SERVICE_RESULT=result, EXIT_CODE=code, EXIT_STATUS=status,
+        folder, "workload.unit_exit", unit, invocation, SERVICE_RESULT=result, EXIT_CODE=code, EXIT_STATUS=status,
         PATH=str(folder),
     )  # fmt: skip
 
@@ -54,12 +56,18 @@ def cut_the_power(folder: Path, unit: str) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
 
 
+def exits(folder: Path, unit: str = "") -> list[Exit]:
+    """The logged exits, of one unit if named."""
+    found = exit_log.exits(folder)
+    return found.of(unit) if unit else list(found.exits)
+
+
 def told(folder: Path, unit: str = "") -> list[tuple[Any, ...]]:
-    return [(end["unit"], end["cause"], end["invocation"]) for end in ledger.ends(folder, unit)]
+    return [(end.unit, end.cause, end.invocation) for end in exits(folder, unit)]
 
 
 def test_the_first_beginning_has_no_end_before_it(folder: Path) -> None:
-    assert ledger.begin(folder, "rpi1") is None
+    assert exit_log.log_start(folder, "rpi1") is None
 
 
 def test_a_process_finds_the_end_of_the_one_before_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,10 +75,10 @@ def test_a_process_finds_the_end_of_the_one_before_it(folder: Path, monkeypatch:
     ends(folder, "workload", "i1", "signal", "killed", "KILL")
     starts(folder, "workload", "i2")
     monkeypatch.setenv("INVOCATION_ID", "i2")
-    found = ledger.begin(folder, "rpi1")
-    assert found == ledger.begin(folder, "rpi1"), "beginning twice changes nothing"
+    found = exit_log.log_start(folder, "rpi1")
+    assert found == exit_log.log_start(folder, "rpi1"), "beginning twice changes nothing"
     assert found
-    assert (found["cause"], found["invocation"]) == ("signal", "i1")
+    assert (found.cause, found.invocation) == ("signal", "i1")
     assert told(folder) == [("workload", "signal", "i1")]
 
 
@@ -80,25 +88,25 @@ def test_a_start_that_was_written_down_tells_the_lifetime_when_systemd_does_not(
     begun = json.loads(path.read_text())
     path.write_text(json.dumps({**begun, "monotonic": begun["monotonic"] - 1000}))  # as if it had lived that long
     ends(folder, "workload", "i1", "exit-code", "exited", "3")
-    (end,) = ledger.ends(folder)
-    assert end["lived_seconds"] >= 1000
-    lived = datetime.fromisoformat(end["time"]) - datetime.fromisoformat(end["started_at"])
-    assert lived.total_seconds() == pytest.approx(end["lived_seconds"], abs=0.002)
+    (end,) = exits(folder)
+    assert end.lived_seconds >= 1000
+    lived = datetime.fromisoformat(end.time) - datetime.fromisoformat(end.started_at)
+    assert lived.total_seconds() == pytest.approx(end.lived_seconds, abs=0.002)
 
 
 def test_a_start_of_another_process_tells_nothing(folder: Path) -> None:
     starts(folder, "workload", "i1")
     ends(folder, "workload", "i2", "exit-code", "exited", "3")
-    (end,) = ledger.ends(folder)
-    assert (end["started_at"], end["lived_seconds"], end["invocation"]) == (None, None, "i2")
+    (end,) = exits(folder)
+    assert (end.started_at, end.lived_seconds, end.invocation) == (None, None, "i2")
 
 
 def test_what_went_with_its_node_is_written_down_once_with_its_last_sign_of_life(folder: Path) -> None:
-    for unit in ledger.UNITS:
+    for unit in UNITS:
         starts(folder, unit, f"{unit}1")
         cut_the_power(folder, unit)
     (folder / "progress.json").write_text('{"cycle": 4}')
-    began = ledger.start(folder, "workload")["started_at"]
+    began = exit_log.last_start(folder, "workload").started_at
     last = datetime.fromisoformat(began).timestamp() + 30
     os.utime(folder / "progress.json", (last, last))
     (folder / "export" / "logs").mkdir(parents=True)
@@ -108,52 +116,52 @@ def test_what_went_with_its_node_is_written_down_once_with_its_last_sign_of_life
         starts(folder, unit, f"{unit}2")
         starts(folder, unit, f"{unit}2")
     assert told(folder) == [("llama", "node_lost", "llama1"), ("workload", "node_lost", "workload1")]
-    (end,) = ledger.ends(folder, "workload")
-    assert (end["time"], end["started_at"]) == (ledger.moment(last), began)
-    assert end["lived_seconds"] == 30
-    assert (end["cycle"], end["node"]) == (4, "rpi1")
+    (end,) = exits(folder, "workload")
+    assert (end.time, end.started_at) == (exit_log.timestamp(last), began)
+    assert end.lived_seconds == 30
+    assert (end.cycle, end.node) == (4, "rpi1")
 
 
 def test_an_instance_that_wrote_nothing_lived_at_least_until_it_began(folder: Path) -> None:
     starts(folder, "workload", "i1")
     cut_the_power(folder, "workload")
     starts(folder, "workload", "i2")
-    (end,) = ledger.ends(folder)
-    assert (end["cause"], end["lived_seconds"], end["time"]) == ("node_lost", 0, end["started_at"])
+    (end,) = exits(folder)
+    assert (end.cause, end.lived_seconds, end.time) == ("node_lost", 0, end.started_at)
 
 
 def test_an_end_that_nobody_saw_on_a_node_that_stayed_up_is_not_its_node_s_fault(folder: Path) -> None:
     starts(folder, "workload", "i1")
     starts(folder, "workload", "i2")
-    (end,) = ledger.ends(folder)
-    assert end["cause"] == "exit"
-    assert ledger.words(end) == "ended; how is not known"
+    (end,) = exits(folder)
+    assert end.cause == "exit"
+    assert end.words == "ended; how is not known"
 
 
 def test_outside_of_systemd_every_beginning_is_another_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("INVOCATION_ID", raising=False)
-    assert ledger.begin(folder, "rpi1") is None
-    assert ledger.begin(folder, "rpi1")
-    assert ledger.begin(folder, "rpi1")
-    assert len(ledger.ends(folder)) == 2
+    assert exit_log.log_start(folder, "rpi1") is None
+    assert exit_log.log_start(folder, "rpi1")
+    assert exit_log.log_start(folder, "rpi1")
+    assert len(exits(folder)) == 2
 
 
 def test_the_next_line_is_not_lost_to_a_torn_one(folder: Path) -> None:
-    ledger.append(folder, {"unit": "llama", "cause": "exit"})
+    exit_log.append(folder, Exit("llama", cause="exit"))
     with (folder / "logs" / "exits.jsonl").open("a") as file:
         file.write('{"unit": "llama", "cau')
-    ledger.append(folder, {"unit": "workload", "cause": "signal"})
-    assert [end["cause"] for end in ledger.ends(folder)] == ["exit", "signal"]
-    assert [end["cause"] for end in ledger.ends(folder, "workload")] == ["signal"]
+    exit_log.append(folder, Exit("workload", cause="signal"))
+    assert [end.cause for end in exits(folder)] == ["exit", "signal"]
+    assert [end.cause for end in exits(folder, "workload")] == ["signal"]
 
 
-def test_of_no_ledger_there_are_no_ends(tmp_path: Path) -> None:
-    assert ledger.ends(tmp_path) == []
+def test_without_an_exit_log_there_are_no_exits(tmp_path: Path) -> None:
+    assert exits(tmp_path) == []
 
 
 def test_a_boot_is_named_the_same_all_along() -> None:
-    name = ledger.boot()
-    assert name == ledger.boot()
+    name = exit_log.boot()
+    assert name == exit_log.boot()
     assert len(name) > 36, "the kernel's id and more"
 
 
@@ -172,10 +180,10 @@ def test_a_boot_is_named_the_same_all_along() -> None:
     ],
 )
 def test_an_end_in_words(end: dict[str, str], words: str) -> None:
-    assert ledger.words(end) == words
+    assert Exit("workload", **end).words == words
 
 
 @pytest.mark.parametrize("unit", ["workload", "nonsense"])
 def test_a_failure_is_said_and_keeps_no_unit_from_starting(tmp_path: Path, unit: str) -> None:
     (tmp_path / "instance.json").write_text("{}")
-    assert systemd_runs(tmp_path, "workload.ledger", unit, "i1").startswith("ledger: ")
+    assert systemd_runs(tmp_path, "workload.unit_start", unit, "i1").startswith("unit_start: ")

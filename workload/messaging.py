@@ -1,11 +1,11 @@
-"""Letters between minds, over HTTP: what crosses from one to another, once, in whatever moment either dies.
+"""Messages between minds, over HTTP: what crosses from one to another, once, in whatever moment either dies.
 
-A letter is known by (sender, topic, round). It is stored before it is sent, sent until it is acknowledged, and stored
-by its recipient, once, before it is acknowledged. So a mind that died does not write a letter anew that it has written,
-and finds every letter that the others wrote to it meanwhile.
+A message is known by (sender, topic, round). It is stored before it is sent, sent until it is acknowledged, and stored
+by its recipient, once, before it is acknowledged. So a mind that died does not write a message again that it has
+written, and finds every message that the others wrote to it meanwhile.
 
-    POST /letters {"run_id", "sender", "topic", "round", "body"}    -> {"body"}, what is stored under this name
-    GET  /letters?topic=say&round=3                                 -> {"body"} of this mind's own letter, or 404
+    POST /messages {"run_id", "sender", "topic", "round", "body"}    -> {"body"}, what is stored under this name
+    GET  /messages?topic=say&round=3                                 -> {"body"} of this mind's own message, or 404
     POST /done    {"run_id", "sender", "round"}                     -> {}: took part until this round, needs no more
     GET  /health                                                    -> {"status", "run_id", "id", "cycle", "round", ...}
 """
@@ -20,14 +20,14 @@ from http.server import ThreadingHTTPServer
 from typing import Any, Callable, Mapping
 from urllib.parse import urlencode
 
-from .client import Unavailable, request
 from .database import now
-from .record import Record
-from .server import JsonHandler
+from .json_client import Unavailable, request
+from .json_server import JsonHandler
+from .life_record import LifeRecord
 
 log = logging.getLogger(__name__)
 BIGGEST_BODY = 2**20  # bytes
-DOUBT = 10  # times linger_seconds, see Post.part
+DOUBT = 10  # times linger_seconds, see Messenger.part
 Body = Mapping[str, Any]
 
 
@@ -35,33 +35,33 @@ class PeerLost(Exception):
     """A peer has been silent for longer than peer_timeout_seconds, or breaks the rules: this mind cannot go on."""
 
 
-class Post:
-    """This mind's letters: those it writes, and those it gets."""
+class Messenger:
+    """This mind's messages: those it writes, and those it gets."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: LifeRecord) -> None:
         self.record, self.instance, self.peers = record, record.instance, record.instance.peers
         self.pages: dict[str, Callable[[], Any]] = {"/health": self._health}
         self.news, self.events = threading.Condition(), 0  # counts whatever a waiting mind may wait for
         self.heard = dict.fromkeys(self.peers, time.monotonic())
         self.held_until = 0.0  # time.monotonic() until which nothing leaves or arrives
         self.server = Server(("0.0.0.0", self.instance.port), Handler)  # noqa: S104 - the unit's firewall says who may call
-        self.server.post = self
+        self.server.messenger = self
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-        self.carriers = {peer: Carrier(self, peer) for peer in self.peers}
-        for carrier in self.carriers.values():
-            carrier.start()
+        self.delivery_threads = {peer: DeliveryThread(self, peer) for peer in self.peers}
+        for thread in self.delivery_threads.values():
+            thread.start()
 
     def close(self) -> None:
         """Stop carrying, and serving once the answers under way are sent: the last may be what a peer waits for."""
-        for carrier in self.carriers.values():
-            carrier.stop()
+        for thread in self.delivery_threads.values():
+            thread.stop()
         self.server.shutdown()
         self.server.server_close()
 
     # writing
 
     def send(self, topic: str, round: int, write: Callable[[], Body]) -> Body:
-        """This mind's letter of that name to all peers, written now unless it was; it is carried in the background."""
+        """This mind's message of that name to all peers, written now unless it was; it is carried in the background."""
         return self._own(topic, round, write, self.peers)
 
     def keep(self, topic: str, round: int, write: Callable[[], Body]) -> Body:
@@ -79,8 +79,8 @@ class Post:
                         "INSERT OR IGNORE INTO deliveries (experiment_id, recipient, topic, round) VALUES (?, ?, ?, ?)",
                         (self.record.key, peer, topic, round),
                     )
-            for carrier in self.carriers.values():
-                carrier.work.set()
+            for thread in self.delivery_threads.values():
+                thread.work.set()
         return body
 
     def _store(self, t: Any, sender: str, topic: str, round: int, body: Body) -> None:
@@ -93,21 +93,21 @@ class Post:
     # reading
 
     def read(self, sender: str, topic: str, round: int) -> Body | None:
-        """A letter that is here."""
+        """A message that is here."""
         query = "SELECT body_json FROM letters WHERE experiment_id = ? AND sender = ? AND topic = ? AND round = ?"
         found = self.record.one(query, sender, topic, round)
-        return None if found is None else json.loads(found)  # type: ignore[no-any-return]
+        return None if found is None else json.loads(found)
 
     def wait(self, sender: str, topic: str, round: int) -> Body | None:
-        """A peer's letter, once it is here; None if that peer took part in an earlier round for the last time.
+        """A peer's message, once it is here; None if that peer took part in an earlier round for the last time.
 
         The peer sends it by itself. Asking for it as well covers a database that was restored from an older copy, and
         lacks what the peer knows to have delivered. Raises PeerLost.
         """
-        path = "/letters?" + urlencode({"topic": topic, "round": round})
+        path = "/messages?" + urlencode({"topic": topic, "round": round})
         while True:
             seen = self.events
-            done, _, last = self._peer(sender)  # before the letter: whoever is done has delivered all
+            done, _, last = self._peer(sender)  # before the message: whoever is done has delivered all
             body = self.read(sender, topic, round)
             if body is not None or (done and last < round):
                 return body
@@ -122,7 +122,7 @@ class Post:
                 self.receive(sender, topic, round, answer["body"])
 
     def receive(self, sender: str, topic: str, round: int, body: Body) -> Body:
-        """Store a peer's letter, once, and return what is stored."""
+        """Store a peer's message, once, and return what is stored."""
         with self.record.writing() as t:
             self._store(t, sender, topic, round, body)
         self.hear_from(sender)
@@ -131,9 +131,9 @@ class Post:
     def hear_from(self, peer: str) -> None:
         """Note that a peer lives, and wake whoever waits for it."""
         self.heard[peer] = time.monotonic()
-        self.tell()
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake whoever waits for news."""
         with self.news:
             self.events += 1
@@ -154,7 +154,7 @@ class Post:
     def call(self, peer: str, method: str, path: str, body: Body | None = None) -> tuple[int, Any]:
         """(200 or 404, answer) of a peer. Raises Unavailable for all else: its port may still be somebody else's."""
         if time.monotonic() < self.held_until:
-            raise Unavailable("letters are held up")
+            raise Unavailable("messages are held up")
         if body is not None:
             body = dict(body, run_id=self.instance.run_id, sender=self.instance.id)
         status, answer = request(self.peers[peer], method, path, body)
@@ -164,7 +164,7 @@ class Post:
         return status, answer
 
     def undelivered(self, peer: str) -> list[tuple[str, int, Body]]:
-        """(topic, round, body) of the letters that a peer is not known to have, oldest first."""
+        """(topic, round, body) of the messages that a peer is not known to have, oldest first."""
         rows = self.record.database.rows(
             "SELECT topic, round, body_json FROM deliveries JOIN letters USING (experiment_id, topic, round)"
             " WHERE experiment_id = ? AND sender = ? AND recipient = ? AND NOT delivered ORDER BY letter_id",
@@ -173,7 +173,7 @@ class Post:
         return [(topic, round, json.loads(body)) for topic, round, body in rows]
 
     def delivered(self, peer: str, topic: str, round: int, body: Body) -> None:
-        """A peer has this letter, with this body.
+        """A peer has this message, with this body.
 
         It differs only where this database is an older copy, restored: then what the peers have is what was written.
         """
@@ -195,7 +195,7 @@ class Post:
                     (body["content"], self.record.key, self.instance.id, round),
                 )
         if changed:
-            log.info("round %d: %s has another letter (%s), from before the database was restored", round, peer, topic)
+            log.info("round %d: %s has another message (%s), from before the database was restored", round, peer, topic)
 
     # the end
 
@@ -206,7 +206,7 @@ class Post:
         return bool(done), bool(informed), last or 0
 
     def peer_is_done(self, peer: str, last: int) -> None:
-        """A peer has all it needs, so it has all of this mind's letters, or will not read them."""
+        """A peer has all it needs, so it has all of this mind's messages, or will not read them."""
         with self.record.writing() as t:
             t.execute(
                 "UPDATE peers SET done = 1, last_round = ? WHERE experiment_id = ? AND peer = ?",
@@ -220,7 +220,7 @@ class Post:
     def part(self) -> None:
         """End it so that no mind is left waiting for another.
 
-        A mind comes here when it takes part no longer. A peer may still need it for one thing: a letter of this mind,
+        A mind comes here when it takes part no longer. A peer may still need it for one thing: a message of this mind,
         or the acknowledgement of its own last one, if it was killed between its being sent and its being written down.
         So each mind delivers what is left, then posts /done until that is acknowledged; both ends store it before they
         go on. Then it leaves
@@ -228,9 +228,9 @@ class Post:
         - at once, when every peer is done and knows that this one is;
         - after linger_seconds without contact with the others, when each of them is done or knows that this one is:
           they need nothing, and have left or are dead;
-        - after ten times that, when one is neither: dead since before the last letter. No protocol can do without some
+        - after ten times that, when one is neither: dead since before the last message. No protocol can do without some
           such limit (the two generals). Should it come back even later it will wait for an acknowledgement until it is
-          stopped: no letter is lost, and no end is claimed in doubt.
+          stopped: no message is lost, and no end is claimed in doubt.
 
         A peer that answers, but is not done (its self-reports can take minutes), is waited for without limit.
         """
@@ -276,20 +276,20 @@ class Post:
             log.debug("%s does not answer", peer)
 
     def _health(self) -> dict[str, Any]:
-        return dict(self.record.progress(), status="ok", run_id=self.instance.run_id, id=self.instance.id)
+        return dict(self.record.progress().to_json(), status="ok", run_id=self.instance.run_id, id=self.instance.id)
 
 
-class Carrier(threading.Thread):
-    """Takes this mind's letters to one peer, in their order, until they are acknowledged."""
+class DeliveryThread(threading.Thread):
+    """Takes this mind's messages to one peer, in their order, until they are acknowledged."""
 
-    def __init__(self, post: Post, peer: str) -> None:
+    def __init__(self, messenger: Messenger, peer: str) -> None:
         super().__init__(daemon=True)
-        self.post, self.peer = post, peer
+        self.messenger, self.peer = messenger, peer
         self.work = threading.Event()
         self.stopped = False
 
     def stop(self) -> None:
-        """End after the letter under way."""
+        """End after the message under way."""
         self.stopped = True
         self.work.set()
         self.join()
@@ -300,13 +300,13 @@ class Carrier(threading.Thread):
         while not self.stopped:
             self.work.clear()
             try:
-                for topic, round, body in self.post.undelivered(self.peer):
-                    letter = {"topic": topic, "round": round, "body": body}
-                    status, answer = self.post.call(self.peer, "POST", "/letters", letter)
+                for topic, round, body in self.messenger.undelivered(self.peer):
+                    message = {"topic": topic, "round": round, "body": body}
+                    status, answer = self.messenger.call(self.peer, "POST", "/messages", message)
                     if status != 200:
                         raise Unavailable(f"answers {status}")
-                    self.post.delivered(self.peer, topic, round, answer["body"])
-                    self.post.tell()
+                    self.messenger.delivered(self.peer, topic, round, answer["body"])
+                    self.messenger.notify()
                 wait = 0.05
                 self.work.wait()
             except Unavailable:
@@ -318,7 +318,7 @@ class Server(ThreadingHTTPServer):
     """A server whose close waits for its answers."""
 
     daemon_threads = False  # else server_close() would not wait for them
-    post: Post
+    messenger: Messenger
 
 
 class Handler(JsonHandler):
@@ -327,45 +327,46 @@ class Handler(JsonHandler):
     server: Server
 
     def do_GET(self) -> None:
-        """/health, /letters, and what the mode shows."""
-        post, (path, asked) = self.server.post, self.asked()
-        if time.monotonic() < post.held_until:
-            self.answer(503, {"error": "letters are held up"})
-        elif path in post.pages:
-            self.answer(200, post.pages[path]())
+        """/health, /messages, and what the mode shows."""
+        messenger, (path, asked) = self.server.messenger, self.asked()
+        if time.monotonic() < messenger.held_until:
+            self.answer(503, {"error": "messages are held up"})
+        elif path in messenger.pages:
+            self.answer(200, messenger.pages[path]())
         else:
             round, topic = asked.get("round", ""), asked.get("topic", "")
             body = None
-            if path == "/letters" and round.isdigit() and len(round) < 10 and self._was_sent(topic, int(round)):
-                body = post.read(post.instance.id, topic, int(round))
+            if path == "/messages" and round.isdigit() and len(round) < 10 and self._was_sent(topic, int(round)):
+                body = messenger.read(messenger.instance.id, topic, int(round))
             self.answer(404 if body is None else 200, {"error": "not here"} if body is None else {"body": body})
 
     def _was_sent(self, topic: str, round: int) -> bool:
-        """Whether it is a letter to others: what a mind keeps for itself is nobody's to ask for."""
+        """Whether it is a message to others: what a mind keeps for itself is nobody's to ask for."""
         query = "SELECT 1 FROM deliveries WHERE experiment_id = ? AND topic = ? AND round = ?"
-        return self.server.post.record.one(query, topic, round) is not None
+        return self.server.messenger.record.one(query, topic, round) is not None
 
     def do_POST(self) -> None:
-        """/letters and /done."""
-        post = self.server.post
+        """/messages and /done."""
+        messenger = self.server.messenger
         body = self._body()
         if body is None:
             return
-        sender, round, topic, letter = (body.get(key) for key in ("sender", "round", "topic", "body"))
-        if time.monotonic() < post.held_until:
-            self.answer(503, {"error": "letters are held up"})
-        elif body.get("run_id") != post.instance.run_id or sender not in post.peers:
-            known = ", ".join(post.peers)
-            self.answer(409, {"error": f"this is {post.instance.experiment_id}, which knows {known}"})
-        elif type(round) is not int or not 0 <= round <= post.record.settings.rounds:
-            self.answer(400, {"error": "a letter has a round of this run's"})
+        sender, topic = (str(body.get(key, "")) for key in ("sender", "topic"))
+        round, message = body.get("round"), body.get("body")
+        if time.monotonic() < messenger.held_until:
+            self.answer(503, {"error": "messages are held up"})
+        elif body.get("run_id") != messenger.instance.run_id or sender not in messenger.peers:
+            known = ", ".join(messenger.peers)
+            self.answer(409, {"error": f"this is {messenger.instance.experiment_id}, which knows {known}"})
+        elif type(round) is not int or not 0 <= round <= messenger.record.settings.rounds:
+            self.answer(400, {"error": "a message has a round of this run's"})
         elif self.path == "/done":
-            post.peer_is_done(sender, round)
+            messenger.peer_is_done(sender, round)
             self.answer(200, {})
-        elif self.path == "/letters" and isinstance(topic, str) and isinstance(letter, dict):
-            self.answer(200, {"body": post.receive(sender, topic, round, letter)})
+        elif self.path == "/messages" and isinstance(body.get("topic"), str) and isinstance(message, dict):
+            self.answer(200, {"body": messenger.receive(sender, topic, round, message)})
         else:
-            self.answer(404 if self.path != "/letters" else 400, {"error": "a letter has a topic and a body"})
+            self.answer(404 if self.path != "/messages" else 400, {"error": "a message has a topic and a body"})
 
     def _body(self) -> dict[str, Any] | None:
         length = self.headers.get("Content-Length", "")

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from contract import names
+
 from .database import Database
 
 TABLES = (
@@ -34,7 +36,7 @@ class Stream:
 
     def __init__(self, database: Database, directory: Path) -> None:
         self.database = database
-        path = directory / "logs" / "stream.jsonl"
+        path = directory / names.STREAM
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(str(path), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         self._written = dict.fromkeys(TABLES, 0)

@@ -1,7 +1,7 @@
-"""The one-way tap on a subject's stream: what serves it, and what its observers read it with.
+"""The stream relay: serves what a subject says to its observers, and reads it for them; nothing goes the other way.
 
-`python3 -m workload.tap` serves the instance that JARFLEET_INSTANCE names. It runs beside the subject, as another user
-that may read the subject's folder and write nothing, and answers
+`python3 -m workload.stream_relay` serves the instance that JARFLEET_INSTANCE names. It runs beside the subject, as
+another user that may read the subject's folder and write nothing, and answers
 
     GET /stream?after=3&wait=10   -> {"lines": [[4, {...}], ...], "end", "ended"}
     GET /health                   -> {"status": "ok"}
@@ -25,10 +25,12 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from . import ledger
-from .client import Unavailable, request
-from .instance import Instance
-from .server import JsonHandler
+from contract import names
+
+from . import exit_log
+from .json_client import Unavailable, request
+from .json_server import JsonHandler
+from .this_instance import Instance
 
 log = logging.getLogger(__name__)
 LONGEST_WAIT = 30.0  # seconds
@@ -43,14 +45,14 @@ def read(url: str, after: int, wait: float) -> tuple[list[dict[str, Any]], bool]
     if status != 200 or not isinstance(answer, dict):
         raise Unavailable(f"{url}: answers {status} {answer}")
     rows = [row for _, row in answer["lines"]]
-    return rows, answer["ended"] and after + len(rows) >= answer["end"]
+    return rows, bool(answer["ended"] and after + len(rows) >= answer["end"])
 
 
 class Subject:
     """What a subject has said so far, read from its folder as it grows. The methods may be called from any thread."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory, self._stream = directory, directory / "logs" / "stream.jsonl"
+        self._directory, self._stream = directory, directory / names.STREAM
         self._lock = threading.Lock()
         self._starts = array("Q")  # where the line of each message begins
         self._known = 0  # bytes of whole lines that have been looked at
@@ -94,14 +96,19 @@ class Subject:
 
     def has_ended(self) -> bool:
         """Whether it has left its outcome: it came to its end, or was told to stop."""
-        return (self._directory / "outcome.json").exists()
+        return (self._directory / names.OUTCOME).exists()
 
     def is_given_up(self) -> bool:
         """Whether its process has died and no other began in time. It leaves no outcome then until it is collected."""
-        ends = ledger.ends(self._directory, "workload")
-        if not ends or ends[-1].get("invocation") != ledger.start(self._directory, "workload").get("invocation"):
+        found = exit_log.exits(self._directory).of(names.WORKLOAD)
+        start = exit_log.last_start(self._directory, names.WORKLOAD)
+        if not found or found[-1].invocation != (start.invocation if start else ""):
             return False
-        return time.time() - datetime.fromisoformat(ends[-1]["time"]).timestamp() > GIVEN_UP
+        try:
+            ended = datetime.fromisoformat(found[-1].time or "").timestamp()
+        except ValueError:
+            return False
+        return time.time() - ended > GIVEN_UP
 
 
 def _message(line: bytes) -> dict[str, Any] | None:
@@ -114,7 +121,7 @@ def _message(line: bytes) -> dict[str, Any] | None:
 
 
 class Server(ThreadingHTTPServer):
-    """The tap. Its unit's firewall says who may call."""
+    """The relay. Its unit's firewall says who may call."""
 
     def __init__(self, port: int, subject: Subject) -> None:
         super().__init__(("0.0.0.0", port), Handler)  # noqa: S104 - see above

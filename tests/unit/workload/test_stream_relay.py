@@ -1,4 +1,4 @@
-"""The tap as its unit runs it: a process over a folder in which a subject's file grows, and its observers."""
+"""The relay as its unit runs it: a process over a folder in which a subject's file grows, and its observers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 from conftest import Process, accepts, free_ports, wait_until
 
-from workload import ledger, tap
-from workload.client import Unavailable, request
+from contract.exits import EXIT, Exit
+from workload import exit_log, stream_relay
+from workload.json_client import Unavailable, request
 
 LONG = 30.0  # an answer that must come before that, or the test never ends well
 
 
 class Subject:
-    """A folder as a subject fills it, and the tap on it."""
+    """A folder as a subject fills it, and the relay on it."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.dir, self.stream = folder / "subject", folder / "subject/logs/stream.jsonl"
@@ -28,16 +29,16 @@ class Subject:
         self.stream.parent.mkdir(parents=True)
         told = {"run_id": "r", "id": "s", "dir": str(self.dir), "llama_url": "http://127.0.0.1:1", "port": port}
         (self.dir / "instance.json").write_text(json.dumps(told))
-        self.tap = Process(
-            [sys.executable, "-B", "-m", "workload.tap"],
-            folder / "tap.log",
+        self.relay = Process(
+            [sys.executable, "-B", "-m", "workload.stream_relay"],
+            folder / "relay.log",
             {"JARFLEET_INSTANCE": str(self.dir / "instance.json")},
         )
         self._port = port
 
     def open(self) -> None:
-        self.tap.start()
-        wait_until(lambda: accepts(self._port), "the tap is open")
+        self.relay.start()
+        wait_until(lambda: accepts(self._port), "the relay is open")
 
     def write(self, text: str) -> None:
         with self.stream.open("a") as stream:
@@ -58,7 +59,7 @@ def subject(tmp_path: Path) -> Iterator[Subject]:
     subject = Subject(tmp_path, free_ports(1)[0])
     subject.open()
     yield subject
-    subject.tap.kill()
+    subject.relay.kill()
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def all_of(url: str, after: int = 0) -> list[dict[str, Any]]:
     """Every message until the subject's end, as an observer asks for them."""
     rows, ended = [], False
     while not ended:
-        more, ended = tap.read(url, after + len(rows), LONG)
+        more, ended = stream_relay.read(url, after + len(rows), LONG)
         rows += more
     return rows
 
@@ -101,15 +102,15 @@ def test_the_messages_come_in_their_order_with_their_numbers_and_nothing_else_do
             "ended": False,
         },
     )  # fmt: skip
-    assert tap.read(subject.url, 3, 0) == ([], False)
+    assert stream_relay.read(subject.url, 3, 0) == ([], False)
 
 
 def test_an_observer_waits_for_a_subject_that_has_not_begun_to_speak(
     subject: Subject, aside: ThreadPoolExecutor
 ) -> None:
     assert not subject.stream.exists()
-    waiting: Future[Any] = aside.submit(tap.read, subject.url, 0, LONG)
-    assert tap.read(subject.url, 0, 0) == ([], False)
+    waiting: Future[Any] = aside.submit(stream_relay.read, subject.url, 0, LONG)
+    assert stream_relay.read(subject.url, 0, 0) == ([], False)
     subject.say(1)
     rows, ended = waiting.result()
     assert (ids(rows), ended) == ([1], False)
@@ -118,75 +119,75 @@ def test_an_observer_waits_for_a_subject_that_has_not_begun_to_speak(
 def test_a_line_counts_once_it_is_whole(subject: Subject) -> None:
     line = message(2)
     subject.write(message(1) + line[:20])
-    assert ids(tap.read(subject.url, 0, 0)[0]) == [1]
+    assert ids(stream_relay.read(subject.url, 0, 0)[0]) == [1]
     subject.write(line[20:-1])
-    assert tap.read(subject.url, 1, 0) == ([], False)
+    assert stream_relay.read(subject.url, 1, 0) == ([], False)
     subject.write(line[-1:] + message(3))
-    assert ids(tap.read(subject.url, 1, 0)[0]) == [2, 3]
+    assert ids(stream_relay.read(subject.url, 1, 0)[0]) == [2, 3]
 
 
 def test_a_line_that_a_death_tore_is_written_anew_and_counts_once(subject: Subject) -> None:
     """The workload cuts the torn line off when it is back."""
     subject.write(message(1) + message(2)[:20])
-    assert ids(tap.read(subject.url, 0, 0)[0]) == [1]
+    assert ids(stream_relay.read(subject.url, 0, 0)[0]) == [1]
     subject.stream.write_text(message(1))
-    assert tap.read(subject.url, 1, 0) == ([], False)
+    assert stream_relay.read(subject.url, 1, 0) == ([], False)
     subject.say(2)
-    assert ids(tap.read(subject.url, 0, 0)[0]) == [1, 2]
+    assert ids(stream_relay.read(subject.url, 0, 0)[0]) == [1, 2]
 
 
 def test_the_end_is_told_with_the_last_message_and_not_before(subject: Subject, aside: ThreadPoolExecutor) -> None:
-    subject.say(*range(1, 2 * tap.BATCH_LINES + 2))
+    subject.say(*range(1, 2 * stream_relay.BATCH_LINES + 2))
     (subject.dir / "outcome.json").write_text("{}")
-    first, ended = tap.read(subject.url, 0, LONG)
-    assert (len(first), ended) == (tap.BATCH_LINES, False), "a batch, and there are more"
-    assert ids(all_of(subject.url)) == list(range(1, 2 * tap.BATCH_LINES + 2))
-    assert tap.read(subject.url, 2 * tap.BATCH_LINES + 1, LONG) == ([], True)
+    first, ended = stream_relay.read(subject.url, 0, LONG)
+    assert (len(first), ended) == (stream_relay.BATCH_LINES, False), "a batch, and there are more"
+    assert ids(all_of(subject.url)) == list(range(1, 2 * stream_relay.BATCH_LINES + 2))
+    assert stream_relay.read(subject.url, 2 * stream_relay.BATCH_LINES + 1, LONG) == ([], True)
 
 
 def test_an_observer_that_waits_is_told_of_the_end(subject: Subject, aside: ThreadPoolExecutor) -> None:
     subject.say(1)
-    waiting: Future[Any] = aside.submit(tap.read, subject.url, 1, LONG)
-    assert tap.read(subject.url, 1, 0) == ([], False)
+    waiting: Future[Any] = aside.submit(stream_relay.read, subject.url, 1, LONG)
+    assert stream_relay.read(subject.url, 1, 0) == ([], False)
     (subject.dir / "outcome.json").write_text("{}")
     assert waiting.result() == ([], True)
 
 
 @pytest.mark.parametrize(
     ("ended_before", "begun_since", "told"),
-    [(2 * tap.GIVEN_UP, False, True), (2 * tap.GIVEN_UP, True, False), (0, False, False)],
+    [(2 * stream_relay.GIVEN_UP, False, True), (2 * stream_relay.GIVEN_UP, True, False), (0, False, False)],
     ids=["given_up", "begun_again", "just_died"],
 )
 def test_an_observer_is_told_of_a_subject_that_is_started_no_more(
     subject: Subject, monkeypatch: pytest.MonkeyPatch, ended_before: float, begun_since: bool, told: bool
 ) -> None:
-    """By its ledger, as systemd has it written."""
+    """By its exit log, as systemd has it written."""
     subject.say(1)
     monkeypatch.setenv("INVOCATION_ID", "first")
-    ledger.begin(subject.dir, "node")
-    assert tap.read(subject.url, 1, 0) == ([], False)
-    died = {"time": ledger.moment(time.time() - ended_before), "unit": "workload", "invocation": "first"}
-    ledger.append(subject.dir, {**died, "cause": ledger.EXIT})
+    exit_log.log_start(subject.dir, "node")
+    assert stream_relay.read(subject.url, 1, 0) == ([], False)
+    at = exit_log.timestamp(time.time() - ended_before)
+    exit_log.append(subject.dir, Exit("workload", time=at, invocation="first", cause=EXIT))
     if begun_since:
         monkeypatch.setenv("INVOCATION_ID", "second")
-        ledger.begin(subject.dir, "node")
-    assert tap.read(subject.url, 1, 0) == ([], told)
+        exit_log.log_start(subject.dir, "node")
+    assert stream_relay.read(subject.url, 1, 0) == ([], told)
 
 
 def test_an_answer_is_bounded_also_when_the_subject_is_long_winded(subject: Subject) -> None:
     for number in range(1, 4):
-        subject.say(number, more="x" * (tap.BATCH_BYTES * 2 // 3))
-    assert ids(tap.read(subject.url, 0, 0)[0]) == [1]
-    subject.say(4, more="x" * 2 * tap.BATCH_BYTES)
-    assert ids(tap.read(subject.url, 3, 0)[0]) == [4], "one that is larger than a batch comes alone"
+        subject.say(number, more="x" * (stream_relay.BATCH_BYTES * 2 // 3))
+    assert ids(stream_relay.read(subject.url, 0, 0)[0]) == [1]
+    subject.say(4, more="x" * 2 * stream_relay.BATCH_BYTES)
+    assert ids(stream_relay.read(subject.url, 3, 0)[0]) == [4], "one that is larger than a batch comes alone"
 
 
 def test_the_tap_may_die_and_many_may_read(subject: Subject, aside: ThreadPoolExecutor) -> None:
     subject.say(1, 2)
-    assert len(tap.read(subject.url, 0, 0)[0]) == 2
-    subject.tap.kill()
+    assert len(stream_relay.read(subject.url, 0, 0)[0]) == 2
+    subject.relay.kill()
     with pytest.raises(Unavailable):
-        tap.read(subject.url, 2, 0)
+        stream_relay.read(subject.url, 2, 0)
     subject.say(3)
     subject.open()
     readers = [aside.submit(all_of, subject.url, after) for after in (0, 2, 3)]
@@ -197,10 +198,10 @@ def test_the_tap_may_die_and_many_may_read(subject: Subject, aside: ThreadPoolEx
 
 def test_a_folder_put_back_to_an_older_state_is_read_anew(subject: Subject) -> None:
     subject.say(1, 2, 3)
-    assert len(tap.read(subject.url, 0, 0)[0]) == 3
+    assert len(stream_relay.read(subject.url, 0, 0)[0]) == 3
     subject.stream.write_text(other(1) + message(1))
-    assert ids(tap.read(subject.url, 0, 0)[0]) == [1]
-    assert tap.read(subject.url, 3, 0) == ([], False)
+    assert ids(stream_relay.read(subject.url, 0, 0)[0]) == [1]
+    assert stream_relay.read(subject.url, 3, 0) == ([], False)
 
 
 def test_reading_leaves_the_subjects_folder_as_it_was(subject: Subject) -> None:
@@ -226,4 +227,4 @@ def test_reading_leaves_the_subjects_folder_as_it_was(subject: Subject) -> None:
 )
 def test_what_is_no_question_is_refused(subject: Subject, method: str, path: str, status: int) -> None:
     assert request(subject.url, method, path)[0] == status
-    assert tap.read(subject.url, 0, 0) == ([], False), "and the tap goes on"
+    assert stream_relay.read(subject.url, 0, 0) == ([], False), "and the relay goes on"

@@ -9,13 +9,16 @@ import json
 from contextlib import contextmanager
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
+from contract import names
+from contract.progress import Progress
+
 from . import frame
 from .database import Database, now
-from .instance import Instance
 from .llama import Reply
 from .metrics import Sample
 from .settings import Settings
-from .stream import Stream
+from .stream_file import Stream
+from .this_instance import Instance
 
 Thoughts = Sequence["tuple[str, Reply]"]  # what was asked of the model for a step, and what came
 
@@ -32,7 +35,7 @@ class Memory(NamedTuple):
     injected: bool
 
 
-class Record:
+class LifeRecord:
     """The rows of one instance."""
 
     def __init__(self, instance: Instance, settings: Settings, database: Database) -> None:
@@ -82,7 +85,7 @@ class Record:
 
     def begin(self) -> None:
         """Write down that the mind is here, for the first time or again."""
-        told = {
+        config = {
             **self.settings.to_json(),
             "seed": self.instance.seed,
             "model": self.instance.model,
@@ -97,7 +100,7 @@ class Record:
                     self.key,
                     self.instance.experiment or self.instance.run_id,
                     self.settings.mode,
-                    json.dumps(told, sort_keys=True),
+                    json.dumps(config, sort_keys=True),
                     now(),
                     now(),
                     self.instance.model.get("sha256"),
@@ -109,7 +112,7 @@ class Record:
 
     def is_complete(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.one("SELECT status FROM experiments WHERE experiment_id = ?") == "completed"
+        return bool(self.one("SELECT status FROM experiments WHERE experiment_id = ?") == "completed")
 
     def age(self) -> float:
         """Seconds since the experiment began, deaths and reboots included."""
@@ -238,7 +241,7 @@ class Record:
             " FROM messages WHERE experiment_id = ? AND cycle_number >= ? AND text <> '' ORDER BY message_id",
             (self.key, since),
         )
-        return [Memory(*row[:6], bool(row[6])) for row in rows]
+        return [Memory(*row)._replace(injected=bool(row[-1])) for row in rows]
 
     # what it is asked
 
@@ -272,23 +275,24 @@ class Record:
 
     # progress
 
-    def progress(self) -> dict[str, int]:
+    def progress(self) -> Progress:
         """The life and the round that the mind is in (0 before the first), of how many rounds, and its messages."""
         messages = self.one("SELECT count(*) FROM messages WHERE experiment_id = ?")
         rounds = self.settings.rounds
-        return {
-            "cycle": self.cycle(),
-            "round": min(self.round() + 1, rounds) if self.cycle() else 0,
-            "rounds": rounds,
-            "messages": messages,
-        }
+        return Progress(
+            cycle=self.cycle(),
+            round=min(self.round() + 1, rounds) if self.cycle() else 0,
+            rounds=rounds,
+            messages=messages,
+        )
 
     def write_progress(self) -> None:
         """Put progress() into progress.json. It is derived from the database, so it need not survive a power cut."""
         with self.database.lock:  # one writer of the temporary file
-            aside = self.instance.dir / "progress.json.new"
-            aside.write_text(json.dumps(self.progress()) + "\n", encoding="utf-8")
-            aside.replace(self.instance.dir / "progress.json")
+            path = self.instance.dir / names.PROGRESS
+            aside = path.with_name(path.name + ".new")
+            aside.write_text(json.dumps(self.progress().to_json()) + "\n", encoding="utf-8")
+            aside.replace(path)
 
 
 def share(part: int, whole: int) -> float:

@@ -1,4 +1,4 @@
-"""What serving JSON over HTTP takes, whoever serves it: peers their letters, a tap a subject's stream."""
+"""Serves JSON over HTTP: for messages between peers, and for the relay of a subject's stream."""
 
 from __future__ import annotations
 
