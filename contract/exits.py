@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
-from .json_records import ContractError, Record, choice, decoded
+from .json_records import ContractError, Record, choice, decoded, read_bytes
 from .names import LLAMA, UNITS, WORKLOAD
 
 COMPLETED, OUT_OF_MEMORY, SIGNAL, EXIT = "completed", "out_of_memory", "signal", "exit"
@@ -15,6 +15,7 @@ CAUSES = (COMPLETED, OUT_OF_MEMORY, SIGNAL, EXIT, STOPPED, NODE_LOST, FENCED)
 NO_DEATHS = (COMPLETED, STOPPED)  # it ended in its own time, or somebody ordered it
 
 START_LIMIT = 4096  # bytes of a start file
+LOG_LIMIT = 64 * 2**20  # bytes of an exit log; a line has about 500
 
 
 def is_death(cause: str) -> bool:
@@ -169,9 +170,9 @@ def read_exits(path: Path) -> Exits:
 
 def _lines(path: Path, faults: List[str]) -> List[bytes]:
     try:
-        return path.read_bytes().splitlines(keepends=True)
+        return read_bytes(path, LOG_LIMIT).splitlines(keepends=True)
     except FileNotFoundError:
         return []
-    except OSError as error:
-        faults.append(f"{path.name}: cannot be read: {error.strerror}")
+    except ContractError as error:
+        faults.append(str(error))
         return []

@@ -11,6 +11,8 @@ import collections.abc
 import dataclasses
 import json
 import math
+import os
+import stat
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -64,16 +66,24 @@ class Record:
 
 def read_json(path: Path, limit: int) -> Any:
     """The value in a JSON file of at most `limit` bytes. Raises ContractError, FileNotFoundError."""
+    return decoded(read_bytes(path, limit), path.name)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A regular file of at most `limit` bytes: nothing that could block or have no end. Raises as read_json."""
     try:
-        with path.open("rb") as file:
-            text = file.read(limit + 1)
+        descriptor = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ContractError(f"{path.name}: cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ContractError(f"{path.name}: not a regular file")
+        text = file.read(limit + 1)
     if len(text) > limit:
         raise ContractError(f"{path.name}: larger than {limit} bytes")
-    return decoded(text, path.name)
+    return text
 
 
 def decoded(text: Union[str, bytes], where: str) -> Any:

@@ -1,0 +1,7 @@
+"""The one error of this package that its callers map to a message."""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """Something on the node is not as it must be. The message says what, and what to do."""

@@ -1,0 +1,61 @@
+"""systemctl: what it says of units, and what it is told to do with them."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Dict, Iterable, List, Sequence
+
+from contract.names import UNIT_FOLDER
+
+from .errors import NodeError
+
+PROPERTIES = "Id,ActiveState,SubState,InactiveEnterTimestamp,MainPID"
+
+
+def show(names: Sequence[str]) -> Dict[str, Dict[str, str]]:
+    """`systemctl show` of many units in one call: {unit: {property: value}}."""
+    if not names:
+        return {}
+    text = subprocess.run(
+        ["systemctl", "show", "--property", PROPERTIES, "--", *names], stdout=subprocess.PIPE, check=True, text=True
+    ).stdout
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+    return {block["Id"]: block for block in blocks if "Id" in block}
+
+
+def is_shutting_down() -> bool:
+    """Whether the node is going down: what it stops for that will go on when it is up again."""
+    done = subprocess.run(["systemctl", "is-system-running"], stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip() == "stopping"
+
+
+def systemctl(*words: str) -> None:
+    """Run systemctl. Raises NodeError with what it said."""
+    done = subprocess.run(["systemctl", *words], capture_output=True, text=True)
+    if done.returncode != 0:
+        said = done.stderr.strip()
+        raise NodeError(f"systemctl {' '.join(words)} exited with {done.returncode}: {said}")
+
+
+def present(names: Iterable[str]) -> List[str]:
+    """Those of the units whose files are there."""
+    return [name for name in names if (UNIT_FOLDER / name).exists()]
+
+
+def remove(names: Iterable[str], run_slice: str, prefix: str) -> None:
+    """Stop units, and whatever is in a slice among them, and remove their files.
+
+    run_slice is stopped when no unit of the run, which begin with `prefix`, is left.
+    """
+    found = present(names)
+    if not found:
+        return
+    systemctl("disable", "--quiet", *found)
+    systemctl("stop", *found)
+    for name in found:
+        (UNIT_FOLDER / name).unlink()
+    if not any(UNIT_FOLDER.glob(f"{prefix}*")):
+        systemctl("stop", run_slice)
+    systemctl("daemon-reload")
+    # Fails when there is nothing to reset.
+    subprocess.run(["systemctl", "reset-failed", *found], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

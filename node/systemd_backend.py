@@ -1,0 +1,245 @@
+"""Runs instances as systemd units: submit, status, stop, collect.
+
+These four operations are all that a backend of another kind would have to offer in its place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pwd
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple
+
+from contract import names
+from contract.description import InstanceRef
+from contract.launch_spec import LaunchSpec
+from contract.outcome import Outcome
+from contract.statuses import ALIVE, COMPLETED, FAILED, RUNNING, STOPPED
+
+from . import collection, health, instances, journal, systemd, units
+from .admission import shortfalls
+from .errors import NodeError
+
+SETTLED_SECONDS = 5  # a workload that reports no progress must have lived so long to count as started
+LOOK_SECONDS = 0.1
+
+
+class Change(NamedTuple):
+    """A file that differs from what it should be, as Ansible shows a diff."""
+
+    path: str
+    before: str
+    after: str
+
+    def to_diff(self) -> Dict[str, str]:
+        """As an item of a module's `diff`."""
+        return {"before_header": self.path, "after_header": self.path, "before": self.before, "after": self.after}
+
+
+class Done(NamedTuple):
+    """What an operation did: whether it changed (in a check: would change) the node, and how."""
+
+    changed: bool
+    status: str
+    diff: List[Dict[str, str]] = []  # noqa: RUF012 - a NamedTuple's default, never changed
+
+
+class StartFailed(NodeError):
+    """An instance did not start, and was stopped again."""
+
+
+class SystemdBackend:
+    """One instance on this node. `check`: only say what would be done."""
+
+    def __init__(self, ref: InstanceRef, check: bool = False) -> None:
+        self.ref, self.check = ref, check
+        self.dir = Path(ref.dir)
+        self.units = {unit: names.unit_name(ref.run_id, ref.id, unit) for unit in (*names.UNITS, *names.RELAYS)}
+        self.own = [*(self.units[unit] for unit in names.UNITS), names.slice_name(ref.run_id, ref.id)]
+        self.all = [*self.own, *(self.units[relay] for relay in names.RELAYS)]
+
+    def status(self) -> str:
+        """The instance's status now."""
+        workload = self.units[names.WORKLOAD]
+        return instances.status(instances.read_outcome(self.dir), systemd.show([workload])[workload])
+
+    # submit
+
+    def submit(self, spec: LaunchSpec, llama_cpp: str, start_timeout: float) -> Done:
+        """Start the instance unless it runs or has ended: admit it, write its units, wait until it is healthy.
+
+        What fails to start is stopped again. Raises StartFailed, and NodeError when it cannot be admitted.
+        """
+        text = json.dumps(spec.description.to_json(), indent=2, sort_keys=True) + "\n"
+        description = {self.dir / names.DESCRIPTION: text}
+        files = {names.UNIT_FOLDER / name: unit for name, unit in units.render(spec, llama_cpp).items()}
+        if instances.read_outcome(self.dir):
+            return Done(False, self.status())
+        changes = _changes({**description, **files})
+        diff = [change.to_diff() for change in changes]
+        if not changes and self.status() == RUNNING:
+            return Done(False, RUNNING)
+        if self.check:
+            return Done(True, "PENDING", diff)
+        with self._as_owner():
+            lacking = self._reserve(spec, description)
+        if lacking:  # raised as root: as the owner a module could not even read itself
+            reasons = "; ".join(lacking)
+            raise NodeError(
+                f"{self.ref.id}: no room on this node any more: {reasons}; another run was faster, run again"
+            )
+        try:
+            _write(files)
+            systemd.systemctl("daemon-reload")
+            started = [self.units[unit] for unit in (names.WORKLOAD, names.RELAY) if unit in spec.processes]
+            systemd.systemctl("enable", "--now", "--quiet", *started)
+            self._wait_healthy(spec, start_timeout)
+        except Exception as error:
+            printed = journal.text(list(self.units.values()), "--lines=30")
+            self._conclude(FAILED)
+            self._remove(self.all)
+            raise StartFailed(f"{self.ref.id} did not start: {error}\n{printed}") from error
+        return Done(True, self.status(), diff)
+
+    def _reserve(self, spec: LaunchSpec, description: Dict[Path, str]) -> List[str]:
+        """Take the node's room by writing the description, under the node's lock: two launches cannot take the same.
+
+        Returns the shortfalls; then nothing of the instance is on the node, nor was.
+        """
+        folder = Path(names.instances_folder(self.ref.work_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            others = [other for other in instances.read_instances(self.ref.work_dir) if other.dir != str(self.dir)]
+            lacking = shortfalls(spec.description, spec.capacity, others)
+            if not lacking:
+                for name in ("logs", names.CHECKPOINTS):
+                    (self.dir / name).mkdir(parents=True, exist_ok=True)
+                _write(description)
+        return lacking
+
+    def _wait_healthy(self, spec: LaunchSpec, start_timeout: float) -> None:
+        """Until all that must answer answers 200 and the workload is at work, or has ended already, as a short one may.
+
+        At work is a workload that reports progress; one that does not must have lived for a few seconds.
+        """
+        answers = dict.fromkeys(spec.health, "nothing")
+        started = time.monotonic()
+        while time.monotonic() < started + start_timeout:
+            now = self.status()
+            shown = systemd.show([self.units[unit] for unit in spec.health])
+            if now in (COMPLETED, FAILED) or any(unit["ActiveState"] == "failed" for unit in shown.values()):
+                break
+            answers = {unit: health.ask(shown[self.units[unit]]["MainPID"], url) for unit, url in spec.health.items()}
+            settled = time.monotonic() > started + SETTLED_SECONDS
+            at_work = settled or (self.dir / names.PROGRESS).exists()
+            if set(answers.values()) == {"200"} and now == RUNNING and at_work:
+                return
+            time.sleep(LOOK_SECONDS)
+        if self.status() != COMPLETED:
+            said = "; ".join(f"{url} answered {answers[unit]}" for unit, url in spec.health.items())
+            raise NodeError(f"{self.status()}; {said}")
+
+    # stop
+
+    def stop(self) -> Done:
+        """Stop the instance: systemd ends it gracefully, and by force after TimeoutStopSec."""
+        now = self.status() if self.dir.is_dir() else ""
+        if now not in ALIVE and not systemd.present(self.all):
+            return Done(False, self.status())
+        if self.check:
+            return Done(True, now)
+        if now:
+            self._conclude(FAILED if now == FAILED else STOPPED)
+        self._remove(self.all)
+        return Done(True, self.status())
+
+    # collect
+
+    def collect(self) -> Done:
+        """Leave consistent copies in `export/` for the controller to fetch, and remove the units of what has ended."""
+        if not self.dir.is_dir():
+            raise NodeError(f"{self.ref.id}: there is no {self.dir} on this node")
+        now = self.status()
+        if self.check:
+            return Done(False, now)
+        if now not in ALIVE:
+            self._conclude(now)  # systemd gave it up, or a person stopped it: a reboot must not start it again
+        present = systemd.present(self.own)
+        if present and now not in ALIVE:
+            systemd.systemctl("stop", *present)  # waits for llama-server's exit, and for it to be logged
+        # Not the relay's: the copy lies where the instance could read it.
+        printed = journal.text([self.units[unit] for unit in names.UNITS])
+        with self._as_owner():
+            self._copy(printed, complete=not present)
+        if now not in ALIVE:
+            self._remove(self.own)
+        return Done(False, self.status())
+
+    def _copy(self, printed: str, complete: bool) -> None:
+        """complete: without units nothing is printed any more, and the journal may forget."""
+        logs, databases = (self.dir / names.EXPORT / folder for folder in ("logs", "db"))  # as in the run's folder
+        for folder in (logs, databases):
+            folder.mkdir(parents=True, exist_ok=True)
+        if (self.dir / names.DATABASE).exists():
+            collection.copy_database(self.dir / names.DATABASE, databases / f"{self.ref.id}.db")
+        log = logs / names.COLLECTED_LOG.format(id=self.ref.id)
+        if not complete or not log.exists():
+            collection.write_whole(log, printed)
+        copied = {names.EXIT_LOG: names.COLLECTED_EXIT_LOG, names.STREAM: names.COLLECTED_STREAM}
+        for source, target in copied.items():
+            if (self.dir / source).exists():
+                collection.copy_lines(self.dir / source, logs / target.format(id=self.ref.id))
+
+    # for all of them
+
+    def _conclude(self, outcome: str) -> None:
+        """Write the outcome before anything is stopped, so that the stop is not taken for the end of the work."""
+        path = self.dir / names.OUTCOME
+        if not path.exists():
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            with self._as_owner():
+                collection.write_whole(path, json.dumps(Outcome(outcome, now).to_json()) + "\n")
+
+    def _remove(self, wanted: List[str]) -> None:
+        systemd.remove(wanted, names.run_slice_name(self.ref.run_id), f"jarfleet-{self.ref.run_id}-")
+
+    @contextmanager
+    def _as_owner(self) -> Iterator[None]:
+        """Read and write below the work dir as its owner, so that a link planted there gains nobody anything."""
+        if os.geteuid() != 0:
+            yield
+            return
+        user, groups = pwd.getpwnam(self.ref.owner), os.getgroups()
+        os.setgroups([user.pw_gid])
+        os.setegid(user.pw_gid)
+        os.seteuid(user.pw_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups(groups)
+
+
+def _changes(wanted: Dict[Path, str]) -> List[Change]:
+    """The files that are not what they should be."""
+    found = []
+    for path, after in wanted.items():
+        try:
+            before = path.read_text(encoding="utf-8")
+        except OSError:
+            before = ""
+        if before != after:
+            found.append(Change(str(path), before, after))
+    return found
+
+
+def _write(wanted: Dict[Path, str]) -> None:
+    """Make the files what they should be."""
+    for change in _changes(wanted):
+        collection.write_whole(Path(change.path), change.after)

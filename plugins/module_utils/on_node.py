@@ -1,0 +1,27 @@
+"""Makes `contract` and `node` importable in a module on a node under the names that they have everywhere else.
+
+ansible.cfg has Ansible ship packages of the project's root as ansible.module_utils.<package>. A module imports this file
+first, and then `contract` and `node` as the controller does.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ansible.module_utils import contract  # type: ignore[attr-defined] # shipped, see above
+
+PREFIX = "ansible.module_utils."
+
+
+def _alias(package: str) -> None:
+    """Enter the package and its modules under their own names too."""
+    for name, module in list(sys.modules.items()):
+        if (name + ".").startswith(f"{PREFIX}{package}."):
+            sys.modules[name[len(PREFIX) :]] = module
+
+
+_alias(contract.__name__[len(PREFIX) :])
+
+from ansible.module_utils import node  # type: ignore[attr-defined] # noqa: E402 - imports contract by its own name
+
+_alias(node.__name__[len(PREFIX) :])
