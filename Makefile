@@ -58,7 +58,7 @@ down: setup ## remove the test nodes; image, keys and builds stay cached
 
 .PHONY: model
 model: setup ## generate the tiny model of the demo and the tests
-	python -m tests.tiny_model $(JARFLEET_CACHE)/models/tiny.gguf
+	python -m fleet.artifacts.tiny_model $(JARFLEET_CACHE)/models/tiny.gguf
 
 .PHONY: cross-aarch64
 cross-aarch64: setup model ## cross-build llama.cpp for the Raspberry Pi 5 and run it under qemu

@@ -13,11 +13,13 @@ import json
 import math
 import os
 import stat
+import types
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
 
 R = TypeVar("R", bound="Record")
 SHOWN = 60  # characters of a wrong value that a message quotes
+UNION_TYPE = getattr(types, "UnionType", Union)  # of `X | None`, which Python 3.8 does not have
 _KNOWN: Dict[Any, Mapping[str, Tuple[Any, bool, Tuple[str, ...]]]] = {}  # _fields() of each class, found out once
 KINDS: Dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
 
@@ -144,7 +146,7 @@ def _read(annotation: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is Any:
         return value
-    if origin is Union:  # Optional[X]
+    if origin is Union or origin is UNION_TYPE:  # Optional[X], X | None
         return None if value is None else _read(arguments[0], value, where)
     if origin is collections.abc.Mapping:
         if not isinstance(value, collections.abc.Mapping) or not all(isinstance(key, str) for key in value):

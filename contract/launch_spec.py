@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple
 
-from .description import Capacity, InstanceDescription
+from .description import Capacity, InstanceDescription, InstanceRef
 from .json_records import Record, choice
 from .names import LLAMA, RELAY, WORKLOAD, instance_folder
 
@@ -83,6 +83,12 @@ class LaunchSpec(Record):
     def dir(self) -> str:
         """The instance's folder on its node."""
         return instance_folder(self.work_dir, self.run_id, self.id)
+
+    @property
+    def ref(self) -> InstanceRef:
+        """What names the instance from now on."""
+        node, ports = self.description.node, self.description.ports
+        return InstanceRef(self.run_id, self.id, node, self.work_dir, self.owner, self.relay is not None, ports)
 
     @property
     def processes(self) -> Mapping[str, Process]:

@@ -4,7 +4,14 @@ It knows nothing of Ansible. Sizes are GB = 2**30 bytes. `python -m placement --
 """
 
 from placement.adapters.ansible_inventory import read_inventory
-from placement.adapters.experiment import Experiment, check, find_experiment, load_experiment, parse_pins
+from placement.adapters.experiment import (
+    Experiment,
+    check,
+    find_experiment,
+    load_experiment,
+    parse_experiment,
+    parse_pins,
+)
 from placement.adapters.hostvars import nodes_from_hostvars, port_range_from_hostvars
 from placement.design import Design, place_designed
 from placement.explain.whatif import parse_why, place_and_explain, why_faults
@@ -29,6 +36,7 @@ __all__ = [
     "find_experiment",
     "load_experiment",
     "nodes_from_hostvars",
+    "parse_experiment",
     "parse_pins",
     "parse_why",
     "place",

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from contract.statuses import NODE_STATUSES
 from placement.faults import BadInput, Fault
 
 NODE_TYPES = ("jetson_orin", "raspberry_pi", "host", "generic")
-STATUSES = ("HEALTHY", "DEGRADED", "UNAVAILABLE", "MAINTENANCE")
 GPU_DEMANDS = ("required", "preferred", "none")
 GPU_MEMORIES = ("unified", "discrete")
 NETWORKS = ("isolated", "peers", "open")
@@ -67,7 +67,7 @@ class Node:
         sizes = ("ram_gb", "reserved_ram_gb", "gpu_memory_gb", "allocated_ram_gb", "allocated_gpu_memory_gb")
         problems = {
             **_sizes(self, sizes),
-            **_choices(self, node_type=NODE_TYPES, gpu_memory=GPU_MEMORIES, status=STATUSES),
+            **_choices(self, node_type=NODE_TYPES, gpu_memory=GPU_MEMORIES, status=NODE_STATUSES),
         }
         if self.max_instances < 1:
             problems["max_instances"] = f"{self.max_instances} is below 1"

@@ -149,7 +149,7 @@ def _run(arguments: list[str], folder: Path, *, check: bool = True) -> subproces
     # fsmonitor and hooks are commands that a repository may name; neither is wanted to look at it.
     command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
-        done = subprocess.run(  # noqa: S603 - a list, no shell
+        done = subprocess.run(  # noqa: S603 - a list, no shell; the name was matched against PIN
             command, cwd=folder, env=_env(), stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
         )
     except FileNotFoundError as error:

@@ -1,6 +1,7 @@
 """The code that travels to the nodes, as an immutable release staged on the controller: `<cache_dir>/releases/<hash>/`.
 
-    workload/   the project's own, what runs beside llama-server
+    workload/   the project's own: what runs beside llama-server
+    contract/   the project's own: what it shares with the controller
     code/       the user's, when the experiment names a source
 
 The hash follows from paths, executable bits and contents alone: the same tree has the same hash anywhere, at any time.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from fleet.base.errors import ReleaseError
 from fleet.base.files import locked
 
 WORKLOAD = "workload"  # what a release without the user's code is said to come from
+CODE = "code"
+PARTS = (CODE, "contract", WORKLOAD)  # the folders of a release
 
 
 @dataclass(frozen=True)
@@ -39,33 +43,34 @@ class Release:
 
 def stage(
     cache_dir: str | os.PathLike[str],
-    workload_dir: str | os.PathLike[str],
+    packages: Sequence[Path],
     source: str | os.PathLike[str] | None = None,
     ref: str | None = None,
     *,
     check: bool = False,
 ) -> Release:
-    """Stage the workload and, when given, the user's code. Atomic; a release that is there already is left alone.
+    """Stage the project's packages and, when given, the user's code. Atomic; what is there already is left alone.
 
-    source: a folder, or a git address (https://, ssh://, file://, git@host:path) with `ref`, a branch, tag or commit
-    (default: the remote's default branch). check: compute it all, write nothing below cache_dir. Raises ReleaseError.
+    packages: folders of the project, each of which travels under its own name. source: a folder, or a git address
+    (https://, ssh://, file://, git@host:path) with `ref`, a branch, tag or commit (default: the remote's default
+    branch). check: compute it all, write nothing below cache_dir. Raises ReleaseError.
     """
     cache = Path(cache_dir).expanduser().absolute()
     try:
         with ExitStack() as stack:
-            return _stage(stack, cache, Path(workload_dir).expanduser(), os.fspath(source or ""), ref, check)
+            return _stage(stack, cache, packages, os.fspath(source or ""), ref, check)
     except OSError as error:
         raise ReleaseError(f"cannot stage the release: {error}") from error
 
 
 def compute(
     cache_dir: str | os.PathLike[str],
-    workload_dir: str | os.PathLike[str],
+    packages: Sequence[Path],
     source: str | os.PathLike[str] | None = None,
     ref: str | None = None,
 ) -> str:
     """The hash that `stage` would give, writing nothing."""
-    return stage(cache_dir, workload_dir, source, ref, check=True).hash
+    return stage(cache_dir, packages, source, ref, check=True).hash
 
 
 def staged(cache_dir: str | os.PathLike[str], digest: str) -> Path | None:
@@ -77,10 +82,13 @@ def staged(cache_dir: str | os.PathLike[str], digest: str) -> Path | None:
     return path
 
 
-def _stage(stack: ExitStack, cache: Path, workload: Path, source: str, ref: str | None, check: bool) -> Release:
-    trees = [source_tree.read(workload, "workload")]
-    if not trees[0].entries:
-        raise ReleaseError(f"{workload}: the workload is empty; is the project's clone complete?")
+def _stage(
+    stack: ExitStack, cache: Path, packages: Sequence[Path], source: str, ref: str | None, check: bool
+) -> Release:
+    trees = {package.name: source_tree.read(package, package.name) for package in packages}
+    for package in packages:
+        if not trees[package.name].entries:
+            raise ReleaseError(f"{package}: the {package.name} is empty; is the project's clone complete?")
     shown = commit = ""
     if source and git.is_url(source):
         if not check:
@@ -89,7 +97,7 @@ def _stage(stack: ExitStack, cache: Path, workload: Path, source: str, ref: str 
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".export.", dir=room)))
         commit = git.export(source, ref, scratch, None if check else cache / "git")
         shown = git.redacted(source)
-        trees.append(source_tree.read(scratch, "code", ignores=False))
+        trees[CODE] = source_tree.read(scratch, CODE, ignores=False)
     elif source:
         folder = Path(source).expanduser()
         if ref is not None:
@@ -99,13 +107,17 @@ def _stage(stack: ExitStack, cache: Path, workload: Path, source: str, ref: str 
                 f"{source}: neither a folder nor a git address (https://, ssh://, file://, git@host:path)"
             )
         shown = str(folder.resolve())
-        trees.append(source_tree.read(folder, "code"))
+        trees[CODE] = source_tree.read(folder, CODE)
     elif ref is not None:
         raise ReleaseError(f"ref {ref!r}: without a source there is nothing it could name; set the source too")
-    if len(trees) > 1 and not trees[1].entries:
+    if CODE in trees:
+        _check_names(shown, trees[CODE], [package.name for package in packages])
+    if CODE in trees and not trees[CODE].entries:
         raise ReleaseError(f"{shown}: holds no file that may travel")
-    # The order of the paths over both: "code/" before "workload/".
-    entries = sorted((entry for tree in trees for entry in tree.entries), key=lambda entry: os.fsencode(entry.path))
+    # The order of the paths over all: "code/" before "workload/".
+    entries = sorted(
+        (entry for tree in trees.values() for entry in tree.entries), key=lambda entry: os.fsencode(entry.path)
+    )
     digest = source_tree.fingerprint((entry, entry.sha256()) for entry in entries)
     releases = cache / "releases"
     there = (releases / digest).is_dir()
@@ -121,9 +133,18 @@ def _stage(stack: ExitStack, cache: Path, workload: Path, source: str, ref: str 
         commit=commit,
         files=len(entries),
         size_bytes=sum(entry.size for entry in entries),
-        left_out=tuple(f"{name}/{path}" for name, tree in zip(("workload", "code"), trees, strict=False)
-                       for path in tree.left_out),
-    )  # fmt: skip
+        left_out=tuple(f"{name}/{path}" for name, tree in trees.items() for path in tree.left_out),
+    )
+
+
+def _check_names(shown: str, code: source_tree.Tree, taken: Sequence[str]) -> None:
+    """Python would find the user's module of such a name instead of the project's package."""
+    for name in taken:
+        inside = (entry.path.removeprefix(f"{CODE}/") for entry in code.entries)
+        if any(path == f"{name}.py" or path.startswith(f"{name}/") for path in inside):
+            raise ReleaseError(
+                f"{shown}: has a {name} of its own, a name that Jarfleet's package on the node has; rename it"
+            )
 
 
 def _write(releases: Path, entries: list[source_tree.Entry]) -> str:
@@ -150,7 +171,7 @@ def _write(releases: Path, entries: list[source_tree.Entry]) -> str:
 def _verify(path: Path) -> None:
     """Refuse a staged release that somebody has edited: nodes would get something else than its name says."""
     entries = sorted(
-        (entry for name in ("code", "workload") if (path / name).is_dir()
+        (entry for name in PARTS if (path / name).is_dir()
          for entry in source_tree.read(path / name, name, ignores=False).entries),
         key=lambda entry: os.fsencode(entry.path),
     )  # fmt: skip

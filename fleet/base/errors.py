@@ -9,6 +9,10 @@ class RunError(FleetError):
     """A run's folder is missing, taken, damaged, or its id is not one."""
 
 
+class SearchError(FleetError):
+    """No run or instance of that name is on any node."""
+
+
 class MergeError(FleetError):
     """The merged database itself cannot be read or written (a bad source is reported instead, never raised)."""
 

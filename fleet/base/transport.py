@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from fleet.base.errors import FleetError
+
 PROGRESS_SECONDS = 3
 PROGRESS = re.compile(r"\s(\d+)%\s+(\S+/s)")
 
 
-class TransferError(Exception):
+class TransferError(FleetError):
     """rsync failed; the message holds what it said."""
 
 
@@ -59,7 +61,7 @@ def rsync(
         source, target = (f"{host}:{source}", target) if fetch else (source, f"{host}:{target}")
         command += ["--rsh", shlex.join(ssh_command(connection))]
     changed, said, shown = [], [], time.monotonic()
-    with subprocess.Popen(  # noqa: S603 - a list, no shell
+    with subprocess.Popen(  # noqa: S603 - no shell; the command is ours, the inventory is the user's own
         [*command, "--", source, target], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         assert process.stdout is not None  # noqa: S101 - for the type checker: it is a pipe

@@ -8,7 +8,6 @@ what else runs on the nodes as long as the plan fits, and the versions of Ansibl
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -20,12 +19,15 @@ from fleet.artifacts.releases import WORKLOAD, stage, staged
 from fleet.base.differences import change_text, differences
 from fleet.base.errors import ModelError, ReleaseError, ReplayRefused
 from fleet.base.files import write_text
+from fleet.intake.reader import Intake, Places
+from fleet.intake.request import ModelRef, ReleaseRef, ReplayOf, Request
 from fleet.intake.saved_plan import broken
-from fleet.launch.specs import Launch, instance_hosts, launched_as
+from fleet.launch.specs import Entry, entries, launched_as
+from fleet.observe.cluster import Cluster
 from fleet.record.manifest import canonical_sha256
 from fleet.record.run_folder import MANIFEST, Run
 from fleet.record.signing import Keys, verify
-from placement import Experiment, Node, Plan, load_experiment
+from placement import Experiment, Plan, parse_experiment
 from placement.solver.exact import TIME_LIMIT_S
 
 # What a manifest must say for its run to be repeated; dotted.
@@ -44,29 +46,32 @@ NEEDED = (
 )
 
 
-def recorded(checked: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """For `build_manifest`: what a run is repeated by. `hosts` is what `instance_hosts` gave."""
-
-    def part(whole: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-        return {key: whole[key] for key in keys}
-
-    path = Path(checked["path"])
-    specs = [host["instance_spec"] for host in hosts]
+def recorded(request: Request, entries: Sequence[Entry]) -> dict[str, Any]:
+    """For `build_manifest`: what a run is repeated by. `entries` is what `fleet.launch.specs.entries` gave."""
+    release = request.release
     return {
-        "experiment": path.read_text(encoding="utf-8"),
-        "experiment_file": path.name,
-        "code": {**part(checked["release"], "hash", "source", "commit"), "command": list(checked["command"])},
-        "models": {id: part(model, "sha256", "name", "origin") for id, model in checked["models"].items()},
-        "memory": checked["memory"],
-        "pins": checked["pins"],
-        "instances": {spec["id"]: launched_as(spec) for spec in specs},
-        "replay_of": checked["replay"].get("run_id"),
+        "experiment": request.text,
+        "experiment_file": Path(request.path).name,
+        "code": {
+            "hash": release.hash,
+            "source": release.source,
+            "commit": release.commit,
+            "command": list(request.command),
+        },
+        "models": {
+            id: {"sha256": model.sha256, "name": model.name, "origin": dict(model.origin)}
+            for id, model in request.models.items()
+        },
+        "memory": request.memory,
+        "pins": dict(request.pins),
+        "instances": {entry.launch_spec.id: launched_as(entry.launch_spec) for entry in entries},
+        "replay_of": request.replay.run_id if request.replay else None,
     }
 
 
-def prepare(run: Run, keys: Keys, cache: Path, workload: Path, *, check: bool = False) -> dict[str, Any]:
-    """What `experiment` finds out of what a user wrote, taken from a run's record instead: its signature is verified,
-    the experiment written to `<cache>/experiments/<sha256>/`, release and models are found or made again.
+def prepare(run: Run, keys: Keys, places: Places, *, check: bool = False) -> Intake:
+    """The request that a run's record holds, in place of what a user writes. Its signature is verified; release and
+    models are found or made again.
 
     `replay` in it holds what `hold` compares, and the differences that show without a node. check: stage and download
     nothing. Raises SigningError, ReplayRefused for a record that is incomplete or was changed, BadInput.
@@ -75,65 +80,61 @@ def prepare(run: Run, keys: Keys, cache: Path, workload: Path, *, check: bool = 
     plan = run.plan
     if faults := [*_missing(manifest)] or [*_changed(manifest, plan)]:
         raise ReplayRefused(run.run_id, faults)
-    path = _experiment(manifest, cache)
-    experiment = load_experiment(path)
+    path = _experiment_file(manifest, places.cache)
+    experiment = parse_experiment(manifest["experiment"], path)
     # In the file's order, which plan.json does not keep: of nodes that share a build, the first builds it.
     order = [one.id for one in experiment.instances]
     plan = {**plan, **{key: {id: plan[key][id] for id in order} for key in ("assignments", "instances", "ports")}}
     plan["ports"] = {id: dict(sorted(ports.items(), key=itemgetter(1))) for id, ports in plan["ports"].items()}
     found: list[str] = []
-    release = _release(manifest["code"], cache, workload, check, found)
-    models = {id: _model(id, model, cache, check, found) for id, model in manifest["models"].items()}
-    return {
-        "name": experiment.name,
-        "path": str(path),
-        "reference": str(path),
-        "saved": {},
-        "strategy": plan["strategy"],
-        "time_limit_s": TIME_LIMIT_S,
-        "seed": plan["seed"],
-        "repeat": (plan["counterbalance"] or {}).get("repeat"),
-        "why": [],
-        "pins": manifest["pins"],
-        "command": manifest["code"]["command"],
-        "release": release,
-        "models": models,
-        "memory": manifest["memory"],
-        "table": f"replay of {run.run_id}, signed by {signer}",
-        "notes": [],
-        "warnings": _versions(manifest),
-        "replay": {
-            "run_id": run.run_id,
-            "plan": plan,
-            "differences": found,
-            **{key: manifest[key] for key in ("llama_cpp", "llama_cpp_builds", "instances")},
-        },
-    }
+    release = _release(manifest["code"], places, check, found)
+    models = {id: _model(id, model, places.cache, check, found) for id, model in manifest["models"].items()}
+    request = Request(
+        name=experiment.name,
+        path=str(path),
+        text=manifest["experiment"],
+        release=release,
+        reference=str(path),
+        pins=manifest["pins"],
+        strategy=plan["strategy"],
+        time_limit_s=TIME_LIMIT_S,
+        seed=plan["seed"],
+        repeat=(plan["counterbalance"] or {}).get("repeat"),
+        command=tuple(manifest["code"]["command"]),
+        models=models,
+        memory=manifest["memory"],
+        replay=ReplayOf(
+            run_id=run.run_id,
+            plan=plan,
+            llama_cpp=manifest["llama_cpp"],
+            llama_cpp_builds=manifest["llama_cpp_builds"],
+            instances=manifest["instances"],
+            differences=tuple(found),
+        ),
+    )
+    return Intake(request, f"replay of {run.run_id}, signed by {signer}", warnings=tuple(_versions(manifest)))
 
 
-def hold(
-    checked: Mapping[str, Any],
-    experiment: Experiment,
-    nodes: Sequence[Node],
-    port_range: tuple[int, int],
-    hostvars: Mapping[str, Mapping[str, Any]],
-    states: Mapping[str, Mapping[str, Any] | None],
-) -> Plan:
-    """The recorded plan, if all is as it was. `checked` is what prepare() gave, `experiment` has its sizes; of hostvars
-    `llama_cpp_built` is what the node's builder says of the build that it would get.
+def nodes_of(request: Request, known: Sequence[str]) -> list[str]:
+    """The nodes of the recorded plan that the inventory has."""
+    assignments = request.replay.plan["assignments"] if request.replay else {}
+    return [node for node in dict.fromkeys(assignments.values()) if node in known]
+
+
+def hold(request: Request, replay: ReplayOf, experiment: Experiment, cluster: Cluster) -> Plan:
+    """The recorded plan, if all is as it was. `experiment` has its sizes.
 
     Raises ReplayRefused with everything that is not as it was.
     """
-    replay = checked["replay"]
-    plan = Plan.from_json(replay["plan"])
+    plan = Plan.from_json(replay.plan)
     lines = [
-        *replay["differences"],
-        *_builds(replay, hostvars, states),
-        *broken(plan, experiment, nodes, {}, port_range),
-        *_starts(checked, plan, experiment, nodes, hostvars, states),
+        *replay.differences,
+        *_builds(replay, cluster),
+        *broken(plan, experiment, cluster.nodes, {}, cluster.ports),
+        *_starts(request, replay, plan, experiment, cluster),
     ]
     if lines:
-        raise ReplayRefused(replay["run_id"], lines)
+        raise ReplayRefused(replay.run_id, lines)
     return plan
 
 
@@ -168,8 +169,8 @@ def _changed(manifest: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[s
         )
 
 
-def _experiment(manifest: Mapping[str, Any], cache: Path) -> Path:
-    """The experiment's text as a file under its own name, in a folder of its hash."""
+def _experiment_file(manifest: Mapping[str, Any], cache: Path) -> Path:
+    """The experiment's text as a file under its own name, in a folder of its hash: for a person to look at."""
     text: str = manifest["experiment"]
     digest = hashlib.sha256(text.encode()).hexdigest()
     path = cache / "experiments" / digest / Path(manifest["experiment_file"]).name
@@ -178,25 +179,26 @@ def _experiment(manifest: Mapping[str, Any], cache: Path) -> Path:
     return path
 
 
-def _release(code: Mapping[str, Any], cache: Path, workload: Path, check: bool, found: list[str]) -> dict[str, str]:
+def _release(code: Mapping[str, Any], places: Places, check: bool, found: list[str]) -> ReleaseRef:
     """The release of that hash: the one that is kept, or staged anew from where it came from."""
     path = None
     try:
-        path = staged(cache, code["hash"])
+        path = staged(places.cache, code["hash"])
         if path is None:
             given = (None, None) if code["source"] == WORKLOAD else (code["source"], code["commit"] or None)
-            now = stage(cache, workload, *given, check=True)
+            now = stage(places.cache, places.packages, *given, check=True)
             if now.hash == code["hash"]:
-                path = stage(cache, workload, *given, check=check).path
+                path = stage(places.cache, places.packages, *given, check=check).path
             else:
-                kept = f"it is not kept in {cache / 'releases'} any more, and the code has changed since"
+                kept = f"it is not kept in {places.cache / 'releases'} any more, and the code has changed since"
                 found.append(f"{change_text('code: hash', code['hash'], now.hash)}; {kept}")
     except ReleaseError as error:
         found.append(f"code: {code['hash']} cannot be had: {error}")
-    return {**{key: code[key] for key in ("hash", "source", "commit")}, "src": str(path or "")}
+    has_contract = path is None or not path.is_dir() or (path / "contract").is_dir()
+    return ReleaseRef(code["hash"], str(path or ""), code["source"], code["commit"], has_contract)
 
 
-def _model(id: str, model: Mapping[str, Any], cache: Path, check: bool, found: list[str]) -> dict[str, Any]:
+def _model(id: str, model: Mapping[str, Any], cache: Path, check: bool, found: list[str]) -> ModelRef:
     """The model of that sha256: from the cache, or from where it came from."""
     wanted, kept = model["sha256"], cache / "models" / f"{model['sha256']}.gguf"
     origin = {"path": str(kept)} if kept.is_file() else dict(model["origin"])
@@ -208,56 +210,41 @@ def _model(id: str, model: Mapping[str, Any], cache: Path, check: bool, found: l
         if now.sha256 != wanted:
             found.append(f"{change_text(f'model of {id}: sha256', wanted, now.sha256)} ({path})")
     except ModelError as error:
-        found.append(f"model of {id}: {wanted[:12]}... cannot be had: {error}")
-    return {**model, "src": path}
+        # A token in the address is not recorded, so the address may no longer give the file.
+        mend = f"; or put the file there as {kept}" if "url" in origin else ""
+        found.append(f"model of {id}: {wanted[:12]}... cannot be had: {error}{mend}")
+    return ModelRef(wanted, path, model["name"], model["origin"])
 
 
-def _builds(
-    replay: Mapping[str, Any],
-    hostvars: Mapping[str, Mapping[str, Any]],
-    states: Mapping[str, Mapping[str, Any] | None],
-) -> Iterator[str]:
+def _builds(replay: ReplayOf, cluster: Cluster) -> Iterator[str]:
     """Nodes that would get another llama.cpp, with what decides it. Of a node that does not answer the plan tells."""
-    for node, key in replay["llama_cpp"].items():
-        if not states.get(node):
+    for node, key in replay.llama_cpp.items():
+        if not cluster.states.get(node):
             continue
-        now = hostvars[node].get("llama_cpp_built") or {}
-        if not now.get("key"):
-            problem = str(now.get("msg", "its builder was not asked")).strip()
-            yield f"llama.cpp of {node}: which build it would get is not known: {problem}"
-        elif now["key"] != key:
-            pairs = [*differences(replay["llama_cpp_builds"].get(key, {}), now["decides"])]
-            parts = [change_text(*pair) for pair in [("build", key, now["key"]), *pairs]]
+        host = cluster.host(node)
+        if not host.build_key:
+            yield f"llama.cpp of {node}: which build it would get is not known: {host.build_problem}"
+        elif host.build_key != key:
+            pairs = [*differences(replay.llama_cpp_builds.get(key, {}), host.build_decides)]
+            parts = [change_text(*pair) for pair in [("build", key, host.build_key), *pairs]]
             yield f"llama.cpp of {node}: {'; '.join(parts)}"
 
 
-def _starts(
-    checked: Mapping[str, Any],
-    plan: Plan,
-    experiment: Experiment,
-    nodes: Sequence[Node],
-    hostvars: Mapping[str, Mapping[str, Any]],
-    states: Mapping[str, Mapping[str, Any] | None],
-) -> Iterator[str]:
+def _starts(request: Request, replay: ReplayOf, plan: Plan, experiment: Experiment, cluster: Cluster) -> Iterator[str]:
     """Instances that would be started in another way than they were."""
-    if not set(plan.assignments.values()) <= {node.name for node in nodes}:
+    if not set(plan.assignments.values()) <= set(cluster.names):
         return  # which the plan tells
-    launch = Launch.of(checked["replay"]["run_id"], experiment, plan, checked, hostvars)
-    for entry in instance_hosts(launch, nodes, hostvars, states):
-        spec = entry["instance_spec"]
-        if states.get(spec["node"]):
-            before, after = checked["replay"]["instances"].get(spec["id"], {}), launched_as(spec)
-            yield from (change_text(f"{spec['id']}: {key}", *pair) for key, *pair in differences(before, after))
+    for entry in entries(replay.run_id, request, experiment, plan, cluster):
+        spec = entry.launch_spec
+        if cluster.states.get(spec.description.node):
+            before, after = replay.instances.get(spec.id, {}), launched_as(spec)
+            yield from (change_text(f"{spec.id}: {key}", *pair) for key, *pair in differences(before, after))
 
 
-def builds(hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def builds(cluster: Cluster) -> dict[str, Any]:
     """For the manifest: the build of each node that has one, and what decides each build."""
-    built = {
-        name: made
-        for name, variables in hostvars.items()
-        if (made := variables.get("llama_cpp_built")) and made.get("key")
-    }
+    built = {name: host for name in cluster.names if (host := cluster.host(name)).build_key}
     return {
-        "llama_cpp": {name: made["key"] for name, made in built.items()},
-        "llama_cpp_builds": {made["key"]: json.loads(json.dumps(made["decides"])) for made in built.values()},
+        "llama_cpp": {name: host.build_key for name, host in built.items()},
+        "llama_cpp_builds": {host.build_key: dict(host.build_decides) for host in built.values()},
     }

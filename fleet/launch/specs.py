@@ -1,167 +1,85 @@
-"""From a plan to what each node is told: one entry an instance, which Ansible turns into an in-memory host.
+"""From a plan to what each node is given to start: a launch spec an instance.
 
-Everything that needs deciding is decided here; the unit templates of roles/instance only format it.
+Everything that needs deciding is decided here; `node/` makes units of it.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleet.artifacts.releases import WORKLOAD
-from placement import Experiment, Fault, Instance, Node, Plan
+from contract import names
+from contract.description import Capacity, InstanceDescription, InstanceRef, Resources
+from contract.json_records import Record
+from contract.launch_spec import BESIDE_SUBJECT, OBSERVED, OPEN, Hooks, LaunchSpec, Limits, Process
+from fleet.intake.request import Request
+from fleet.intake.workload_settings import Peers
+from fleet.observe.cluster import Cluster, Host
+from placement import Experiment, Instance, Node, Plan
 from placement.model import gb, units
-from workload.instance import ConfigError
-from workload.instance import Instance as OnNode
-from workload.settings import Settings
 
 GB = 2**30
-DEFAULT_COMMAND = ("/usr/bin/python3", "-m", "workload")
+PYTHON = ("/usr/bin/python3", "-m")
+DEFAULT_COMMAND = (*PYTHON, "workload")
 
 
 @dataclass(frozen=True)
-class Launch:
-    """What all instances of one run share. `models` is {instance: {"sha256", "name"}}."""
+class Entry(Record):
+    """An instance as an in-memory host of Ansible's: its name there, how to start it, and how to find it again."""
 
-    run_id: str
-    experiment: Experiment
-    plan: Plan
-    release: str  # content hash
-    has_code: bool  # the release holds the user's own code
-    models: Mapping[str, Mapping[str, str]]
-    command: Sequence[str] = ()  # instead of the built-in workload
-    auto_restart: bool = True
-
-    @classmethod
-    def of(
-        cls,
-        run_id: str,
-        experiment: Experiment,
-        plan: Plan,
-        checked: Mapping[str, Any],
-        hostvars: Mapping[str, Mapping[str, Any]],
-    ) -> Launch:
-        """From what the action `experiment` found. `experiment` has its sizes, `hostvars` are the nodes'."""
-        return cls(
-            run_id=run_id,
-            experiment=experiment,
-            plan=plan,
-            release=checked["release"]["hash"],
-            has_code=checked["release"]["source"] != WORKLOAD,
-            models=checked["models"],
-            command=checked["command"],
-            auto_restart=(next(iter(hostvars.values())).get("failover") or {}).get("auto_restart", True),
-        )
+    name: str
+    launch_spec: LaunchSpec
+    instance_ref: InstanceRef
 
 
-class Company:
-    """Who knows of whom in an experiment, by id."""
+@dataclass(frozen=True)
+class Programs:
+    """The programs of a release that the units of an instance run beside its own command."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.all = tuple(instance.id for instance in experiment.instances)
-        self.observers = experiment.observers
-
-    def known_to(self, id: str) -> tuple[str, ...]:
-        """All of the run, itself among them, but not those who observe it."""
-        observers = self.observers.get(id)
-        return tuple(other for other in self.all if other not in observers) if observers else self.all
-
-    def peers_of(self, instance: Instance) -> list[str]:
-        """Whom it may talk to: nobody that is observed, since at its port is its tap."""
-        if instance.network == "isolated":
-            return []
-        return [id for id in self.all if id != instance.id and id not in self.observers]
+    hooks: Hooks
+    relay: tuple[str, ...]
 
 
-def instance_hosts(
-    launch: Launch,
-    nodes: Sequence[Node],
-    hostvars: Mapping[str, Mapping[str, Any]],
-    states: Mapping[str, Mapping[str, Any] | None],
-) -> list[dict[str, Any]]:
-    """One entry an instance, in file order: {"name": "a@jetson", "instance_spec": {...}} for `add_host`.
+# By whether the release holds `contract/`: one that was staged earlier, and is run again, has them under other names.
+PROGRAMS = {
+    True: Programs(
+        Hooks((*PYTHON, "workload.unit_start"), (*PYTHON, "workload.unit_exit")), (*PYTHON, "workload.stream_relay")
+    ),
+    False: Programs(Hooks((*PYTHON, "workload.ledger"), (*PYTHON, "workload.exits")), (*PYTHON, "workload.tap")),
+}
 
-    `nodes` are the placement nodes by measure and declaration, `hostvars` the inventory's words (ssh_user,
-    remote_work_dir, llama_cpp_builds), `states` what node_state measured.
+
+def entries(run_id: str, request: Request, experiment: Experiment, plan: Plan, cluster: Cluster) -> list[Entry]:
+    """One entry an instance, in file order. `experiment` has its sizes."""
+    nodes = {node.name: node for node in cluster.nodes}
+    hosts = {name: cluster.host(name) for name in dict.fromkeys(plan.assignments.values())}
+    launch = _Launch(run_id, request, experiment, plan, hosts, nodes, cluster.settings.auto_restart, Peers(experiment))
+    return [_entry(launch, instance) for instance in experiment.instances]
+
+
+def launched_as(spec: LaunchSpec) -> dict[str, Any]:
+    """What of a launch spec decides how the instance runs, whatever the run's id and the folders on the node.
+
+    It is what a manifest records of a launch, and what a replay is compared by: its form is that of older records.
     """
-    by_name, company = {node.name: node for node in nodes}, Company(launch.experiment)
-    addresses = {
-        name: node_address(hostvars[name], states.get(name) or {}) for name in launch.plan.assignments.values()
-    }
-    return [
-        {
-            "name": f"{instance.id}@{node}",
-            "instance_spec": _instance(
-                launch, instance, by_name[node], hostvars[node], states.get(node) or {}, addresses, company
-            ),
-        }
-        for instance in launch.experiment.instances
-        for node in [launch.plan.assignments[instance.id]]
-    ]
-
-
-def launched_as(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What of an `instance_spec` decides how the instance runs, whatever the run's id and the folders on the node."""
     arguments: dict[str, str] = {}
-    for word in shlex.split(spec["llama_args"].replace(spec["dir"], "<dir>").replace(spec["work_dir"], "<work_dir>")):
+    for word in spec.llama_server.command:
+        word = word.replace(spec.dir, "<dir>").replace(spec.work_dir, "<work_dir>")
         name = word if re.match(r"--?[a-z]", word) else next(reversed(arguments))
         arguments[name] = "" if word == name else word
     return {
-        "node": spec["node"],
-        "seed": spec["description"]["seed"],
-        "command": spec["command"],
+        "node": spec.description.node,
+        "seed": spec.description.seed,
+        "command": _quoted(spec.workload.command),
         "llama_args": arguments,
-        **{key: spec[key] for key in ("memory_bytes", "cpu_quota_percent", "restart")},
+        "memory_bytes": spec.limits.memory_bytes,
+        "cpu_quota_percent": spec.limits.cpu_percent,
+        "restart": "on-failure" if spec.restart else "no",
     }
-
-
-def workload_faults(experiment: Experiment, own_command: bool, own_code: bool) -> list[Fault]:
-    """What is wrong with what the instances shall run: a command without code is fine, code without a command is not.
-
-    Without a command they run the built-in workload, whose settings are checked here as it will check them on the node.
-    """
-    source = str(experiment.path)
-    if own_command or experiment.command:
-        return []
-    if own_code:
-        return [
-            Fault(
-                "experiment_code_src",
-                "",
-                "given without a command; add experiment_command, or command in the experiment file",
-            )
-        ]
-    faults, company = [], Company(experiment)
-    for instance in experiment.instances:
-        on_node = OnNode(
-            "", instance.id, Path(), Path(), "", peers=dict.fromkeys(company.peers_of(instance), "http://peer"),
-            observes=dict.fromkeys(instance.observes, "http://tap"), instances=company.known_to(instance.id),
-            workload=dict(experiment.workload), config=dict(instance.config), context_size=instance.context_size,
-        )  # fmt: skip
-        try:
-            Settings.of(on_node)
-        except ConfigError as error:
-            faults += [Fault(source, f"instances.{instance.id}", problem) for problem in str(error).split("; ")]
-    return faults
-
-
-def node_address(hostvars: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    """The address by which other nodes reach this one: as declared, else Ansible's if it is one, else as measured."""
-    if declared := hostvars.get("node_address"):
-        return str(declared)
-    try:
-        address = ipaddress.ip_address(str(hostvars.get("ansible_host", "")))
-        if not address.is_loopback:
-            return str(address)
-    except ValueError:  # a host name: systemd's IPAddressAllow wants an address
-        pass
-    return str(state.get("address") or "127.0.0.1")
 
 
 def server_args(model: str, port: int, context_size: int, threads: int, checkpoints: str) -> list[str]:
@@ -172,102 +90,138 @@ def server_args(model: str, port: int, context_size: int, threads: int, checkpoi
     ]  # fmt: skip
 
 
-def exec_line(words: Sequence[str]) -> str:
-    """A command as systemd's ExecStart= wants it: each word quoted, `%` and `$` without their special meaning."""
-    return " ".join(
-        '"'
-        + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$").replace("\n", "\\n")
-        + '"'
-        for word in words
+@dataclass(frozen=True)
+class _Launch:
+    """What all instances of one run share."""
+
+    run_id: str
+    request: Request
+    experiment: Experiment
+    plan: Plan
+    hosts: Mapping[str, Host]
+    nodes: Mapping[str, Node]
+    restart: bool
+    peers: Peers
+
+    def address(self, id: str) -> str:
+        """Of the node that an instance is on."""
+        return self.hosts[self.plan.assignments[id]].address
+
+    def url(self, id: str) -> str:
+        """Of an instance's peer port: its messages, or its stream relay."""
+        return f"http://{self.address(id)}:{self.plan.ports[id]['peer']}"
+
+
+def _entry(launch: _Launch, instance: Instance) -> Entry:
+    id, node = instance.id, launch.nodes[launch.plan.assignments[instance.id]]
+    host = launch.hosts[node.name]
+    observers = launch.peers.observers.get(id, [])
+    programs = PROGRAMS[launch.request.release.has_contract]
+    release_dir = names.release_folder(host.work_dir, launch.request.release.hash)
+    description = _description(launch, instance, node, host)
+    spec = LaunchSpec(
+        description=description,
+        work_dir=host.work_dir,
+        release_dir=release_dir,
+        owner=host.owner,
+        workload=Process(
+            tuple(launch.request.command or launch.experiment.command or DEFAULT_COMMAND),
+            f"{release_dir}/code" if launch.request.release.has_code else release_dir,
+            _allowed_addresses(launch, instance),
+        ),
+        llama_server=_llama_server(description, host),
+        hooks=programs.hooks,
+        limits=Limits(
+            # What the plan counts: on unified memory the GPU's part is in it.
+            memory_bytes=int(description.resources.takes_ram_gb * GB),
+            cpu_percent=max(1, round(description.resources.cpu_cores * 100)),
+        ),
+        restart=launch.restart,
+        isolation=_isolation(launch, instance, node),
+        capacity=Capacity(node.ram_gb - node.reserved_ram_gb, node.usable_gpu_memory_gb, node.max_instances),
+        relay=Process(programs.relay, release_dir, _relay_addresses(launch, id, observers)) if observers else None,
+        # The node itself asks the relay, at the address that observers use.
+        health={
+            names.LLAMA: f"{description.llama_url}/health",
+            **({names.RELAY: f"{launch.url(id)}/health"} if observers else {}),
+        },
+    )
+    return Entry(names.host_name(id, node.name), spec, spec.ref)
+
+
+def _description(launch: _Launch, instance: Instance, node: Node, host: Host) -> InstanceDescription:
+    id, plan = instance.id, launch.plan
+    uses_gpu = node.gpu and instance.gpu != "none"
+    takes_ram, _ = node.takes(units(instance.ram_gb), units(instance.gpu_memory_gb), uses_gpu)
+    cores = min(node.cpu_cores, host.cores or node.cpu_cores)
+    folder = names.instance_folder(host.work_dir, launch.run_id, id)
+    sha256 = launch.request.models[id].sha256
+    return InstanceDescription(
+        run_id=launch.run_id,
+        id=id,
+        dir=Path(folder),
+        llama_url=f"http://127.0.0.1:{plan.ports[id]['llama']}",
+        database=Path(folder) / names.DATABASE,
+        experiment=launch.experiment.name,
+        node=node.name,
+        port=plan.ports[id]["peer"],
+        ports=dict(plan.ports[id]),
+        peers={other: launch.url(other) for other in launch.peers.of(instance)},
+        observes={subject: launch.url(subject) for subject in instance.observes},
+        instances=launch.peers.known_to(id),
+        workload=dict(launch.experiment.workload),
+        config=dict(instance.config),
+        seed=instance.seed if instance.seed is not None else 1,
+        context_size=instance.context_size,
+        model={"path": names.model_file(host.work_dir, sha256), "sha256": sha256},
+        release=launch.request.release.hash,
+        resources=Resources(
+            ram_gb=instance.ram_gb,
+            takes_ram_gb=gb(takes_ram),
+            gpu_memory_gb=instance.gpu_memory_gb,
+            uses_gpu=uses_gpu,
+            cpu_cores=min(cores, instance.cpu_cores or cores / node.max_instances),
+        ),
     )
 
 
-def _instance(
-    launch: Launch,
-    instance: Instance,
-    node: Node,
-    hostvars: Mapping[str, Any],
-    state: Mapping[str, Any],
-    addresses: Mapping[str, str],
-    company: Company,
-) -> dict[str, Any]:
-    plan, run_id, id = launch.plan, launch.run_id, instance.id
-    work_dir = str(hostvars["remote_work_dir"])
-    folder = f"{work_dir}/instances/{run_id}/{id}"
-    release = f"{work_dir}/releases/{launch.release}"
-    ports = plan.ports[id]
-    uses_gpu = node.gpu and instance.gpu != "none"
-    takes_ram, _ = node.takes(units(instance.ram_gb), units(instance.gpu_memory_gb), uses_gpu)
-    cores = min(node.cpu_cores, state.get("cores") or node.cpu_cores)
-    share = min(cores, instance.cpu_cores or cores / node.max_instances)
-    at = {other: addresses[where] for other, where in plan.assignments.items()}
-    url = {other: f"http://{address}:{plan.ports[other]['peer']}" for other, address in at.items()}
-    observers = company.observers.get(id, [])
-    beside_subject = any(plan.assignments[subject] == node.name for subject in instance.observes)
-    llama_url = f"http://127.0.0.1:{ports['llama']}"
-    model = f"{work_dir}/models/{launch.models[id]['sha256']}.gguf"
-    build = hostvars["llama_cpp_builds"][hostvars["llama_cpp_build"]]
-    threads = max(1, math.floor(share))
-    llama_args = server_args(model, ports["llama"], instance.context_size, threads, f"{folder}/checkpoints")
-    llama_args += build.get("server_args", []) if uses_gpu else []
-    description = {
-        "run_id": run_id,
-        "experiment": launch.experiment.name,
-        "id": id,
-        "instances": list(company.known_to(id)),
-        "node": node.name,
-        "dir": folder,
-        "database": f"{folder}/experiments.db",
-        "llama_url": llama_url,
-        "port": ports["peer"],
-        "ports": dict(ports),
-        "peers": {other: url[other] for other in company.peers_of(instance)},
-        "observes": {subject: url[subject] for subject in instance.observes},
-        "workload": dict(launch.experiment.workload),
-        "config": dict(instance.config),
-        "seed": instance.seed if instance.seed is not None else 1,
-        "context_size": instance.context_size,
-        "model": {"path": model, "sha256": launch.models[id]["sha256"]},
-        "release": launch.release,
-        "resources": {
-            "ram_gb": instance.ram_gb,
-            "takes_ram_gb": gb(takes_ram),
-            "gpu_memory_gb": instance.gpu_memory_gb,
-            "uses_gpu": uses_gpu,
-            "cpu_cores": share,
-        },
-    }
+def _llama_server(description: InstanceDescription, host: Host) -> Process:
+    threads = max(1, math.floor(description.resources.cpu_cores))
+    arguments = server_args(
+        description.model["path"],
+        description.ports["llama"],
+        description.context_size,
+        threads,
+        f"{description.dir}/{names.CHECKPOINTS}",
+    )
+    arguments += host.gpu_arguments if description.resources.uses_gpu else ()
+    return Process(tuple(arguments), str(description.dir), ("localhost",))
+
+
+def _allowed_addresses(launch: _Launch, instance: Instance) -> tuple[str, ...] | None:
+    """Whom the workload may reach; None: anybody. A relay's address is that of its subject's node."""
     return {
-        "run_id": run_id,
-        "id": id,
-        "node": node.name,
-        "description": description,
-        "work_dir": work_dir,
-        "dir": folder,
-        "release_dir": release,
-        "model": model,
-        "working_dir": f"{release}/code" if launch.has_code else release,
-        "owner": str(hostvars["ssh_user"]),
-        "command": exec_line(launch.command or launch.experiment.command or DEFAULT_COMMAND),
-        "llama_args": exec_line(llama_args),
-        "memory_bytes": int(gb(takes_ram) * GB),  # what the plan counts: on unified memory the GPU's part is in it
-        "cpu_quota_percent": max(1, round(share * 100)),
-        "restart": "on-failure" if launch.auto_restart else "no",
-        # systemd denies every other address; None: no restriction. A tap's address is that of its subject's node.
-        "allowed_addresses": {
-            "isolated": ["localhost", *sorted({at[subject] for subject in instance.observes})],
-            "peers": ["localhost", *sorted(set(addresses.values()))],
-            "open": None,
-        }[instance.network],
-        "observed": bool(observers),
-        "units": ["slice", "llama", "workload", *(["tap"] if observers else [])],
-        "seclusion": "observed" if observers else "beside_subject" if beside_subject else "none",
-        "tap_addresses": sorted({at[id], *(at[observer] for observer in observers)}),
-        # What must answer before the instance counts as started. The node itself asks the tap, at the same address.
-        "health": {"llama": f"{llama_url}/health", **({"tap": f"{url[id]}/health"} if observers else {})},
-        "room": {
-            "ram_gb": node.ram_gb - node.reserved_ram_gb,
-            "gpu_memory_gb": node.usable_gpu_memory_gb,
-            "max_instances": node.max_instances,
-        },
-    }
+        "isolated": ("localhost", *sorted({launch.address(subject) for subject in instance.observes})),
+        "peers": ("localhost", *sorted({host.address for host in launch.hosts.values()})),
+        "open": None,
+    }[instance.network]
+
+
+def _relay_addresses(launch: _Launch, id: str, observers: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({launch.address(id), *(launch.address(observer) for observer in observers)}))
+
+
+def _isolation(launch: _Launch, instance: Instance, node: Node) -> str:
+    if launch.peers.observers.get(instance.id):
+        return OBSERVED
+    beside = any(launch.plan.assignments[subject] == node.name for subject in instance.observes)
+    return BESIDE_SUBJECT if beside else OPEN
+
+
+def _quoted(words: Sequence[str]) -> str:
+    """A command as records before launch specs had it: as systemd's ExecStart= wants it."""
+    escaped = (
+        word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$").replace("\n", "\\n")
+        for word in words
+    )
+    return " ".join(f'"{word}"' for word in escaped)

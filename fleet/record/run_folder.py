@@ -2,7 +2,7 @@
 
     manifest.json   what was run, see `build_manifest`; manifest.json.sig: its signature, see `fleet.record.signing`
     plan.json       where: the plan as `placement` gave it
-    events.jsonl    what happened, one JSON object a line: {"time", "event", ...}
+    events.jsonl    what happened, one event a line, see `contract.events`
     logs/  db/      what the instances left, one file each; `fleet.results.merge` makes experiments.db of db/
 
 The folder is the record; what runs right now is always asked of the nodes.
@@ -20,15 +20,16 @@ import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from contract import events
+from contract.events import Event
+from contract.names import RUN_ID
 from fleet.base.errors import RunError
 from fleet.base.files import locked, sync_folder, write_json
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
 LATEST = "latest"
-# No "-": in a systemd slice's name it means nesting. No "." or "/": the id is a folder's name too.
-RUN_ID = re.compile(r"[A-Za-z0-9_]{1,80}_(\d{8}T\d{6})Z_[0-9a-f]{4}", re.ASCII)
 
 
 def new_run_id(experiment: str, now: datetime | None = None) -> str:
@@ -44,6 +45,13 @@ def new_run_id(experiment: str, now: datetime | None = None) -> str:
     if now.tzinfo is None:
         raise RunError(f"time {now.isoformat()}: has no time zone; a run id is in UTC")
     return f"{name}_{now.astimezone(UTC):%Y%m%dT%H%M%SZ}_{secrets.token_hex(2)}"
+
+
+class Recorded(NamedTuple):
+    """An event of a run, and when it happened (ISO 8601, UTC; empty where that cannot be read)."""
+
+    time: str
+    event: Event
 
 
 class Run:
@@ -86,7 +94,7 @@ class Run:
             run = cls(made)
             _write(made / MANIFEST, {"created_at": _now(), **manifest, "run_id": run_id})
             _write(made / "plan.json", plan)
-            run.event("created", run_id=run_id)
+            run.append(events.Created(run_id))
             made.rename(final)
         except OSError as error:
             raise RunError(f"{final}: cannot make the run's folder: {error}") from error
@@ -130,19 +138,17 @@ class Run:
             (self.path / SIGNATURE).unlink(missing_ok=True)
         return manifest
 
-    def event(self, kind: str, /, **data: Any) -> dict[str, Any]:
-        """Append {"time": UTC, "event": kind, **data} to events.jsonl and return it. Safe beside other writers.
+    def append(self, event: Event) -> None:
+        """Append an event to events.jsonl, with the time. Safe beside other writers.
 
-        Raises RunError when `data` holds `time` or `event`, or something that is not JSON.
+        Raises RunError when a field of it is not JSON.
         """
-        if taken := {"time", "event"} & set(data):
-            raise RunError(f"event {kind!r}: {', '.join(sorted(taken))} is set by the record itself; rename the key")
-        entry = {"time": _now(), "event": kind, **data}
         path = self.path / "events.jsonl"
         try:
+            entry = events.to_json(event, _now())
             line = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
         except (TypeError, ValueError) as error:
-            raise RunError(f"{path}: event {kind!r} is not JSON: {error}") from error
+            raise RunError(f"{path}: event {event.kind!r} is not JSON: {error}") from error
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             size = os.fstat(descriptor).st_size
@@ -150,29 +156,17 @@ class Run:
                 line = b"\n" + line  # a writer died within its line: do not lose this one to it as well
             # One write: with O_APPEND the kernel keeps the lines of several writers apart.
             if os.write(descriptor, line) != len(line):
-                raise RunError(f"{path}: event {kind!r} was written only in part; is the disk full?")
+                raise RunError(f"{path}: event {event.kind!r} was written only in part; is the disk full?")
         finally:
             os.close(descriptor)
-        return entry
 
-    def events(self) -> list[dict[str, Any]]:
-        """Every event in order. A line torn by a crash is {"event": "unreadable", "line", "text"}."""
+    def events(self) -> list[Recorded]:
+        """Every event in order. A line that is none is an `Unreadable`."""
         path = self.path / "events.jsonl"
-        if not path.exists():
-            return []
-        found: list[dict[str, Any]] = []
-        for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-            if not line.strip():
-                continue
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                entry = None
-            if isinstance(entry, dict):
-                found.append(entry)
-            else:
-                text = line.decode("utf-8", "replace")
-                found.append({"time": "", "event": "unreadable", "line": number, "text": text})
+        found: list[Recorded] = []
+        for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
+            if line.strip():
+                found.append(Recorded(*events.from_json(_decoded(line), number, line.decode("utf-8", "replace"))))
         return found
 
 
@@ -206,6 +200,13 @@ def _near(run_id: str, known: list[str]) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _decoded(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,9 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from contract.events import (
+    Event,
+    HostUnreachable,
+    InstanceFault,
+    LaunchFailed,
+    NodeLost,
+    NodeStatusChanged,
+    TaskFailed,
+)
 from fleet.base.errors import MergeError
 from fleet.record.run_folder import Run
 from fleet.report import minds
@@ -19,9 +27,9 @@ from fleet.report.source import Source, clock, mapping, seconds
 from fleet.report.talk import talk
 from fleet.results.merged_database import DATABASE, deaths_of, opened
 from placement import BadInput, Plan
-from placement.adapters.experiment import read_document
+from placement.adapters.experiment import parse_document
 
-TROUBLE = ("failed", "unreachable", "launch_failed", "node_lost", "node_status")
+TROUBLE = (TaskFailed, HostUnreachable, LaunchFailed, InstanceFault, NodeLost, NodeStatusChanged)
 Blocks = list[Any]
 
 
@@ -55,13 +63,11 @@ def experiment(source: Source) -> dict[str, Any]:
     """The experiment's document as it was run; nothing where it cannot be read."""
     raw = source.manifest.get("experiment")
     if isinstance(raw, str) and "\n" in raw:
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / Path(str(source.manifest.get("experiment_file") or "experiment.yml")).name
-            path.write_text(raw, encoding="utf-8")
-            try:
-                raw = read_document(path)[0]
-            except BadInput:  # its text is shown as it is
-                raw = None
+        path = Path(str(source.manifest.get("experiment_file") or "experiment.yml"))
+        try:
+            raw = parse_document(raw, path)[0]
+        except BadInput:  # its text is shown as it is
+            raw = None
     return dict(mapping(raw if isinstance(raw, dict) else {"name": raw}))
 
 
@@ -69,7 +75,7 @@ def experiment(source: Source) -> dict[str, Any]:
 
 
 def _overview(source: Source) -> Blocks:
-    db, statuses = source.db, mapping(source.collected.get("statuses"))
+    db, statuses = source.db, source.collected[1].statuses if source.collected else {}
     blocks: Blocks = []
     if not source.collected:
         blocks.append(Note("Nothing has been collected of this run: what follows is what the controller knows of it."))
@@ -90,31 +96,30 @@ def _overview(source: Source) -> Blocks:
 
 def _trouble(source: Source) -> Blocks:
     blocks: Blocks = [Note(fault, bad=True) for fault in source.faults]
-    problems = mapping(source.collected.get("problems"))
+    problems = source.collected[1].problems if source.collected else {}
     blocks += [Note(f"database of {id}: {problem}", bad=True) for id, problem in problems.items()]
-    told = source.told(*TROUBLE)
-    if told:
-        rows = (
-            (
-                clock(event.get("time")),
-                event["event"].replace("_", " "),
-                event.get("host") or event.get("instance") or event.get("node"),
-                event.get("task") or event.get("status"),
-                _reason(event),
-            )
-            for event in told
-        )
-        blocks.append(
-            table(
-                "What went wrong", ("time", "what", "where", "task or status", "why"), rows, len(told), "events.jsonl"
-            )
-        )
+    happened = source.happened(*TROUBLE)
+    if happened:
+        rows = ((clock(time), event.kind.replace("_", " "), *_where_and_why(event)) for time, event in happened)
+        head = ("time", "what", "where", "task or status", "why")
+        blocks.append(table("What went wrong", head, rows, len(happened), "events.jsonl"))
     return blocks
 
 
-def _reason(event: dict[str, Any]) -> str:
-    reasons = event.get("reasons")
-    return "; ".join(map(str, reasons)) if isinstance(reasons, list) else str(event.get("reason", ""))
+def _where_and_why(event: Event) -> tuple[str, str, str]:
+    """(where, task or status, why) of an event of TROUBLE."""
+    match event:
+        case TaskFailed() | HostUnreachable():
+            return event.host, event.task, event.reason
+        case LaunchFailed():
+            return event.instance, "", event.reason
+        case InstanceFault():
+            return event.instance, "", event.fault
+        case NodeLost():
+            return event.node, "", event.reason
+        case NodeStatusChanged():
+            return event.node, event.status, "; ".join(event.reasons)
+    return "", "", ""
 
 
 def _run(source: Source) -> Blocks:
@@ -129,7 +134,7 @@ def _run(source: Source) -> Blocks:
                 "mode": workload.get("mode"),
                 "question": workload.get("research_question"),
                 "created": clock(manifest.get("created_at")),
-                "collected": clock(source.collected.get("time")),
+                "collected": clock(source.collected[0] if source.collected else None),
                 "replay of": manifest.get("replay_of"),
                 "record": "signed" if source.is_signed else "not signed",
                 "code": f"{code.get('hash', '-')} from {code.get('source', '-')} {code.get('commit') or ''}".rstrip(),

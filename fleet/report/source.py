@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from contract.events import Collected, Event, Unreadable
 from fleet.base.errors import FleetError
-from fleet.record.run_folder import SIGNATURE, Run
+from fleet.record.run_folder import SIGNATURE, Recorded, Run
 from fleet.results.merged_database import DATABASE, Merged
 
 FILES = {
@@ -17,7 +18,7 @@ FILES = {
     "plan.json": "where, and why there",
     "events.jsonl": "what happened",
     "memory.json": "memory predicted and measured",
-    "logs": "of each instance: its journal, the ends of its processes, its stream",
+    "logs": "of each instance: its journal, the exits of its processes, its stream",
     "db": "of each instance: its database",
     DATABASE: "all databases merged",
 }
@@ -33,7 +34,7 @@ class Source:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     plan: Mapping[str, Any] = field(default_factory=dict)
     memory: Mapping[str, Any] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
+    events: list[Recorded] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("manifest", "plan"):
@@ -51,7 +52,7 @@ class Source:
             self.events = self.run.events()
         except OSError as error:
             self.faults.append(f"events.jsonl: cannot be read: {error}")
-        torn = [str(event["line"]) for event in self.events if event.get("event") == "unreadable"]
+        torn = [str(event.line) for _, event in self.events if isinstance(event, Unreadable)]
         if torn:
             self.faults.append(f"events.jsonl: line {', '.join(torn)} cannot be read")
 
@@ -60,14 +61,15 @@ class Source:
         """The node of each instance, by the plan."""
         return {str(id): str(node) for id, node in mapping(self.plan.get("assignments")).items()}
 
-    def told(self, *kinds: str) -> list[dict[str, Any]]:
+    def happened(self, *kinds: type[Event]) -> list[Recorded]:
         """The events of these kinds."""
-        return [event for event in self.events if event.get("event") in kinds]
+        return [one for one in self.events if isinstance(one.event, kinds)]
 
     @property
-    def collected(self) -> Mapping[str, Any]:
-        """What the last collection told; nothing before the first."""
-        return next(iter(reversed(self.told("collected"))), {})
+    def collected(self) -> tuple[str, Collected] | None:
+        """When results last came home, and what was found then; None before the first time."""
+        found = [(time, event) for time, event in self.events if isinstance(event, Collected)]
+        return found[-1] if found else None
 
     @property
     def is_signed(self) -> bool:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from itertools import zip_longest
 from typing import Any
 
+from contract.events import Collected
 from fleet.base.errors import RunError
 from fleet.base.text_table import table
 from fleet.record.manifest import canonical_sha256
@@ -106,7 +107,7 @@ def _planned(run: Run) -> dict[str, Any]:
     """What was to be run, and how it ended."""
     manifest, plan = run.manifest, run.plan
     code = _mapping(manifest.get("code"))
-    collected = [event for event in run.events() if event.get("event") == "collected"]
+    collected = [event for _, event in run.events() if isinstance(event, Collected)]
     launched = _mapping(manifest.get("instances"))
     return {
         "experiment": _name(run),
@@ -119,7 +120,7 @@ def _planned(run: Run) -> dict[str, Any]:
         "plan's score": plan.get("score"),
         "seed of the placement": plan.get("seed"),
         "seeds": {id: one.get("seed") for id, one in launched.items()},
-        "status": dict(_mapping(collected[-1].get("statuses"))) if collected else {},
+        "status": dict(collected[-1].statuses) if collected else {},
     }
 
 

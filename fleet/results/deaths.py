@@ -10,18 +10,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from contract.events import Collected, Launched, NodeLost, StatusChanged
+from contract.exits import NODE_LOST, Exit, read_exits
+from contract.names import COLLECTED_EXIT_LOG, WORKLOAD, host_name
+from contract.statuses import ALIVE, LOST, PENDING
 from fleet.base.errors import MergeError
 from fleet.record.run_folder import Run
 from fleet.results import merged_database
 from fleet.results.merge import DEATHS, LEADING, ROWID, open_merged
 from fleet.results.merged_database import DATABASE, opened
-from placement.adapters.hostvars import HOLDING
-from workload import ledger
-from workload.exits import why
 
 MIB = 2**20
 COLUMNS = {
@@ -45,8 +46,8 @@ def write_deaths(run: Run, nodes: Mapping[str, str], statuses: Mapping[str, str]
     """
     rows: list[tuple[Any, ...]] = []
     for id, node in sorted(nodes.items()):
-        lives = _lives(run.path / "logs" / f"{id}.exits.jsonl", node)
-        if statuses.get(id) == "LOST":
+        lives = _lives(run.path / "logs" / COLLECTED_EXIT_LOG.format(id=id), node)
+        if statuses.get(id) == LOST:
             lives += _lost(run, id, node, 1 + sum(life["unit"] == "workload" for life in lives))
         rows += [(run.run_id, id, *(life[name] for name in ("node", *COLUMNS, ROWID))) for life in lives]
     names = ", ".join((*LEADING, *COLUMNS, ROWID))
@@ -77,75 +78,62 @@ def read_deaths(run: Path) -> list[dict[str, Any]]:
         return merged_database.deaths_of(db)
 
 
-def _lives(exits: Path, node: str) -> list[dict[str, Any]]:
-    """The lives that a node's ledger tells of, in its order."""
+def _lives(exit_log: Path, node: str) -> list[dict[str, Any]]:
+    """The lives that a node's exit log tells of, in its order."""
     found: list[dict[str, Any]] = []
-    seen = set()
-    for number, end in enumerate(ledger.read(exits), start=1):
-        name = (end["unit"], str(end.get("invocation")))
-        if end.get("invocation") and name in seen:
-            continue
-        seen.add(name)
-        before = sum(life["unit"] == end["unit"] for life in found)
-        found.append({**_life(end, node), "life": before + 1, ROWID: number})
+    for number, one in enumerate(read_exits(exit_log).exits, start=1):
+        before = sum(life["unit"] == one.unit for life in found)
+        found.append({**_life(one, node), "life": before + 1, ROWID: number})
     return found
 
 
-def _life(end: Mapping[str, Any], node: str) -> dict[str, Any]:
-    """A line of a ledger as columns; what is not of the right kind, which only a user's own program writes, is null."""
-    memory = end["memory"] if isinstance(end.get("memory"), dict) else {}
-    ways = {name: _text(end.get(name)) or "" for name in ("result", "code", "status")}
-    # An instance that was started before causes were written down has systemd's words alone.
-    cause = _text(end.get("cause")) or why(end["unit"], ways, "", False, None)
+def _life(one: Exit, node: str) -> dict[str, Any]:
+    """An exit as columns of the table."""
     return {
-        "node": _text(end.get("node")) or node,
-        "unit": end["unit"],
-        "started_at": _text(end.get("started_at")),
-        "ended_at": _text(end.get("time")),
-        "lived_seconds": _number(end.get("lived_seconds")),
-        "cause": cause,
-        "detail": ledger.words({**ways, "cause": cause}),
-        "memory_peak_mb": _mib(memory.get("unit_peak")),
-        "memory_limit_mb": _mib(memory.get("limit")),
-        "cycle_number": _number(end.get("cycle")),
+        "node": one.node or node,
+        "unit": one.unit,
+        "started_at": one.started_at,
+        "ended_at": one.time,
+        "lived_seconds": one.lived_seconds,
+        "cause": one.cause,
+        "detail": one.words,
+        "memory_peak_mb": _mib(one.memory.unit_peak),
+        "memory_limit_mb": _mib(one.memory.limit),
+        "cycle_number": one.cycle,
     }
 
 
 def _lost(run: Run, id: str, node: str, life: int) -> list[dict[str, Any]]:
     """The life of an instance that lived when its node fell silent and was not heard of since, by the run's events."""
-    status, lost, launched = "PENDING", None, None
-    for event in run.events():
-        kind = event["event"]
-        if kind == "launched" and event.get("instance") == f"{id}@{node}":
-            launched = event["time"]
-        elif kind == "status" and event.get("instance") == id:
-            status, lost = event["status"], None
-        elif kind == "node_lost" and event.get("node") == node:
-            lost = event
-        elif kind == "collected" and event["statuses"].get(id, "LOST") != "LOST":
-            status, lost = event["statuses"][id], None
-    if lost is None or status not in HOLDING:
+    status, lost_at, launched_at = PENDING, "", ""
+    for time, event in run.events():
+        match event:
+            case Launched(instance=name) if name == host_name(id, node):
+                launched_at = time
+            case StatusChanged(instance=name) if name == id:
+                status, lost_at = event.status, ""
+            case NodeLost(node=name) if name == node:
+                lost_at = event.last_heard or time
+            case Collected() if event.statuses.get(id, LOST) != LOST:
+                status, lost_at = event.statuses[id], ""
+    if not lost_at or status not in ALIVE:
         return []
-    ended = datetime.fromisoformat(lost.get("last_heard", lost["time"]))
-    began = datetime.fromisoformat(launched) if launched and life == 1 else None  # nobody told when a later one began
-    end = {
-        "unit": "workload",
-        "time": ledger.moment(ended.timestamp()),
-        "started_at": began and ledger.moment(began.timestamp()),
-        "lived_seconds": began and round(max(0.0, (ended - began).total_seconds()), 3),
-        "cause": ledger.NODE_LOST,
-    }
-    return [{**_life(end, node), "life": life, ROWID: None}]
+    ended = datetime.fromisoformat(lost_at)
+    began = datetime.fromisoformat(launched_at) if launched_at and life == 1 else None  # of a later one nobody knows
+    one = Exit(
+        unit=WORKLOAD,
+        time=_timestamp(ended),
+        cause=NODE_LOST,
+        started_at=_timestamp(began) if began else None,
+        lived_seconds=round(max(0.0, (ended - began).total_seconds()), 3) if began else None,
+    )
+    return [{**_life(one, node), "life": life, ROWID: None}]
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+def _timestamp(moment: datetime) -> str:
+    """A time as the tables hold it: ISO 8601, UTC, milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) else None
-
-
-def _mib(value: Any) -> float | None:
-    number = _number(value)
-    return None if number is None else round(number / MIB, 1)
+def _mib(size: int | None) -> float | None:
+    return None if size is None else round(size / MIB, 1)

@@ -13,10 +13,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from contract.exits import is_death
 from fleet.base.errors import MergeError
 
 DATABASE = "experiments.db"
-NO_DEATHS = ("completed", "stopped")  # causes of an end that came in its own time, or by order
 
 
 def quoted(name: str) -> str:
@@ -93,7 +93,7 @@ def deaths_of(db: Merged) -> list[dict[str, Any]]:
         *("memory_peak_mb", "memory_limit_mb", "cycle_number"),
     )
     if db.has("deaths", *told):
-        return [death for death in db.rows("deaths", *told, order="ended_at") if death["cause"] not in NO_DEATHS]
+        return [death for death in db.rows("deaths", *told, order="ended_at") if is_death(str(death["cause"]))]
     own = ("started_at", "ended_at", "duration_seconds", "death_cause", "crash_reason", "memory_usage_peak")
     return [
         {
@@ -106,5 +106,5 @@ def deaths_of(db: Merged) -> list[dict[str, Any]]:
             "memory_peak_mb": life["memory_usage_peak"],
         }
         for life in db.rows("experiment_cycles", *own, "cycle_number", order="ended_at")
-        if life["death_cause"] is not None and life["death_cause"] not in NO_DEATHS
+        if life["death_cause"] is not None and is_death(str(life["death_cause"]))
     ]

@@ -1,24 +1,60 @@
-"""Tables for a person, from plain data."""
+"""What a person is shown when results have come home."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from contract import names
+from contract.exits import read_exits
 from fleet.base.text_table import table
 from fleet.results.deaths import read_deaths
 from fleet.results.merge import summary
 from placement.adapters.gguf_memory import figure
-from workload import ledger
 
 DEATHS_SHOWN = 10
 
 
 def last_exits(run: Path, instances: Iterable[str]) -> dict[str, str]:
-    """How each instance's workload ended the last time, by its node's ledger: {"a": "ended with exit code 78"}."""
-    ends = {id: ledger.read(run / "logs" / f"{id}.exits.jsonl", "workload") for id in instances}
-    return {id: ledger.words(own[-1]) for id, own in ends.items() if own}
+    """How each instance's workload ended the last time, by its exit log: {"a": "ended with exit code 78"}."""
+    exits = {
+        id: read_exits(run / "logs" / names.COLLECTED_EXIT_LOG.format(id=id)).of(names.WORKLOAD) for id in instances
+    }
+    return {id: own[-1].words for id, own in exits.items() if own}
+
+
+# A line of journalctl's short-iso-precise: time, host, identifier[pid]: what was printed.
+JOURNAL_LINE = re.compile(r"\S+ \S+ (?P<identifier>[^\[:\s]+)(?:\[\d+\])?: (?P<printed>.*)")
+NOT_THE_WORKLOAD = ("systemd", "llama-server")
+WORDS_SHOWN = 200  # characters
+TAIL_BYTES = 64 * 1024  # of a log; the last words are at its end
+
+
+def last_words(run: Path, instances: Iterable[str]) -> dict[str, str]:
+    """Why each of these instances failed: how its workload ended, and the last line that it printed.
+
+    {"a": "ended with exit code 1: ModuleNotFoundError: No module named 'torch'"}
+    """
+    found = last_exits(run, instances)
+    return {id: ": ".join(filter(None, (words, _last_line(run, id)))) for id, words in found.items()}
+
+
+def _last_line(run: Path, id: str) -> str:
+    """The last line of an instance's log that its workload printed, fit for a terminal."""
+    path = run / "logs" / names.COLLECTED_LOG.format(id=id)
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    for line in reversed(lines):
+        match = JOURNAL_LINE.fullmatch(line)
+        if match and match["identifier"] not in NOT_THE_WORKLOAD and match["printed"].strip():
+            printed = "".join(char if char.isprintable() else " " for char in match["printed"]).strip()
+            return printed if len(printed) <= WORDS_SHOWN else f"{printed[: WORDS_SHOWN - 3]}..."
+    return ""
 
 
 def closing_summary(
@@ -28,7 +64,7 @@ def closing_summary(
     problems: Mapping[str, str],
     memory: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """What became of a run and where its results lie. `memory` is what fleet.results.memory_use.measure() returned."""
+    """What became of a run and where its results lie. `memory` is what memory_use.measure() returned."""
     counts = summary(run)
     died = read_deaths(run)
     rows = [
@@ -59,14 +95,14 @@ def closing_summary(
         [
             table(head, rows),
             "",
-            *_obituaries(died),
+            *_deaths_table(died),
             f"results of {run.name}:",
             *(f"  {what:10}{run / where}" for what, where in lies if (run / where).exists()),
         ]
     )
 
 
-def _obituaries(died: Sequence[Mapping[str, Any]]) -> list[str]:
+def _deaths_table(died: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line a death, the newest of many, and an empty one."""
     if not died:
         return []

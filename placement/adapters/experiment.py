@@ -31,7 +31,7 @@ MAX_DEPTH = 100
 
 @dataclass(frozen=True)
 class Experiment:
-    """A loaded experiment file. `raw` is the document as it stands in the file."""
+    """A loaded experiment file. `text` is the file's, `raw` the document in it."""
 
     name: str
     instances: list[Instance]
@@ -41,6 +41,7 @@ class Experiment:
     command: tuple[str, ...]
     design: Design
     path: Path
+    text: str
     raw: Mapping[str, Any]
 
     @property
@@ -98,7 +99,14 @@ def load_experiment(
     Raises BadInput with every fault at once.
     """
     path = Path(path)
-    raw, twice, values = read_document(path)
+    return parse_experiment(read_text(path), path, nodes, pins)
+
+
+def parse_experiment(
+    text: str, path: Path, nodes: Iterable[str] | None = None, pins: Mapping[str, str] | None = None
+) -> Experiment:
+    """Check the text of an experiment file, as load_experiment does; `path` names it, and is not read."""
+    raw, twice, values = parse_document(text, path)
     faults = schema_faults("experiment", raw, str(path), _named(raw))
     faults += islice(_relation_faults(raw, str(path)), MAX_FAULTS)
     faults += islice(_observation_faults(raw, str(path)), MAX_FAULTS)
@@ -118,6 +126,7 @@ def load_experiment(
         command=tuple(raw.get("command", ())),
         design=Design.of(raw.get("design", {})),
         path=path,
+        text=text,
         raw=raw,
     )
 
@@ -171,22 +180,34 @@ class _Loader(SafeLoader):
     }
 
 
-def read_document(path: Path) -> tuple[Any, list[Fault], list[Fault]]:
-    """The file's document, with keys that it gives twice and values that JSON does not have. Raises BadInput."""
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote. Raises BadInput."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES // 2**20} MiB")
-        text = path.read_text(encoding="utf-8")
-        raw, twice = _parse_json(text) if path.suffix == ".json" else _parse_yaml(text)
-        values = list(_value_faults(raw, str(path), _named(raw)))
+        return content.decode("utf-8")
     except OSError as error:
         raise BadInput([Fault(str(path), "", f"cannot be read: {error.strerror}")]) from error
+    except ValueError as error:
+        raise BadInput([Fault(str(path), "", " ".join(str(error).split()))]) from error
+
+
+def parse_document(text: str, path: Path) -> tuple[Any, list[Fault], list[Fault]]:
+    """The document in a text, with keys that it gives twice and values that JSON does not have. Raises BadInput.
+
+    `path` names it in faults, and its suffix tells JSON from YAML.
+    """
+    try:
+        raw, twice = _parse_json(text) if path.suffix == ".json" else _parse_yaml(text)
+        values = list(_value_faults(raw, str(path), _named(raw)))
     except RecursionError as error:
         raise BadInput([Fault(str(path), "", f"nested deeper than {MAX_DEPTH} levels")]) from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise BadInput([Fault(str(path), line, f"not valid YAML: {error.problem or error.context}")]) from error
-    except (ValueError, yaml.YAMLError) as error:  # not UTF-8, not JSON, too large
+    except (ValueError, yaml.YAMLError) as error:  # not JSON, too large
         raise BadInput([Fault(str(path), "", " ".join(str(error).split()))]) from error
     return raw, [Fault(str(path), key, problem) for key, problem in twice], values
 

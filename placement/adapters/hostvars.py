@@ -5,18 +5,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from contract.node_state import NodeState
+from contract.statuses import HEALTHY, MAINTENANCE, UNAVAILABLE
 from placement.adapters.schemas import dotted, schema_faults
 from placement.faults import BadInput, Fault
-from placement.model import STATUSES, Node, gb, natural, units
+from placement.model import Node, gb, natural, units
 from placement.problem import PORT_RANGE
 
 Hostvars = Mapping[str, Mapping[str, Any]]
-States = Mapping[str, Mapping[str, Any] | None]
+States = Mapping[str, NodeState | None]
 
 NUMBERS = ("ram_gb", "reserved_ram_gb", "gpu_memory_gb", "cpu_cores", "max_instances")
 FLAGS = ("gpu", "node_simulated", "node_maintenance")
 WORDS = ("node_type", "gpu_memory")
-HOLDING = ("PENDING", "RUNNING", "CRASHED")  # instances that hold their memory, slot and ports
 MAX_NODES = 10_000  # of one cluster; Ansible itself takes 1.6 ms and 35 kB for each
 AT_MOST = f"at most {MAX_NODES:,} nodes are supported"
 TOLERANCE = 1.1  # kernels and firmware keep some of the memory that a machine is sold with
@@ -25,9 +26,7 @@ TOLERANCE = 1.1  # kernels and firmware keep some of the memory that a machine i
 def nodes_from_hostvars(hostvars: Hostvars, states: States | None = None, source: str = "inventory") -> list[Node]:
     """The nodes that the host variables of group `nodes` declare, filled from and checked against measured states.
 
-    states=None: only what is declared counts. Else a node without a state did not answer and is UNAVAILABLE; a state is
-    {"status", "ram_gb", "cores", "gpu": {"present", "memory", "memory_gb"}, "instances": [{"status", "ram_gb",
-    "gpu_memory_gb", "uses_gpu", "held_ports"}, ...]} as measured on the node, sizes in GB = 2**30 bytes.
+    states=None: only what is declared counts. Else a node without a state did not answer and is UNAVAILABLE.
     `source` names the inventory in faults. Raises BadInput with every fault of every node.
     """
     faults: list[Fault] = []
@@ -51,26 +50,38 @@ def nodes_from_hostvars(hostvars: Hostvars, states: States | None = None, source
     return nodes
 
 
+def agreed(hostvars: Hostvars, key: str, source: str = "inventory") -> Any:
+    """A setting of the whole cluster, as plain values; None when no node has it. BadInput if nodes differ on it."""
+    values: dict[str, Any] = {}  # by the first node that has it
+    for name in sorted(hostvars, key=natural):
+        declared = plain(hostvars[name].get(key))
+        if declared is not None and declared not in values.values():
+            values[name] = declared
+    if len(values) > 1:
+        raise BadInput([Fault(source, key, f"nodes {' and '.join(values)} differ on it; give one for all")])
+    return next(iter(values.values()), None)
+
+
 def port_range_from_hostvars(hostvars: Hostvars, source: str = "inventory") -> tuple[int, int]:
     """The cluster's `peer_port_range` (first, last), both included. Raises BadInput if nodes differ on it."""
-    ranges: dict[str, Any] = {}  # by the first node that has it
-    for name in sorted(hostvars, key=natural):
-        declared = _plain(hostvars[name].get("peer_port_range"))
-        if isinstance(declared, dict):
-            declared = {key: _number(value) for key, value in declared.items()}
-        if declared is not None and declared not in ranges.values():
-            ranges[name] = declared
-    if len(ranges) > 1:
-        raise BadInput(
-            [Fault(source, "peer_port_range", f"nodes {' and '.join(ranges)} differ on it; give one for all")]
-        )
-    found = next(iter(ranges.values()), dict(zip(("start", "end"), PORT_RANGE, strict=True)))
+    numbers = {
+        name: {**variables, "peer_port_range": _numbers(variables.get("peer_port_range"))}
+        for name, variables in hostvars.items()
+    }
+    found = agreed(numbers, "peer_port_range", source) or dict(zip(("start", "end"), PORT_RANGE, strict=True))
     faults = schema_faults("node", {"peer_port_range": found}, source)
     if not faults and found["start"] > found["end"]:
         faults = [Fault(source, "peer_port_range", f"start {found['start']} is above end {found['end']}; swap them")]
     if faults:
         raise BadInput(faults)
     return int(found["start"]), int(found["end"])
+
+
+def node_status(hostvars: Mapping[str, Any], state: NodeState | None) -> str:
+    """A node's status: a person's MAINTENANCE wins over all; a node that did not answer is UNAVAILABLE."""
+    if _flag(hostvars.get("node_maintenance")) is True:
+        return MAINTENANCE
+    return state.status if state else UNAVAILABLE
 
 
 def too_many(source: str, nodes: int) -> Fault:
@@ -85,12 +96,12 @@ def _key(name: str, path: Sequence[str | int]) -> str:
 
 def _declared(variables: Mapping[str, Any]) -> dict[str, Any]:
     """What the host variables say of the node, as plain values; what is null is not declared."""
-    readers = dict.fromkeys(NUMBERS, _number) | dict.fromkeys(FLAGS, _flag) | dict.fromkeys(WORDS, _plain)
+    readers = dict.fromkeys(NUMBERS, _number) | dict.fromkeys(FLAGS, _flag) | dict.fromkeys(WORDS, plain)
     values = {key: read(variables.get(key)) for key, read in readers.items()}
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value without Ansible's tags: subclasses of str, int, dict, ... become the plain types."""
     if isinstance(value, str):
         return str.__str__(value)
@@ -101,13 +112,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {plain(key): plain(item) for key, item in value.items()}
     return value
+
+
+def _numbers(value: Any) -> Any:
+    """A mapping with its values as numbers, where they are; anything else as it is."""
+    value = plain(value)
+    return {key: _number(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _number(value: Any) -> Any:
     """A number; also of a numeric string, which is what `-e` and Jinja give."""
-    value = _plain(value)
+    value = plain(value)
     if isinstance(value, str):
         for kind in (int, float):
             try:
@@ -119,14 +136,14 @@ def _number(value: Any) -> Any:
 
 def _flag(value: Any) -> Any:
     """A boolean; also of "true" and "false", which is what `-e` and Jinja give."""
-    value = _plain(value)
+    value = plain(value)
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def _problems(declared: Mapping[str, Any], state: Mapping[str, Any] | None, measured: bool) -> dict[str, str]:
+def _problems(declared: Mapping[str, Any], state: NodeState | None, measured: bool) -> dict[str, str]:
     """What a schema cannot say, by key: sizes against each other, and against what the node has."""
     problems = {}
-    ram = declared.get("ram_gb", (state or {}).get("ram_gb"))
+    ram = declared.get("ram_gb", state.ram_gb or None if state else None)
     reserved = declared.get("reserved_ram_gb", 0)
     if ram is None and not measured:
         problems["ram_gb"] = (
@@ -134,7 +151,7 @@ def _problems(declared: Mapping[str, Any], state: Mapping[str, Any] | None, meas
         )
     if ram is not None and reserved >= ram:
         problems["reserved_ram_gb"] = f"{reserved} of {ram} GB leaves nothing; give less than ram_gb"
-    gpu = declared.get("gpu", ((state or {}).get("gpu") or {}).get("present", measured))
+    gpu = declared.get("gpu", state.gpu.present if state else measured)
     if declared.get("gpu_memory_gb") and not gpu:
         problems["gpu_memory_gb"] = f"{declared['gpu_memory_gb']} without a GPU; add gpu: true, or leave it out"
     if state is not None and not declared.get("node_simulated", False):
@@ -142,59 +159,44 @@ def _problems(declared: Mapping[str, Any], state: Mapping[str, Any] | None, meas
     return problems
 
 
-def _beyond(declared: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, str]:
+def _beyond(declared: Mapping[str, Any], state: NodeState) -> dict[str, str]:
     """What is declared beyond what the node has, by key."""
     mend = "correct it, leave it out to use what is measured, or set node_simulated: true"
-    gpu = state.get("gpu") or {}
+    gpu = state.gpu
     beyond = {}
-    for key, has in (("ram_gb", state.get("ram_gb")), ("gpu_memory_gb", gpu.get("memory_gb") if gpu else None)):
+    for key, has in (("ram_gb", state.ram_gb), ("gpu_memory_gb", gpu.memory_gb)):
         if has and declared.get(key, 0) > has * TOLERANCE:
             beyond[key] = f"{declared[key]} is more than the {has:.1f} GB that the node has; {mend}"
-    cores = state.get("cores")
-    if cores and declared.get("cpu_cores", 0) > cores:
-        beyond["cpu_cores"] = f"{declared['cpu_cores']} is more than the {cores} that the node has; {mend}"
-    if declared.get("gpu") and not gpu.get("present"):
+    if declared.get("cpu_cores", 0) > state.cores:
+        beyond["cpu_cores"] = f"{declared['cpu_cores']} is more than the {state.cores} that the node has; {mend}"
+    if declared.get("gpu") and not gpu.present:
         beyond["gpu"] = f"true, but the node has no GPU; {mend}"
-    if declared.get("gpu_memory") == "discrete" and gpu.get("memory") == "unified":
+    if declared.get("gpu_memory") == "discrete" and gpu.memory == "unified":
         beyond["gpu_memory"] = f"discrete, but the node's memory is unified; {mend}"
     return beyond
 
 
-def _node(name: str, declared: Mapping[str, Any], state: Mapping[str, Any] | None, measured: bool) -> Node:
+def _node(name: str, declared: Mapping[str, Any], state: NodeState | None, measured: bool) -> Node:
     """The node: declared values, else measured ones, and what the instances on it hold."""
-    has = state or {}
-    gpu = has.get("gpu") or {}
+    has = state or NodeState(UNAVAILABLE)
     node = Node(
         name=name,
         node_type=declared.get("node_type", "generic"),
-        ram_gb=declared.get("ram_gb", has.get("ram_gb") or 0),
+        ram_gb=declared.get("ram_gb", has.ram_gb),
         reserved_ram_gb=declared.get("reserved_ram_gb", 0),
-        gpu=declared.get("gpu", bool(gpu.get("present"))),
-        gpu_memory_gb=declared.get("gpu_memory_gb", gpu.get("memory_gb") or 0),
-        gpu_memory=declared.get("gpu_memory", gpu.get("memory") or ""),
-        cpu_cores=declared.get("cpu_cores", has.get("cores") or 1),
+        gpu=declared.get("gpu", has.gpu.present),
+        gpu_memory_gb=declared.get("gpu_memory_gb", has.gpu.memory_gb),
+        gpu_memory=declared.get("gpu_memory", has.gpu.memory or ""),
+        cpu_cores=declared.get("cpu_cores", has.cores),
         max_instances=int(declared.get("max_instances", 1)),
-        status=_status(declared, state, measured),
+        status=node_status(declared, state) if measured or declared.get("node_maintenance") else HEALTHY,
     )
-    held = [instance for instance in has.get("instances", []) if instance["status"] in HOLDING]
-    taken = [
-        node.takes(units(i.get("ram_gb") or 0), units(i.get("gpu_memory_gb") or 0), bool(i.get("uses_gpu")))
-        for i in held
-    ]
+    held = [one for one in has.instances if one.alive]
+    taken = [node.takes(units(one.ram_gb), units(one.gpu_memory_gb), one.uses_gpu) for one in held]
     return replace(
         node,
         current_instances=len(held),
         allocated_ram_gb=gb(sum(ram for ram, _ in taken)),
         allocated_gpu_memory_gb=gb(sum(gpu_memory for _, gpu_memory in taken)),
-        used_ports=frozenset(int(port) for one in has.get("instances", []) for port in one.get("held_ports") or []),
+        used_ports=frozenset(port for one in has.instances for port in one.held_ports),
     )
-
-
-def _status(declared: Mapping[str, Any], state: Mapping[str, Any] | None, measured: bool) -> str:
-    """MAINTENANCE is a person's word and wins; a node that did not answer is UNAVAILABLE."""
-    if declared.get("node_maintenance", False):
-        return "MAINTENANCE"
-    if not measured:
-        return "HEALTHY"
-    status = (state or {}).get("status")
-    return status if status in STATUSES else "UNAVAILABLE"

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins.action import ActionBase
+
+from plugins.base import Action, Result
 
 WAIT_SECONDS = 20
 RETRY_SECONDS = 2
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """Prints an instance's journal as it grows, until the instance has ended or the user has had enough."""
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            {
-                "run_id": {"type": "str", "required": True},
-                "id": {"type": "str", "required": True},
-                "work_dir": {"type": "str", "required": True},
-                "lines": {"type": "int", "default": 100},
-                "follow": {"type": "bool", "default": True},
-            }
-        )
-        name, follow = (task_vars or {})["inventory_hostname"], given.pop("follow")
+    ARGUMENTS = {
+        "run_id": {"type": "str", "required": True},
+        "id": {"type": "str", "required": True},
+        "work_dir": {"type": "str", "required": True},
+        "lines": {"type": "int", "default": 100},
+        "follow": {"type": "bool", "default": True},
+    }
+
+    def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        name, follow = task_vars["inventory_hostname"], given.pop("follow")
         cursor, shown = "", 0
         while True:
             try:
-                answer = self._execute_module(
+                answer: Result = self._execute_module(
                     "journal",
                     {**given, "cursor": cursor, "wait_seconds": WAIT_SECONDS if cursor else 0},
                     task_vars=task_vars,
@@ -48,4 +48,4 @@ class ActionModule(ActionBase):
                 self._display.display(f"{name}: {line}")
             shown, cursor = shown + len(answer["text"]), answer["cursor"]
             if not follow or not answer["alive"]:
-                return {**result, "changed": False, "lines": shown}
+                return {"changed": False, "lines": shown}

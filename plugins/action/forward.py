@@ -5,30 +5,29 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
 from fleet.base.transport import ssh_command
+from plugins.base import Action, Result
 
 START_SECONDS = 15
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """Holds a port of a node open on this machine's loopback, over SSH, until it is interrupted."""
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            {
-                "port": {"type": "int", "required": True},
-                "observed": {"type": "bool", "default": False},
-                "local_port": {"type": "int", "default": 0},
-                "seconds": {"type": "float", "default": 0},
-            }
-        )
-        name = (task_vars or {})["inventory_hostname"]
+    ARGUMENTS = {
+        "port": {"type": "int", "required": True},
+        "observed": {"type": "bool", "default": False},
+        "local_port": {"type": "int", "default": 0},
+        "seconds": {"type": "float", "default": 0},
+    }
+
+    def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        name = task_vars["inventory_hostname"]
         if given["observed"]:
             raise AnsibleActionFail(
                 f"{name} is observed: its llama-server is in a network of its own, into which no port can be forwarded"
@@ -36,11 +35,11 @@ class ActionModule(ActionBase):
         local = given["local_port"] or _free_port()
         url = f"http://127.0.0.1:{local}"
         if self._task.check_mode:
-            return {**result, "changed": False, "url": url}
+            return {"changed": False, "url": url}
         if self._connection.transport == "local":
             url = f"http://127.0.0.1:{given['port']}"
             self._display.display(f"{name}: {url} (this machine itself, nothing to forward)")
-            return {**result, "changed": False, "url": url}
+            return {"changed": False, "url": url}
         # `-S none`: a connection of its own, so that the port closes with it. 127.0.0.1 on both ends, and nowhere else.
         command = ssh_command(
             self._connection, "-S", "none", "-N", "-o", "ExitOnForwardFailure=yes",
@@ -54,7 +53,7 @@ class ActionModule(ActionBase):
                 self._display.display(f"{name}: {url}  (Ctrl-C ends it)")
                 ssh.wait(given["seconds"] or None)
             except subprocess.TimeoutExpired:
-                return {**result, "changed": False, "url": url}
+                return {"changed": False, "url": url}
             finally:
                 ssh.terminate()
         raise AnsibleActionFail(f"the forward to {name} broke off: ssh exited with {ssh.returncode}")

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
-from fleet.artifacts.llama_source import SourceError, fetch
+from fleet.artifacts.llama_source import fetch
+from fleet.artifacts.verification_model import verification_model
+from fleet.base.errors import SourceError
 from fleet.base.transport import TransferError, rsync
+from plugins.base import Action, Result
 
 WAIT_SECONDS = 15
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """Asks for the build, sends the source if it is needed, waits with progress, brings the result to the controller."""
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            {
-                "name": {"type": "str", "required": True},
-                "source": {"type": "dict", "required": True},
-                "cmake": {"type": "dict", "required": True},
-                "toolchain": {"type": "str", "default": ""},
-                "compiler": {"type": "str", "default": "c++"},
-                "targets": {"type": "list", "elements": "str", "required": True},
-                "packages": {"type": "list", "elements": "str", "required": True},
-                "store": {"type": "str", "required": True},
-                "cache": {"type": "str", "required": True},
-            }
-        )
+    ARGUMENTS = {
+        "name": {"type": "str", "required": True},
+        "source": {"type": "dict", "required": True},
+        "cmake": {"type": "dict", "required": True},
+        "toolchain": {"type": "str", "default": ""},
+        "compiler": {"type": "str", "default": "c++"},
+        "targets": {"type": "list", "elements": "str", "required": True},
+        "packages": {"type": "list", "elements": "str", "required": True},
+        "store": {"type": "str", "required": True},
+        "cache": {"type": "str", "required": True},
+    }
+
+    def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         source, cache = given.pop("source"), Path(given.pop("cache"))
         wanted = {**given, "source_sha256": source["sha256"], "commit": source["commit"]}
 
         def ask(**more: Any) -> dict[str, Any]:
-            return self._execute_module("llama_cpp_make", {**wanted, **more}, task_vars=task_vars)
+            answer: Result = self._execute_module("llama_cpp_make", {**wanted, **more}, task_vars=task_vars)
+            return answer
 
         result = ask()
         if result.get("failed") or (self._task.check_mode and result["status"] != "built"):
@@ -54,7 +56,13 @@ class ActionModule(ActionBase):
                             f"  building llama.cpp {given['name']}: {result.get('progress', '')}"[:110]
                         )
             if not result.get("failed"):
-                result = {**result, "changed": changed, "src": str(self._on_controller(result, cache))}
+                model = verification_model(cache, check=self.check)
+                result = {
+                    **result,
+                    "changed": changed,
+                    "src": str(self._on_controller(result, cache)),
+                    "verify_model": {"src": str(model.path), "sha256": model.sha256},
+                }
         except (SourceError, TransferError) as error:
             raise AnsibleActionFail(f"build {given['name']} of llama.cpp: {error}") from error
         return result
@@ -69,7 +77,7 @@ class ActionModule(ActionBase):
 
     def _on_controller(self, result: dict[str, Any], cache: Path) -> Path:
         """The build's folder on the controller, fetched from the builder unless it is there."""
-        kept = cache / "llama.cpp" / "builds" / result["key"]
+        kept = cache / "llama.cpp" / "builds" / str(result["key"])
         if not kept.is_dir():
             aside = kept.with_name(kept.name + ".part")
             aside.mkdir(parents=True, exist_ok=True)

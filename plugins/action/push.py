@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
 from fleet.base.transport import TransferError, rsync
+from plugins.base import Action, Result
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """Sends the artifacts that a node lacks: one question, one rsync each, one installation."""
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            {
-                "artifacts": {"type": "list", "elements": "dict", "required": True},
-                "work_dir": {"type": "str", "required": True},
-                "owner": {"type": "str", "required": True},
-            }
-        )
-        node = (task_vars or {})["inventory_hostname"]
+    ARGUMENTS = {
+        "artifacts": {"type": "list", "elements": "dict", "required": True},
+        "work_dir": {"type": "str", "required": True},
+        "owner": {"type": "str", "required": True},
+    }
+
+    def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        node = task_vars["inventory_hostname"]
         sources = {item["name"]: item.get("src") for item in given["artifacts"]}
         items = [{k: v for k, v in item.items() if k not in ("src", "link_dest")} for item in given["artifacts"]]
         shared = {"items": items, "work_dir": given["work_dir"], "owner": given["owner"]}
 
-        state = self._execute_module("artifact", {"state": "query", **shared}, task_vars=task_vars)
+        state: Result = self._execute_module("artifact", {"state": "query", **shared}, task_vars=task_vars)
         if state.get("failed"):
             return state
         changed = bool(state["missing"] or state["stale"])
         sent = {name: next(item["dest"] for item in items if item["name"] == name) for name in state["missing"]}
-        result = {
+        result: Result = {
             "changed": changed,
             "sent": sent,
             "diff": [

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible.errors import AnsibleActionFail
 
-from fleet.base.errors import FleetError
 from fleet.record.run_folder import Run
 from fleet.report import write
+from plugins.base import LocalAction, Result
 
 
-class ActionModule(ActionBase):
-    """Hands a run's folder to `fleet.report`. No node is contacted."""
+class ActionModule(LocalAction):
+    """Hands a run's folder to `fleet.report`."""
 
-    _requires_connection = False
+    ARGUMENTS = {"run_id": {"type": "str", "required": True}, "runs_dir": {"type": "path", "required": True}}
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            {"run_id": {"type": "str", "required": True}, "runs_dir": {"type": "path", "required": True}}
-        )
+    def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         try:
-            path, changed = write(Run.open(given["runs_dir"], given["run_id"]), check=bool(self._task.check_mode))
-        except (FleetError, OSError) as error:
-            return {**result, "failed": True, "msg": str(error)}
-        return {**result, "changed": changed, "path": str(path), "table": f"report: {path}"}
+            path, changed = write(Run.open(given["runs_dir"], given["run_id"]), check=self.check)
+        except OSError as error:
+            raise AnsibleActionFail(str(error)) from error
+        return {"changed": changed, "path": str(path), "table": f"report: {path}"}

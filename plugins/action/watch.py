@@ -3,90 +3,79 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins.action import ActionBase
 
+from contract.events import Event, NodeLost
+from contract.node_state import NodeState
+from fleet.observe.changes import RunOnNode, words
 from fleet.record.run_folder import Run
-from placement.adapters.hostvars import HOLDING
+from plugins.base import Action, Result
 
 RETRY_SECONDS = 2
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """Follows a run's instances on one node until they have ended. A lost connection is taken up again."""
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            {
-                "run_id": {"type": "str", "required": True},
-                "work_dir": {"type": "str", "required": True},
-                "runs_dir": {"type": "path", "required": True},
-                "interval_seconds": {"type": "float", "default": 30},
-                "duration_seconds": {"type": "float", "default": 0},
-                "lost_seconds": {"type": "float", "default": 60},
-            }
-        )
-        self._node = (task_vars or {})["inventory_hostname"]
+    ARGUMENTS = {
+        "run_id": {"type": "str", "required": True},
+        "work_dir": {"type": "str", "required": True},
+        "runs_dir": {"type": "path", "required": True},
+        "interval_seconds": {"type": "float", "default": 30},
+        "duration_seconds": {"type": "float", "default": 0},
+        "lost_seconds": {"type": "float", "default": 60},
+    }
+
+    def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        self._node = str(task_vars["inventory_hostname"])
         self._run = Run.open(given["runs_dir"], given["run_id"])
+        seen_run, lost = RunOnNode(self._node), False
         started = heard = time.monotonic()
-        last_heard = datetime.now(UTC)
-        known: dict[str, dict[str, Any]] = {}
-        seen, health, silent, lost = "", "HEALTHY", False, False
+        last_heard, seen, silent = datetime.now(UTC), "", False
         while True:
             left = (
                 given["duration_seconds"] - (time.monotonic() - started) if given["duration_seconds"] else float("inf")
             )
             wait = max(0.0, min(given["interval_seconds"], left))
             try:
-                answer = self._execute_module(
-                    "node_state",
-                    {"work_dir": given["work_dir"], "wait_run": given["run_id"], "wait_seconds": wait, "seen": seen},
-                    task_vars=task_vars,
-                )
-                if answer.get("failed"):  # a node that goes down answers, but its systemd does not
-                    raise AnsibleConnectionFailure(str(answer.get("msg")))
+                answer = self._ask(given, seen, wait, task_vars)
             except AnsibleConnectionFailure as error:
                 if time.monotonic() - heard > given["lost_seconds"]:
-                    self._tell("node_lost", last_heard=last_heard.isoformat(timespec="seconds"), reason=str(error))
+                    self._report(NodeLost(self._node, last_heard.isoformat(timespec="seconds"), str(error)))
                     lost = True
                     break
                 if not silent:
                     silent = True
-                    self._display.display(f"  {self._node}: does not answer, trying again")
+                    self._show("does not answer, trying again")
                 self._connection.reset()
                 time.sleep(RETRY_SECONDS)
                 continue
-            heard, silent, seen = time.monotonic(), False, answer["seen"]
-            last_heard = datetime.now(UTC)
-            if answer["state"]["status"] != health:
-                health = answer["state"]["status"]
-                self._tell("node_status", status=health, reasons=answer["state"]["reasons"])
-            now = {instance["id"]: instance for instance in answer["state"]["instances"]}
-            for id, instance in now.items():
-                self._report(id, known.get(id), instance)
-            known = now
-            if not any(instance["status"] in HOLDING for instance in known.values()) or left <= 0:
+            heard, silent, seen, last_heard = time.monotonic(), False, answer["seen"], datetime.now(UTC)
+            events, lines = seen_run.look(NodeState.from_json(answer["state"], self._node))
+            for event in events:
+                self._report(event)
+            for line in lines:
+                self._show(line)
+            if not seen_run.alive or left <= 0:
                 break
-        return {**result, "changed": False, "lost": lost, "statuses": {id: i["status"] for id, i in known.items()}}
+        return {"changed": False, "lost": lost, "statuses": seen_run.statuses}
 
-    def _report(self, id: str, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
-        """One line for a person, one event for the record, for whatever changed."""
-        before = before or {"status": "", "deaths": {}, "progress": {}}
-        for unit, count in now["deaths"].items():
-            if count > before["deaths"].get(unit, 0):
-                self._tell("died", instance=id, unit=unit, deaths=count)
-        progress = now["progress"]
-        if now["status"] != before["status"]:
-            self._tell("status", instance=id, status=now["status"])
-        elif progress and progress.get("round") != before["progress"].get("round"):
-            told = f"round {progress.get('round')} of {progress.get('rounds')}, cycle {progress.get('cycle')}"
-            self._display.display(f"  {self._node}: {id} {told}")
+    def _ask(self, given: dict[str, Any], seen: str, wait: float, task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """The node's state, as soon as something changes. Raises AnsibleConnectionFailure."""
+        asked = {"work_dir": given["work_dir"], "wait_run": given["run_id"], "wait_seconds": wait, "seen": seen}
+        answer: dict[str, Any] = self._execute_module("node_state", asked, task_vars=task_vars)
+        if answer.get("failed"):  # a node that goes down answers, but its systemd does not
+            raise AnsibleConnectionFailure(str(answer.get("msg")))
+        return answer
 
-    def _tell(self, event: str, **data: Any) -> None:
-        self._run.event(event, node=self._node, **data)
-        words = " ".join(str(value) for value in data.values())
-        self._display.display(f"  {self._node}: {event.replace('_', ' ')} {words}")
+    def _report(self, event: Event) -> None:
+        """One event for the record, one line for a person."""
+        self._run.append(event)
+        self._show(words(event))
+
+    def _show(self, line: str) -> None:
+        self._display.display(f"  {self._node}: {line}")

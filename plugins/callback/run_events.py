@@ -18,7 +18,10 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
+from contract.events import HostUnreachable, PlaybookEnded, TaskFailed
 from fleet.record.run_folder import Run
+
+MAX_REASON = 2000  # characters
 
 
 class CallbackModule(CallbackBase):
@@ -40,17 +43,18 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         if self._run and not ignore_errors:
-            self._tell("failed", result, str(result.result.get("msg", "")))
+            self._run.append(TaskFailed(*_described(result)))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         if self._run and not result.task.ignore_unreachable:
-            self._tell("unreachable", result, str(result.result.get("msg", "")))
+            self._run.append(HostUnreachable(*_described(result)))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         if self._run:
-            self._run.event("ended", ok=not stats.failures and not stats.dark)
+            self._run.append(PlaybookEnded(ok=not stats.failures and not stats.dark))
 
-    def _tell(self, kind: str, result: Any, reason: str) -> None:
-        assert self._run is not None  # noqa: S101 - for the type checker
-        task = result.task.get_name().rpartition(" : ")[2]
-        self._run.event(kind, host=result.host.get_name(), task=task, reason=reason[:2000])
+
+def _described(result: Any) -> tuple[str, str, str]:
+    """The host, the task and the reason of a result."""
+    task = result.task.get_name().rpartition(" : ")[2]
+    return result.host.get_name(), task, str(result.result.get("msg", ""))[:MAX_REASON]

@@ -33,9 +33,8 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from fleet.intake.cluster import node_hostvars
-from placement import BadInput, Infeasible, Node, Options, load_experiment, nodes_from_hostvars, place_designed
-from placement import port_range_from_hostvars as port_range
+from fleet.observe.cluster import Cluster
+from placement import BadInput, Infeasible, Options, load_experiment, nodes_from_hostvars, place_designed
 from placement.adapters.gguf_memory import sized_here
 
 
@@ -45,20 +44,23 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
         try:
-            hostvars = node_hostvars(variables or {})
-            nodes, ports = nodes_from_hostvars(hostvars), port_range(hostvars)
+            cluster = Cluster.from_task_vars(variables or {})
             asked = Options.read(seed=self.get_option("seed"), repeat=self.get_option("repeat"))
-            return [self._plan(term, hostvars, nodes, ports, asked) for term in terms]
+            return [self._plan(term, cluster, asked) for term in terms]
         except (BadInput, Infeasible) as error:
             raise AnsibleLookupError(f"placement: {error}") from error
 
-    def _plan(
-        self, path: str, hostvars: dict[str, Any], nodes: list[Node], ports: tuple[int, int], asked: Options
-    ) -> dict[str, Any]:
-        experiment, _ = sized_here(load_experiment(path, [node.name for node in nodes]), hostvars)
+    def _plan(self, path: str, cluster: Cluster, asked: Options) -> dict[str, Any]:
+        nodes = nodes_from_hostvars(cluster.hostvars)
+        experiment, _ = sized_here(load_experiment(path, cluster.names), cluster.hostvars)
         if faults := asked.faults(experiment.design, nodes, experiment.instances, {}):
             raise BadInput(faults)
         plan = place_designed(
-            experiment.design, nodes, experiment.instances, port_range=ports, seed=asked.seed, repeat=asked.repeat or 1
+            experiment.design,
+            nodes,
+            experiment.instances,
+            port_range=cluster.ports,
+            seed=asked.seed,
+            repeat=asked.repeat or 1,
         )
         return plan.to_json()

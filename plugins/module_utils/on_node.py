@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from ansible.module_utils import contract  # type: ignore[attr-defined] # shipped, see above
+from ansible.module_utils import contract  # shipped, see above
 
 PREFIX = "ansible.module_utils."
 
@@ -22,6 +22,6 @@ def _alias(package: str) -> None:
 
 _alias(contract.__name__[len(PREFIX) :])
 
-from ansible.module_utils import node  # type: ignore[attr-defined] # noqa: E402 - imports contract by its own name
+from ansible.module_utils import node  # imports contract by its own name
 
 _alias(node.__name__[len(PREFIX) :])

@@ -13,8 +13,7 @@ description:
   - Stages the code release and makes sure that the models are there and are the ones declared; in check mode nothing is written.
 options:
   name: {description: The experiment's name or a path to its file; may be left out beside O(plan)., type: str, default: ""}
-  folder: {description: Where names are looked up., type: path, required: true}
-  workload: {description: The project's C(workload/)., type: path, required: true}
+  project: {description: "The project's clone: its C(experiments/), and its packages that nodes need.", type: path, required: true}
   cache: {description: The controller's cache., type: path, required: true}
   config:
     description:
@@ -41,32 +40,14 @@ EXAMPLES = r"""
 - name: Check everything
   experiment:
     name: split_brain
-    folder: experiments
-    workload: workload
+    project: .
     cache: ~/.cache/jarfleet
 """
 
 RETURN = r"""
 faults: {description: "Each fault, a line.", returned: on failure, type: list}
-path: {description: The experiment's file., returned: success, type: str}
+request: {description: "What was asked for, as C(fleet/intake/request.py) has it: M(place), M(shipment) and M(run_record) work from it.", returned: success, type: dict}
 notes: {description: "Of O(config), each key that is not supported or means something else - C(file), C(key), C(value), C(becomes).", returned: success, type: list}
-reference: {description: "What names the experiment in a saved plan: its name, or the path of its file.", returned: success, type: str}
-saved: {description: The saved plan with its C(file); empty without O(plan)., returned: success, type: dict}
-strategy: {description: "The search, as M(place) takes it; likewise C(time_limit_s), C(seed), C(repeat) and C(why).", returned: success, type: str}
-release: {description: "C(hash) and C(src) of the code release, C(source) and C(commit) of the user's code.", returned: success, type: dict}
-models: {description: "By instance - C(sha256), C(src), C(name), C(origin).", returned: success, type: dict}
-replay: {description: "Of O(replay), what M(place) compares; empty otherwise.", returned: success, type: dict}
-memory:
-  description: What each instance needs by its model and context, and what it gets that declares nothing. GB are 2**30 bytes.
-  returned: success; without instances whose model a check has not downloaded, or does not tell
-  type: dict
-  sample:
-    a:
-      predicted_gb: 5.3
-      parts_gb: {weights: 4.1, repack_copy: 0.6, kv: 0.5, compute: 0.1, base: 0.02, workload: 0.02}
-      offloaded_gb: 4.6
-      ram_gb: 5.4
-      gpu_memory_gb: 4.6
-table: {description: "C(notes), and C(memory) of the instances that declare no C(ram_gb), for a person.", returned: success, type: str}
+table: {description: "C(notes), and what the instances get that declare no C(ram_gb), for a person.", returned: success, type: str}
 warnings: {description: "Declared sizes below what the model needs, a line each.", returned: success, type: list}
 """

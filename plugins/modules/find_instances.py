@@ -24,7 +24,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 run_id: {description: The run., returned: for a run, type: str}
-instances: {description: "Entries for C(add_host): C(name), C(instance_spec).", returned: for a run, type: list}
+instances: {description: "Entries for C(add_host): C(name), C(instance_ref).", returned: for a run, type: list}
 silent: {description: Nodes that did not answer., returned: for a run, type: list}
 nodes: {description: Status of each node., returned: for a report, type: dict}
 unwell: {description: "Nodes that are neither HEALTHY nor in MAINTENANCE, with their status.", returned: for a report, type: dict}

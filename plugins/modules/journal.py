@@ -30,21 +30,16 @@ cursor: {description: Where to go on., returned: always, type: str}
 alive: {description: Whether more can come., returned: always, type: bool}
 """
 
-import subprocess
 import time
 
+from ansible.module_utils import on_node  # noqa: F401 - makes contract and node importable
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.instances import ALIVE, TAP, UNITS, read_instances, unit_name
 
+from contract import names
+from node import journal
+from node.instances import read_instances
 
-def read(given: dict) -> tuple:
-    start = [f"--after-cursor={given['cursor']}"] if given["cursor"] else [f"--lines={given['lines']}"]
-    units = [f"--unit={unit_name(given['run_id'], given['id'], unit)}" for unit in (*UNITS, TAP)]
-    command = ["journalctl", "--no-pager", "--quiet", "--show-cursor", "--output=short-iso", *start, *units]
-    text = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, errors="replace").stdout.splitlines()
-    mark = "-- cursor: "
-    cursor = next((line[len(mark) :] for line in text if line.startswith(mark)), given["cursor"])
-    return [line for line in text if not line.startswith(mark)], cursor
+LOOK_SECONDS = 0.5
 
 
 def main() -> None:
@@ -60,15 +55,16 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
+    units = [names.unit_name(given["run_id"], given["id"], unit) for unit in (*names.UNITS, *names.RELAYS)]
     deadline = time.monotonic() + given["wait_seconds"]
     while True:
-        # The status first: what is written before an end is then surely among the lines.
-        found = [i for i in read_instances(given["work_dir"], given["run_id"]) if i["id"] == given["id"]]
-        alive = bool(found) and found[0]["status"] in ALIVE
-        text, cursor = read(given)
+        # The status first: what is written before an exit is then surely among the lines.
+        found = [one for one in read_instances(given["work_dir"], given["run_id"]) if one.id == given["id"]]
+        alive = bool(found) and found[0].alive
+        text, cursor = journal.after(units, given["cursor"], given["lines"])
         if text or not alive or time.monotonic() >= deadline:
             module.exit_json(changed=False, text=text, cursor=cursor, alive=alive)
-        time.sleep(0.5)
+        time.sleep(LOOK_SECONDS)
 
 
 if __name__ == "__main__":

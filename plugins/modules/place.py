@@ -12,47 +12,19 @@ description:
     then the smallest set of instances and constraints that cannot hold together, and the changes that would make it fit.
   - Decides only; nothing is changed anywhere, so it does the same in check mode. With C(--diff) it shows what would run where.
 options:
-  experiment: {description: The experiment's file., type: path, required: true}
-  pins: {description: "Binding assignments such as C(a:jetson,b:rpi1), or a mapping.", type: raw, default: ""}
-  strategy:
-    description: The search. V(optimal) finds the best plan and proves it; V(greedy) is fast at any size.
-    type: str
-    choices: [greedy, optimal]
-    default: optimal
-  time_limit_s:
-    description: After so many seconds V(optimal) answers with the best plan so far and the gap that is left.
-    type: float
-    default: 20.0
-  seed:
-    description: Which of the equally good plans C(design.randomize) of the experiment draws. Drawn itself when left out.
-    type: int
-  repeat: {description: Which repeat of C(design.counterbalance) of the experiment this is; 1 when left out., type: int}
-  why:
+  request:
     description:
-      - What if C(b) were on another node, or C(b:rpi2), on this one. Several with commas, or a list. Answered by solving again, in
-        at most O(time_limit_s) together.
-    type: raw
-    default: ""
-  checked:
-    description:
-      - What M(experiment) returned. It is needed for the sizes of instances that declare no C(ram_gb), to save the plan, and to
-        apply a saved one or that of a replay, which is then the plan, or the task fails with everything that has changed since.
+      - The RV(ignore:request) that M(experiment) returned. With a saved plan or a run to replay in it, that is the plan, or the task fails
+        with everything that has changed since.
     type: dict
-    default: {}
+    required: true
 author: [Jarfleet]
 """
 
 EXAMPLES = r"""
 - name: Place the minds
   place:
-    experiment: experiments/split_brain.yml
-    pins: b:rpi2
-  register: placed
-
-- name: Place the minds and tell what if b were on another node
-  place:
-    experiment: experiments/split_brain.yml
-    why: b
+    request: "{{ preflight_checked.request }}"
   register: placed
 """
 
@@ -69,13 +41,13 @@ plan:
       returned: always
     counterfactuals:
       description:
-        - "Of each instance and node asked for with O(why): C(feasible), whether a plan with it there exists (null: not known); C(score),
+        - "Of each instance and node asked for with C(-e why): C(feasible), whether a plan with it there exists (null: not known); C(score),
           that plan's score; C(loss_at_least) and C(loss_at_most), by how many points it is worse (equal: exact); C(moved), the others
           that it puts elsewhere; C(pin_lifted), a pin of the instance that did not count; C(conflict), why there is none;
           C(moves_with) and C(more_ram_gb), single changes with which the best plan puts it there; C(answered), whether all of that
           came out in time; C(says), all of it for a person."
       type: dict
-      returned: when O(why) is given
+      returned: with C(-e why)
   sample: {strategy: optimal, assignments: {a: jetson, b: rpi1}, score: 110.0, bound: 110.0, optimal: true}
 file:
   description: "The content of a plan file: the plan and all that it depends on. Written to a file, M(experiment) reads it."

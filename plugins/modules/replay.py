@@ -14,7 +14,7 @@ options:
   run_id: {description: "The run; V(latest) is the newest.", type: str, required: true}
   runs_dir: {description: Folder of all runs., type: path, required: true}
   cache: {description: The controller's cache., type: path, required: true}
-  workload: {description: The project's C(workload/)., type: path, required: true}
+  project: {description: The project's clone., type: path, required: true}
   signing_key: {description: "The user's SSH key, whose signature counts when O(allowed_signers) is empty; empty - those of ~/.ssh.", type: path, default: ""}
   allowed_signers: {description: "File of those whose signatures count, as ssh-keygen(1) describes it; empty - the user alone.", type: path, default: ""}
 author: [Jarfleet]
@@ -22,11 +22,11 @@ author: [Jarfleet]
 
 EXAMPLES = r"""
 - name: Read the record
-  replay: {run_id: latest, runs_dir: runs, cache: ~/.cache/jarfleet, workload: workload}
+  replay: {run_id: latest, runs_dir: runs, cache: ~/.cache/jarfleet, project: .}
   register: found
 """
 
 RETURN = r"""
-checked: {description: What M(experiment) would return of what a user wrote; it is given to it as C(replay)., returned: success, type: dict}
+found: {description: What M(experiment) would return of what a user wrote; it is given to it as C(replay)., returned: success, type: dict}
 nodes: {description: The nodes of the run's plan that the inventory has., returned: success, type: list}
 """

@@ -14,8 +14,9 @@ options:
   state: {description: The step., choices: [created, launched, collected, signed], required: true, type: str}
   runs_dir: {description: Folder of all runs., type: path, required: true}
   run_id: {description: The run; given by C(created)., type: str, default: ""}
-  checked: {description: What M(experiment) returned., type: dict, default: {}}
+  request: {description: The RV(ignore:request) that M(experiment) returned., type: dict, default: {}}
   plan: {description: What M(place) decided., type: dict, default: {}}
+  detached: {description: "The playbook ends with the launch: say which commands go on with the run.", type: bool, default: false}
   signing_key: {description: "The SSH key that signs, or its public half when an agent holds it; empty - the first of ~/.ssh.", type: path, default: ""}
   allowed_signers: {description: "File of those whose signatures count, as ssh-keygen(1) describes it; empty - the user alone.", type: path, default: ""}
 author: [Jarfleet]
@@ -23,18 +24,19 @@ author: [Jarfleet]
 
 EXAMPLES = r"""
 - name: Create the record
-  run_record: {state: created, runs_dir: runs, checked: "{{ checked }}", plan: "{{ placed.plan }}"}
+  run_record: {state: created, runs_dir: runs, request: "{{ preflight_checked.request }}", plan: "{{ placed.plan }}"}
 """
 
 RETURN = r"""
 run_id: {description: The run., returned: when created, type: str}
 path: {description: The run's folder., returned: when created or collected, type: str}
-instances: {description: "Entries for C(add_host): C(name), C(instance_spec).", returned: when created, type: list}
+instances: {description: "Entries for C(add_host): C(name), C(launch_spec), C(instance_ref).", returned: when created, type: list}
+nodes: {description: "Entries for C(add_host): C(name) of each node that takes part, and C(artifacts), what has to be sent there.", returned: when created, type: list}
 failed_instances: {description: Instances that did not start, with the reason., returned: when launched, type: dict}
 statuses: {description: Status of each instance., returned: when collected, type: dict}
 memory: {description: "By instance, what C(memory.json) says - predicted and measured GB (2**30 bytes).", returned: when collected, type: dict}
-bad: {description: Those that failed or were lost., returned: when collected, type: dict}
-taps: {description: "Of a run that is over, the hosts in C(instances) whose taps are to be closed.", returned: when collected, type: list}
+bad: {description: "Those that failed or were lost, with the status and the reason.", returned: when collected, type: dict}
+relays: {description: "Of a run that is over, the hosts in C(instances) whose stream relays are to be closed.", returned: when collected, type: list}
 table: {description: "The closing summary for a person; or what was signed.", returned: when collected or signed, type: str}
 warnings: {description: "Why the manifest is not signed, or the report not written.", returned: always, type: list}
 """

@@ -26,10 +26,10 @@ import gguf
 import numpy as np
 import yaml
 
+from fleet.artifacts import tiny_model
 from fleet.launch.specs import server_args
 from placement.adapters import gguf_memory
 from placement.adapters.gguf_memory import MIB
-from tests import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("JARFLEET_CACHE") or "~/.cache/jarfleet").expanduser()

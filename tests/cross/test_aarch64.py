@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import tiny_model
+from fleet.artifacts import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("JARFLEET_CACHE") or Path.home() / ".cache/jarfleet")

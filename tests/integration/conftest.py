@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests import tiny_model
+from fleet.artifacts import tiny_model
 from tests.nodes import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from placement import BadInput, Fault
-from placement.adapters.experiment import read_document
+from placement.adapters.experiment import parse_document, read_text
 from placement.adapters.schemas import dotted, schema_faults
 
 # What the original takes where a file leaves a key out.
@@ -147,7 +147,7 @@ class Part:
 def contents(file: str, faults: list[Fault]) -> Iterator[dict[str, Any]]:
     """The file's content, if it has the format's form; else what is wrong with it is added to the faults."""
     try:
-        raw, twice, values = read_document(Path(file))
+        raw, twice, values = parse_document(read_text(Path(file)), Path(file))
     except BadInput as error:
         faults += error.faults
         return

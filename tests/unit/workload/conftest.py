@@ -189,7 +189,7 @@ def llama_binary() -> Path:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    subprocess.run([sys.executable, "-m", "tests.tiny_model", path], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "fleet.artifacts.tiny_model", path], cwd=ROOT, check=True)
     return path
 
 

@@ -154,9 +154,9 @@ print(instance.workload["anything"], database.rows("SELECT tokens FROM mine"))
 
 def test_the_tiny_model_is_written_once(model: Path) -> None:
     before = model.stat()
-    subprocess.run([sys.executable, "-m", "tests.tiny_model", model], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "fleet.artifacts.tiny_model", model], cwd=ROOT, check=True)
     assert model.stat().st_ino == before.st_ino
     model_2 = model.with_name("seed2.gguf")
-    subprocess.run([sys.executable, "-m", "tests.tiny_model", model_2, "--seed", "2"], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "fleet.artifacts.tiny_model", model_2, "--seed", "2"], cwd=ROOT, check=True)
     assert model_2.read_bytes() != model.read_bytes()
     assert sorted(path.name for path in model.parent.iterdir()) == ["seed2.gguf", "tiny.gguf"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from cluster import ROOT, cpu
 
+from fleet.artifacts import tiny_model
 from placement import BadInput, Instance, load_experiment, place
 from placement.adapters import gguf_memory
 from placement.adapters.gguf_memory import GB, MIB, BrokenModel, UnknownModel
-from tests import tiny_model
 
 MATRIX = 64 * 64 // 32 * 18  # bytes in Q4_0: 18 for 32 weights
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.intake.cluster import node_hostvars
+from fleet.observe.cluster import node_hostvars
 from placement import BadInput, nodes_from_hostvars, read_inventory
 from placement.adapters import ansible_inventory
 from placement.adapters.hostvars import MAX_NODES

@@ -32,7 +32,7 @@ WORDS = (
 )
 
 
-def vocabulary() -> list[tuple[str, float, int]]:
+def vocabulary() -> list[tuple[str, float, gguf.TokenType]]:
     """Each token with its score and type."""
     kind = gguf.TokenType
     tokens = [("<unk>", -1e4, kind.UNKNOWN)]

@@ -1,0 +1,99 @@
+"""What the user asked for, as one typed value: what `preflight` makes, and what every later step works from.
+
+The experiment's text is read once and travels in it: whatever becomes of the file meanwhile, what is planned, launched
+and recorded is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contract.json_records import Record
+from fleet.artifacts.releases import WORKLOAD
+from placement import Experiment, Options, parse_experiment
+
+
+@dataclass(frozen=True)
+class ReleaseRef(Record):
+    """A staged release. src: its folder on the controller; source: where the user's code came from, or "workload"."""
+
+    hash: str
+    src: str
+    source: str = WORKLOAD
+    commit: str = ""
+    has_contract: bool = True  # False: staged before `contract/` travelled with the workload
+
+    @property
+    def has_code(self) -> bool:
+        """Whether the user's own code is in it."""
+        return self.source != WORKLOAD
+
+
+@dataclass(frozen=True)
+class ModelRef(Record):
+    """An instance's model on the controller. origin: what it was declared as, without secrets."""
+
+    sha256: str
+    src: str
+    name: str
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SavedRef(Record):
+    """A saved plan that is to be applied, and its file."""
+
+    file: str
+    plan: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ReplayOf(Record):
+    """A recorded run that is to be run again as it was. differences: what is already known not to be so."""
+
+    run_id: str
+    plan: Mapping[str, Any]
+    llama_cpp: Mapping[str, str]  # {node: key of its build}
+    llama_cpp_builds: Mapping[str, Any]  # {key: what decides that build}
+    instances: Mapping[str, Any]  # {instance: how it was started}
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request(Record):
+    """What was asked for. path: the experiment's file, which is not read again; text: what it said."""
+
+    name: str
+    path: str
+    text: str
+    release: ReleaseRef
+    reference: str = ""  # what names the experiment in a saved plan
+    pins: Mapping[str, str] = field(default_factory=dict)
+    strategy: str = "optimal"
+    time_limit_s: float = 20.0
+    seed: int | None = None
+    repeat: int | None = None
+    why: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    models: Mapping[str, ModelRef] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)  # {instance: Estimate.to_json()}
+    saved: SavedRef | None = None
+    replay: ReplayOf | None = None
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment with all its sizes. Raises BadInput."""
+        return parse_experiment(self.text, Path(self.path)).sized(self.memory)
+
+    @property
+    def options(self) -> Options:
+        """How it is to be placed."""
+        return Options.read(self.strategy, self.time_limit_s, self.seed, self.repeat)
+
+    @property
+    def model_hashes(self) -> dict[str, str]:
+        """{instance: the sha256 of its model}."""
+        return {id: model.sha256 for id, model in self.models.items()}

@@ -1,0 +1,61 @@
+"""Who of an experiment knows whom, and whether the settings of its minds are right before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from placement import Experiment, Fault, Instance
+from workload.settings import Settings
+from workload.this_instance import ConfigError
+from workload.this_instance import Instance as OnNode
+
+
+class Peers:
+    """Who knows of whom in an experiment, by id."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.all = tuple(instance.id for instance in experiment.instances)
+        self.observers = experiment.observers
+
+    def known_to(self, id: str) -> tuple[str, ...]:
+        """All of the run, itself among them, but not those who observe it."""
+        observers = self.observers.get(id)
+        return tuple(other for other in self.all if other not in observers) if observers else self.all
+
+    def of(self, instance: Instance) -> list[str]:
+        """Whom it may talk to: nobody that is observed, since at its port is its stream relay."""
+        if instance.network == "isolated":
+            return []
+        return [id for id in self.all if id != instance.id and id not in self.observers]
+
+
+def workload_faults(experiment: Experiment, own_command: bool, own_code: bool) -> list[Fault]:
+    """What is wrong with what the instances shall run: a command without code is fine, code without a command is not.
+
+    Without a command they run the built-in workload, whose settings are checked here as it will check them on the node.
+    """
+    source = str(experiment.path)
+    if own_command or experiment.command:
+        return []
+    if own_code:
+        problem = "given without a command; add experiment_command, or command in the experiment file"
+        return [Fault("experiment_code_src", "", problem)]
+    faults, peers = [], Peers(experiment)
+    for instance in experiment.instances:
+        on_node = OnNode(
+            run_id="",
+            id=instance.id,
+            dir=Path(),
+            llama_url="",
+            peers=dict.fromkeys(peers.of(instance), "http://peer"),
+            observes=dict.fromkeys(instance.observes, "http://relay"),
+            instances=peers.known_to(instance.id),
+            workload=dict(experiment.workload),
+            config=dict(instance.config),
+            context_size=instance.context_size,
+        )
+        try:
+            Settings.of(on_node)
+        except ConfigError as error:
+            faults += [Fault(source, f"instances.{instance.id}", problem) for problem in str(error).split("; ")]
+    return faults

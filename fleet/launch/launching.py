@@ -1,0 +1,114 @@
+"""The record of a launch: made before anything starts, and completed by what started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from contract.events import Launched, LaunchFailed, Placed
+from fleet.base.errors import SigningError, Unsigned
+from fleet.base.text_table import table
+from fleet.intake.request import Request
+from fleet.launch.replay import builds, recorded
+from fleet.launch.shipments import Shipment, shipments
+from fleet.launch.specs import Entry, entries
+from fleet.observe.cluster import Cluster
+from fleet.record.manifest import build_manifest
+from fleet.record.memory_file import predict
+from fleet.record.run_folder import Run, new_run_id
+from fleet.record.signing import Keys, sign, update
+from placement import Plan
+
+
+@dataclass(frozen=True)
+class Created:
+    """A run that is about to be launched. In a check its folder was not made."""
+
+    run_id: str
+    path: Path
+    entries: Sequence[Entry]
+    shipments: Sequence[Shipment]
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of a launch. failed: {instance's host: why it did not start}."""
+
+    failed: Mapping[str, str]
+    warnings: Sequence[str] = field(default=())
+
+
+def create(
+    runs_dir: Path, request: Request, plan: Plan, cluster: Cluster, keys: Keys, ansible: str, *, check: bool = False
+) -> Created:
+    """Make the run's folder with manifest and plan, and say what each node is given."""
+    experiment = request.experiment
+    run_id = new_run_id(experiment.name)
+    made = entries(run_id, request, experiment, plan, cluster)
+    sent = shipments(request, cluster, plan.assignments)
+    if check:
+        return Created(run_id, runs_dir / run_id, made, sent)
+    manifest = build_manifest(
+        **recorded(request, made),
+        llama_cpp={},
+        inventory={node.name: repr(node) for node in cluster.nodes},
+        plan=plan.to_json(),
+        versions={"ansible": ansible},
+        design={"seed": plan.seed, "counterbalance": plan.counterbalance},
+    )
+    run = Run.create(runs_dir, run_id, manifest, plan.to_json())
+    predict(run, experiment, request.memory)
+    run.append(
+        Placed(
+            assignments=dict(plan.assignments),
+            score=plan.score,
+            strategy=plan.strategy,
+            seed=plan.seed,
+            counterbalance=plan.counterbalance,
+            saved=request.saved.file if request.saved else "",
+        )
+    )
+    return Created(run_id, run.path, made, sent, _unsigned(run, partial(sign, run, keys)))
+
+
+def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster, keys: Keys) -> Settled:
+    """Write down what became of each instance's start {host: the result of its task}, and sign the manifest anew."""
+    failed = {}
+    for name, outcome in outcomes.items():
+        if outcome.get("unreachable") or outcome.get("failed") or "status" not in outcome:
+            failed[name] = str(outcome.get("msg", "the node did not answer")).strip()
+            run.append(LaunchFailed(name, failed[name]))
+        else:
+            run.append(Launched(name, str(outcome["status"])))
+    return Settled(failed, _unsigned(run, partial(update, run, keys, **builds(cluster))))
+
+
+def detached_table(run: Run, options: str) -> str:
+    """What runs by itself, and the commands that go on with it, each with these options, such as ` -i lab`."""
+    plan = run.plan["assignments"]
+    where = ", ".join(f"{id} on {node}" for id, node in plan.items())
+    rows = [
+        (what, f"ansible-playbook playbooks/{verb}.yml{options} -e run={run.run_id}")
+        for what, verb in (
+            ("follow it", "logs"),
+            ("see it", "status"),
+            ("fetch its results", "fetch"),
+            ("stop it", "stop"),
+        )
+    ]
+    return f"{run.run_id} runs by itself: {where}\n\n{table(('to', 'type'), rows)}"
+
+
+def _unsigned(run: Run, signing: Callable[[], Any]) -> list[str]:
+    """Sign, or the warning why that was not possible: a run without a key runs all the same."""
+    try:
+        signing()
+    except Unsigned:  # since it was created, which was reported then
+        return []
+    except SigningError as error:
+        return [f"the manifest of {run.run_id} is not signed, and cannot be replayed before it is: {error}"]
+    return []

@@ -1,0 +1,47 @@
+"""The plan that a request asks for: a new one, a saved one, or that of a run to be repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet.intake.request import Request
+from fleet.intake.saved_plan import SavedPlan, applied, depends_on
+from fleet.launch.replay import hold
+from fleet.observe.cluster import Cluster
+from placement import BadInput, Plan, parse_why
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A plan, its file's content, and what lies on the nodes before and with it, a line an instance."""
+
+    plan: Plan
+    file: str
+    before: str
+    after: str
+
+
+def place(request: Request, cluster: Cluster) -> Placed:
+    """Decide. Raises Infeasible, BadInput; PlanFileError, PlanChanged or ReplayRefused for what was decided earlier."""
+    experiment = request.experiment
+    code, command = request.release.hash, request.command
+    now = depends_on(experiment, cluster.nodes, cluster.ports, request.model_hashes, code, command)
+    if request.replay:
+        plan = hold(request, request.replay, experiment, cluster)
+    elif request.saved:
+        saved = SavedPlan(**request.saved.plan)
+        plan = applied(saved, now, experiment, cluster.nodes, cluster.ports, request.saved.file)
+    else:
+        options = request.options
+        if faults := options.faults(experiment.design, cluster.nodes, experiment.instances, request.pins):
+            raise BadInput(faults)
+        plan = options.plan(experiment, cluster.nodes, request.pins, cluster.ports, parse_why(list(request.why)))
+    file = SavedPlan(request.reference or experiment.name, request.pins, now, plan.to_json()).text
+    before = [
+        f"{node}: {one.id} of {one.run_id}\n"
+        for node, state in sorted(cluster.states.items())
+        for one in (state.instances if state else ())
+        if one.alive
+    ]
+    new = [f"{node}: {id} of {experiment.name} (new)\n" for id, node in plan.assignments.items()]
+    return Placed(plan, file, "".join(before), "".join(sorted([*before, *new])))

@@ -1,0 +1,56 @@
+"""What has to be on each node before its instances can start: the code, and the models of those instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from contract import names
+from contract.json_records import Record
+from fleet.intake.request import Request
+from fleet.observe.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Shipment(Record):
+    """Artifacts for one node, as the action `push` takes them."""
+
+    name: str
+    artifacts: tuple[Any, ...]
+
+
+def shipments(request: Request, cluster: Cluster, assignments: Mapping[str, str] | None = None) -> list[Shipment]:
+    """What each node of a plan {instance: node} gets; without a plan, all for every node that answered."""
+    if assignments is None:
+        chosen = {name: list(request.models) for name in cluster.names if cluster.states[name]}
+    else:
+        placed = dict.fromkeys(assignments.values())
+        chosen = {node: [id for id, where in assignments.items() if where == node] for node in placed}
+    return [Shipment(node, tuple(_artifacts(request, cluster, node, ids))) for node, ids in chosen.items()]
+
+
+def _artifacts(request: Request, cluster: Cluster, node: str, ids: Iterable[str]) -> list[dict[str, Any]]:
+    work_dir = cluster.host(node).work_dir
+    current = names.current_release_link(work_dir)
+    # Immutable under the hash of its content; what equals the release before is hard-linked, not sent.
+    code = {
+        "name": "code",
+        "src": request.release.src,
+        "dest": names.release_folder(work_dir, request.release.hash),
+        "link": current,
+        "link_dest": current,
+    }
+    models = {request.models[id].sha256: request.models[id] for id in ids}
+    return [
+        code,
+        *(
+            {
+                "name": f"model {model.name}",
+                "src": model.src,
+                "sha256": sha256,
+                "dest": names.model_file(work_dir, sha256),
+            }
+            for sha256, model in models.items()
+        ),
+    ]

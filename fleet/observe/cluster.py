@@ -1,0 +1,174 @@
+"""What Ansible's variables say of the cluster: the nodes, what they measured, and the settings of the whole."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from contract import ContractError
+from contract.node_state import NodeState
+from placement import BadInput, Fault, Node, nodes_from_hostvars, port_range_from_hostvars
+from placement.adapters.hostvars import MAX_NODES, agreed, node_status, plain, too_many
+
+# ClusterSettings of the whole cluster: {section: {key: (the types that it may have, its default)}}.
+SECTIONS: dict[str, dict[str, tuple[tuple[type, ...], Any]]] = {
+    "health_check": {"enabled": ((bool,), True), "interval_seconds": ((int, float), 30)},
+    "failover": {"enabled": ((bool,), True), "auto_restart": ((bool,), True)},
+}
+NEEDED = ("ssh_user", "remote_work_dir", "llama_cpp_build", "llama_cpp_builds")  # of a node, to launch there
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """ClusterSettings of the whole cluster."""
+
+    auto_restart: bool = True  # failover.auto_restart: a process that died is started again on its node
+
+
+@dataclass(frozen=True)
+class Host:
+    """How a node is reached and what it keeps where, for launching on it."""
+
+    name: str
+    owner: str
+    work_dir: str
+    address: str  # by which other nodes reach it
+    gpu_arguments: tuple[str, ...] = ()  # of llama-server, when the instance uses a GPU
+    build_key: str = ""  # of its llama.cpp; empty until its builder was asked
+    build_decides: Mapping[str, Any] = field(default_factory=dict)
+    build_problem: str = "its builder was not asked"
+    cores: int | None = None  # as measured
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The nodes of an inventory with what was measured on them; None: it did not answer."""
+
+    hostvars: Mapping[str, Mapping[str, Any]]
+    states: Mapping[str, NodeState | None]
+    source: str = "inventory"
+    state_faults: Mapping[str, str] = field(default_factory=dict)  # {node: why its state cannot be read}
+
+    @classmethod
+    def from_task_vars(cls, task_vars: Mapping[str, Any]) -> Cluster:
+        """From the variables that Ansible gives to a plugin. Raises BadInput when the nodes are too many to read."""
+        hostvars, names = task_vars["hostvars"], task_vars["groups"].get("nodes", [])
+        if len(names) > MAX_NODES:
+            raise BadInput([too_many("inventory", len(names))])
+        return cls.from_hostvars({str(name): hostvars[name] for name in names})
+
+    @classmethod
+    def from_hostvars(cls, hostvars: Mapping[str, Mapping[str, Any]]) -> Cluster:
+        """From the host variables of the nodes. A state that is nonsense counts as no answer."""
+        states: dict[str, NodeState | None] = {}
+        faults = {}
+        for name, variables in hostvars.items():
+            measured = (variables.get("node_probe") or {}).get("state")
+            try:
+                states[name] = NodeState.from_json(measured, name) if measured else None
+            except ContractError as error:
+                states[name], faults[name] = None, str(error)
+        files = (variables.get("inventory_file") for variables in hostvars.values())
+        return cls(hostvars, states, str(next(filter(None, files), "inventory")), faults)
+
+    @property
+    def names(self) -> list[str]:
+        """The nodes' names."""
+        return list(self.hostvars)
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """The nodes as `placement` takes them, by declaration and measure. Raises BadInput."""
+        return nodes_from_hostvars(self.hostvars, self.states, self.source)
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """The first and last port to give out. Raises BadInput."""
+        return port_range_from_hostvars(self.hostvars, self.source)
+
+    @property
+    def settings(self) -> ClusterSettings:
+        """Raises BadInput when nodes differ on one."""
+        failover = agreed(self.hostvars, "failover", self.source) or {}
+        return ClusterSettings(auto_restart=failover.get("auto_restart", SECTIONS["failover"]["auto_restart"][1]))
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """{node: its status}."""
+        return {name: node_status(variables, self.states[name]) for name, variables in self.hostvars.items()}
+
+    @property
+    def silent(self) -> list[str]:
+        """The nodes that did not answer, or not in a way that can be read."""
+        return [name for name, status in self.statuses.items() if status == "UNAVAILABLE"]
+
+    def host(self, name: str) -> Host:
+        """How to launch on a node."""
+        variables, state = self.hostvars[name], self.states[name]
+        build = variables["llama_cpp_builds"][variables["llama_cpp_build"]]
+        built = plain(variables.get("llama_cpp_built")) or {}
+        return Host(
+            name=name,
+            owner=str(variables["ssh_user"]),
+            work_dir=str(variables["remote_work_dir"]),
+            address=_address(variables, state),
+            gpu_arguments=tuple(str(word) for word in build.get("server_args", [])),
+            build_key=str(built.get("key") or ""),
+            build_decides=built.get("decides") or {},
+            build_problem=str(built.get("msg", Host.build_problem)).strip(),
+            cores=state.cores if state else None,
+        )
+
+    def faults(self) -> list[Fault]:
+        """What is wrong with the variables that only launching needs, each named once."""
+        found: dict[tuple[str, str], Fault] = {}
+        for name, variables in self.hostvars.items():
+            for key in NEEDED:
+                if not variables.get(key):
+                    problem = "missing; declare it for the node or its group"
+                    found[name, key] = Fault(self.source, f"nodes.{name}.{key}", problem)
+            build, builds = variables.get("llama_cpp_build"), variables.get("llama_cpp_builds") or {}
+            if build and build not in builds:
+                known = ", ".join(sorted(builds))
+                problem = f"{build!r} is none of {known}"
+                found[name, "build"] = Fault(self.source, f"nodes.{name}.llama_cpp_build", problem)
+        for section, keys in SECTIONS.items():
+            try:
+                declared = agreed(self.hostvars, section, self.source) or {}
+            except BadInput as error:
+                found["", section] = error.faults[0]
+                continue
+            found |= {("", fault.key): fault for fault in _section_faults(self.source, section, keys, declared)}
+        return list(found.values())
+
+
+def _section_faults(
+    source: str, section: str, keys: Mapping[str, tuple[tuple[type, ...], Any]], declared: Any
+) -> list[Fault]:
+    """What is wrong with one section of the cluster's settings."""
+    if not isinstance(declared, Mapping):
+        return [Fault(source, section, f"{declared!r} is not a mapping of {', '.join(keys)}")]
+    unknown = [
+        Fault(source, f"{section}.{key}", f"unknown; known are {', '.join(keys)}") for key in declared.keys() - keys
+    ]
+    return unknown + [
+        Fault(source, f"{section}.{key}", f"{declared[key]!r} is of the wrong type")
+        for key, (kinds, _) in keys.items()
+        if key in declared and not isinstance(declared[key], kinds)
+    ]
+
+
+def _address(hostvars: Mapping[str, Any], state: NodeState | None) -> str:
+    """The address by which other nodes reach this one: as declared, else Ansible's if it is one, else as measured."""
+    if declared := hostvars.get("node_address"):
+        return str(declared)
+    try:
+        address = ipaddress.ip_address(str(hostvars.get("ansible_host", "")))
+        if not address.is_loopback:
+            return str(address)
+    except ValueError:  # a host name: systemd's IPAddressAllow wants an address
+        pass
+    return (state.address if state else "") or "127.0.0.1"

@@ -1,0 +1,119 @@
+"""Which run a command is about, found by asking the nodes: they are the truth about what runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract import names
+from contract.description import InstanceRef
+from contract.json_records import Record
+from contract.node_state import InstanceState
+from contract.statuses import HEALTHY, MAINTENANCE
+from fleet.base.errors import SearchError
+from fleet.observe.cluster import Cluster
+from fleet.observe.tables import instance_table, node_table
+from fleet.record.run_folder import LATEST, Run, list_runs
+
+CLOSE = 5  # runs that a hint names
+
+
+@dataclass(frozen=True)
+class Found(Record):
+    """An instance of a run as an in-memory host of Ansible's."""
+
+    name: str
+    instance_ref: InstanceRef
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run on the nodes. silent: nodes that did not answer, which may hold more of it."""
+
+    run_id: str
+    entries: Sequence[Found]
+    silent: Sequence[str]
+    table: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """How the nodes are and what they hold. unwell: those that are neither HEALTHY nor in MAINTENANCE."""
+
+    statuses: Mapping[str, str]
+    unwell: Mapping[str, str]
+    instances: Sequence[tuple[str, InstanceState]]
+    table: str
+
+
+def overview(cluster: Cluster, run_id: str, *, with_instances: bool) -> Overview:
+    """Every node; with instances also those that live, and those of one run: all that ever ran would be a long list."""
+    found = _instances(cluster)
+    tables = [node_table(cluster.hostvars, cluster.states)]
+    if with_instances:
+        run_id = _resolved(run_id, found)
+        tables.append(instance_table([(node, one) for node, one in found if one.alive or one.run_id == run_id]))
+    tables += [f"{node}: its answer cannot be read: {fault}" for node, fault in cluster.state_faults.items()]
+    tables += [
+        f"{one.id} of {one.run_id} on {node}: {fault}" for node, one in found if one.alive for fault in one.faults
+    ]
+    unwell = {name: status for name, status in cluster.statuses.items() if status not in (HEALTHY, MAINTENANCE)}
+    return Overview(cluster.statuses, unwell, found, "\n\n".join(tables))
+
+
+def find_run(cluster: Cluster, run_id: str, instance: str = "") -> FoundRun:
+    """The run of that id, or the newest for `latest`; of one instance if named. Raises SearchError with a hint."""
+    found = _instances(cluster)
+    run_id = _resolved(run_id, found)
+    chosen = [(node, one) for node, one in found if one.run_id == run_id and instance in ("", one.id)]
+    if not chosen:
+        raise SearchError(_hint(cluster, run_id, instance, found))
+    entries = [Found(names.host_name(one.id, node), _ref(cluster, node, one)) for node, one in chosen]
+    return FoundRun(run_id, entries, cluster.silent, instance_table(chosen))
+
+
+def recover(runs_dir: Path, found: FoundRun, experiment: str) -> None:
+    """Make a record for a run that has none here: launched from another controller, or its record was lost."""
+    if found.run_id not in [run.run_id for run in list_runs(runs_dir)]:
+        assignments = {entry.instance_ref.id: entry.instance_ref.node for entry in found.entries}
+        manifest = {"experiment": experiment, "recovered_from_nodes": True}
+        Run.create(runs_dir, found.run_id, manifest, {"assignments": assignments})
+
+
+def experiment_of(cluster: Cluster, run_id: str) -> str:
+    """The experiment that a run is of, as its instances say."""
+    return next((one.experiment for _, one in _instances(cluster) if one.run_id == run_id and one.experiment), run_id)
+
+
+def _instances(cluster: Cluster) -> list[tuple[str, InstanceState]]:
+    return [(name, one) for name, state in cluster.states.items() if state for one in state.instances]
+
+
+def _runs(found: Sequence[tuple[str, InstanceState]]) -> list[str]:
+    """The ids of the runs on the nodes, oldest first: by their time, and their random part."""
+    return sorted({one.run_id for _, one in found}, key=lambda run_id: run_id.rsplit("_", 2)[-2:])
+
+
+def _resolved(run_id: str, found: Sequence[tuple[str, InstanceState]]) -> str:
+    runs = _runs(found)
+    return runs[-1] if run_id == LATEST and runs else run_id
+
+
+def _ref(cluster: Cluster, node: str, one: InstanceState) -> InstanceRef:
+    host = cluster.hostvars[node]
+    return InstanceRef(
+        one.run_id, one.id, node, str(host["remote_work_dir"]), str(host["ssh_user"]), one.observed, one.ports
+    )
+
+
+def _hint(cluster: Cluster, run_id: str, instance: str, found: Sequence[tuple[str, InstanceState]]) -> str:
+    """Why nothing was found, and what comes close."""
+    why = f"; {', '.join(cluster.silent)} did not answer" if cluster.silent else ""
+    ids = sorted({one.id for _, one in found if one.run_id == run_id})
+    wanted, known, what = (instance, ids, f"instance of {run_id}") if ids else (run_id, _runs(found), "run")
+    close = [name for name in known if name.startswith(wanted)] or difflib.get_close_matches(wanted, known, 3)
+    close = close[-CLOSE:] or known[-CLOSE:]
+    hint = f"did you mean {', '.join(close)}?" if close else "no run is on the nodes; run_experiment.yml makes one"
+    return f"no {what} {wanted!r} on any node{why}: {hint}"

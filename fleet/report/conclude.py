@@ -1,0 +1,78 @@
+"""What a collection makes of what came home: merged database, deaths, memory, report, and the closing summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contract.description import InstanceRef
+from contract.events import Collected
+from contract.statuses import BAD, ENDED, LOST
+from fleet.record.run_folder import Run
+from fleet.results.deaths import write_deaths
+from fleet.results.memory_use import measure
+from fleet.results.merge import merge
+from fleet.results.replay_verdict import verdict
+from fleet.results.summary import closing_summary, last_words
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a collection found. over: no instance of the run's plan lives any more."""
+
+    changed: bool
+    statuses: Mapping[str, str]
+    bad: Mapping[str, str]  # {instance: status and reason} of those that failed or were lost
+    over: bool
+    problems: Mapping[str, str]  # {instance: what is wrong with its database}
+    memory: Mapping[str, Any]
+    table: str
+    warnings: Sequence[str]
+
+
+def conclude(
+    run: Run, refs: Sequence[InstanceRef], outcomes: Sequence[Mapping[str, Any]], *, check: bool = False
+) -> Conclusion:
+    """Bring the record up to date. outcomes: the result of collecting each of these instances."""
+    statuses = {
+        ref.id: LOST if outcome.get("failed") else str(outcome.get("status", LOST))
+        for ref, outcome in zip(refs, outcomes, strict=True)
+    }
+    nodes = {ref.id: ref.node for ref in refs}
+    # A program of the user's own need not have a database: only one that was fetched can be faulty.
+    with_database = {id: node for id, node in nodes.items() if (run.path / "db" / f"{id}.db").exists()}
+    merged = merge(run.path, with_database, run.run_id)
+    died = write_deaths(run, nodes, statuses)
+    figures = measure(run, nodes)
+    changed = merged["changed"] or died or any(outcome.get("changed") for outcome in outcomes)
+    if changed:
+        run.append(Collected(statuses, merged["rows"], merged["problems"], figures))
+    reported, warnings = _report(run, check)
+    reasons = last_words(run.path, [id for id, status in statuses.items() if status in BAD])
+    summary = closing_summary(run.path, nodes, statuses, {**reasons, **merged["problems"]}, figures)
+    return Conclusion(
+        changed=changed or reported,
+        statuses=statuses,
+        bad={
+            id: f"{status}: {reasons[id]}" if id in reasons else status
+            for id, status in statuses.items()
+            if status in BAD
+        },
+        over=set(run.plan.get("assignments", {})) <= {id for id, status in statuses.items() if status in ENDED},
+        problems=merged["problems"],
+        memory=figures,
+        table="\n\n".join(filter(None, (summary, verdict(run)))),
+        warnings=warnings,
+    )
+
+
+def _report(run: Run, check: bool) -> tuple[bool, list[str]]:
+    """Whether the report changed, or the warning why it was not written: the results are home all the same."""
+    from fleet.report import write  # its plots' library is slow to load, and no other step needs it
+
+    try:
+        return write(run, check=check)[1], []
+    except Exception as error:
+        again = f"ansible-playbook playbooks/report.yml -e run={run.run_id}"
+        return False, [f"{run.path}: report.html was not written: {error}; `{again}` tries again"]

@@ -1,0 +1,65 @@
+"""What every action of this project shares: options checked, one library call, every error of ours one message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ansible.plugins.action import ActionBase
+
+from contract import ContractError
+from fleet.base.errors import FleetError, PlanChanged, PlanFileError, ReplayRefused
+from placement import BadInput, Infeasible
+
+ERRORS = (BadInput, Infeasible, FleetError, ContractError)
+Result = dict[str, Any]
+
+
+class Action(ActionBase):
+    """An action over a library. A subclass names its options in ARGUMENTS and does its work in `act`."""
+
+    ARGUMENTS: ClassVar[dict[str, dict[str, Any]]] = {}
+    RULES: ClassVar[dict[str, Any]] = {}  # such as required_if
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> Result:
+        """Ansible's entry point."""
+        result: Result = super().run(tmp, task_vars)
+        _, given = self.validate_argument_spec(self.ARGUMENTS, **self.RULES)
+        try:
+            return {**result, **self.act(given, task_vars or {})}
+        except ERRORS as error:
+            return {**result, **failure(error)}
+
+    def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        """What the action does with its options; what it returns is added to the task's result."""
+        raise NotImplementedError
+
+    @property
+    def check(self) -> bool:
+        """Whether this is a check, in which nothing may be changed."""
+        return bool(self._task.check_mode)
+
+
+class LocalAction(Action):
+    """An action that contacts no node."""
+
+    _requires_connection = False
+
+
+def failure(error: Exception) -> Result:
+    """An error of ours as a task's result."""
+    details: Result = {}
+    message = str(error)
+    match error:
+        case BadInput():
+            faults = list(dict.fromkeys(map(str, error.faults)))
+            message, details = "\n".join(["the input is wrong:", *faults]), {"faults": faults}
+        case Infeasible():
+            details = error.to_json()
+        case PlanChanged():
+            details = {"changes": error.changes}
+        case PlanFileError():
+            details = {"changes": []}
+        case ReplayRefused():
+            details = {"changes": error.differences}
+    return {"failed": True, "msg": message, **details}
