@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from contract.events import Collected
 from fleet.record.manifest import build_manifest
 from fleet.record.run_folder import Run
 from fleet.results.merge import merge
@@ -75,7 +76,7 @@ def fill(run: Run, rows: Mapping[str, Rows], deaths: Iterable[Mapping[str, Any]]
             connection.execute(DEATHS)
             usual = {"run_id": run.run_id, "unit": "workload"}
             insert(connection, "deaths", [{**usual, **row} for row in deaths])
-    run.event("collected", statuses=dict.fromkeys(rows, "COMPLETED"), rows={}, problems={}, memory={})
+    run.append(Collected(statuses=dict.fromkeys(rows, "COMPLETED"), rows={}, problems={}, memory={}))
 
 
 def insert(connection: Any, table: str, rows: Iterable[Mapping[str, Any]]) -> None:

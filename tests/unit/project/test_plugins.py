@@ -25,13 +25,14 @@ def documentation(name: str) -> dict[str, Any]:
 
 
 def argument_spec(path: Path) -> dict[str, dict[str, Any]] | None:
-    """The argument spec in a plugin's source, as written there."""
-    for call in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(call, ast.Call):
-            continue
-        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
-        keyword = [word.value for word in call.keywords if word.arg == "argument_spec"]
-        for spec in {"AnsibleModule": keyword, "validate_argument_spec": call.args}.get(name, []):
+    """The argument spec in a plugin's source, as written there: an action's ARGUMENTS, a module's argument_spec."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        spec = None
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "ARGUMENTS":
+            spec = node.value
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "AnsibleModule":
+            spec = next((word.value for word in node.keywords if word.arg == "argument_spec"), None)
+        if spec:
             return {key: fields(value) for key, value in entries(spec)}
     return None
 
@@ -84,6 +85,6 @@ def test_ansible_doc_prints_what_a_plan_and_a_refusal_return() -> None:
         cwd=PLUGINS.parent, capture_output=True, text=True, check=True,
     )  # fmt: skip
     told = json.loads(done.stdout)["place"]
-    assert {"why", "pins", "strategy"} <= set(told["doc"]["options"])
+    assert set(told["doc"]["options"]) == {"request"}
     assert {"plan", "table", "rejections", "conflict", "remedies", "untried", "faults"} <= set(told["return"])
     assert "counterfactuals" in told["return"]["plan"]["contains"]

@@ -13,7 +13,7 @@ from fleet.intake.original.translate import ENDLESS, Original, files_of, read
 from placement import BadInput, load_experiment
 from placement.adapters.schemas import dotted
 from workload import settings
-from workload.instance import Instance
+from workload.this_instance import Instance
 
 HERE = Path(__file__).parent / "original"
 TOGETHER = (

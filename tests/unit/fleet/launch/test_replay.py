@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
+from contract.node_state import NodeState
 from fleet.artifacts.models import origin, resolve
-from fleet.artifacts.releases import WORKLOAD, stage
+from fleet.artifacts.releases import stage
 from fleet.base.errors import ReplayRefused, SigningError, Unsigned
+from fleet.intake.reader import Intake, Places, release_ref
+from fleet.intake.request import ModelRef, Request
 from fleet.launch import replay
-from fleet.launch.specs import Launch, instance_hosts
+from fleet.launch.specs import entries
+from fleet.observe.cluster import Cluster
 from fleet.record import signing
 from fleet.record.manifest import build_manifest
 from fleet.record.run_folder import MANIFEST, SIGNATURE, Run
@@ -37,8 +41,9 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.cache, self.workload = folder, folder / "cache", folder / "workload"
-        self.workload.mkdir()
-        (self.workload / "__main__.py").write_text("print(1)\n")
+        for package in (self.workload, folder / "contract"):
+            package.mkdir()
+            (package / "__main__.py").write_text("print(1)\n")
         self.model = folder / "m.gguf"
         self.model.write_bytes(b"GGUF one")
         key = folder / "key"
@@ -49,46 +54,58 @@ class World:
         minds = [{"id": "b", "ram_gb": 2}, {"id": "a", "ram_gb": 8, "gpu": "required", "seed": 7}]
         self.file.write_text(yaml.safe_dump({"name": "two", "instances": minds}, sort_keys=False))
         self.nodes = [JETSON, RPI1]
-        self.states: dict[str, Any] = {"jetson": {"cores": 8}, "rpi1": {"cores": 4}}
+        self.states: dict[str, NodeState | None] = {
+            "jetson": NodeState("HEALTHY", cores=8),
+            "rpi1": NodeState("HEALTHY", cores=4),
+        }
         common = {"ssh_user": "jar", "remote_work_dir": "/home/jar/x", "llama_cpp_build": "cpu"}
         self.hostvars: dict[str, Any] = {
             name: {**common, "ansible_host": "10.0.0.1", "llama_cpp_builds": {"cpu": {}}, "llama_cpp_built": BUILT}
             for name in ("jetson", "rpi1")
         }
 
+    @property
+    def places(self) -> Places:
+        return Places(self.folder, self.cache)
+
+    @property
+    def cluster(self) -> Cluster:
+        cluster = Cluster(self.hostvars, self.states)
+        cluster.__dict__["nodes"] = self.nodes  # as these tests have them, not as the variables would make them
+        return cluster
+
     def launched(self, code: str | Path = "", ref: str | None = None) -> Run:
         experiment = load_experiment(self.file)
         plan = place_designed(experiment.design, self.nodes, experiment.instances)
-        release = stage(self.cache, self.workload, code or None, ref)
+        release = stage(self.cache, self.places.packages, code or None, ref)
         declared = {"path": str(self.model)}
         model = resolve(declared, self.cache)
-        known = {"sha256": model.sha256, "name": model.name, "origin": origin(declared)}
-        checked = {
-            "path": str(self.file),
-            "release": {"hash": release.hash, "source": release.source or WORKLOAD, "commit": release.commit},
-            "command": ["run"] if code else [],
-            "models": {"a": known, "b": known},
-            "memory": {},
-            "pins": {},
-            "replay": {},
-        }
-        launch = Launch.of(RUN, experiment, plan, checked, self.hostvars)
-        hosts = instance_hosts(launch, self.nodes, self.hostvars, self.states)
-        recorded = replay.recorded(checked, hosts)
+        known = ModelRef(model.sha256, str(model.path), model.name, origin(declared))
+        request = Request(
+            name="two",
+            path=str(self.file),
+            text=experiment.text,
+            release=release_ref(release),
+            command=("run",) if code else (),
+            models={"a": known, "b": known},
+        )
+        made = entries(RUN, request, experiment, plan, self.cluster)
+        recorded = replay.recorded(request, made)
         manifest = build_manifest(**recorded, llama_cpp={}, inventory={}, plan=plan.to_json())
         run = Run.create(self.folder / "runs", RUN, manifest, plan.to_json())
         signing.sign(run, self.keys)
-        signing.update(run, self.keys, **replay.builds(self.hostvars))
+        signing.update(run, self.keys, **replay.builds(self.cluster))
         return run
 
-    def prepare(self, run: Run) -> dict[str, Any]:
+    def prepare(self, run: Run) -> Intake:
         # By JSON, as Ansible hands it on.
-        return json.loads(json.dumps(replay.prepare(run, self.keys, self.cache, self.workload)))
+        made = replay.prepare(run, self.keys, self.places).to_json()
+        return Intake.from_json(json.loads(json.dumps(made)), "replay")
 
     def again(self, run: Run) -> Plan:
-        checked = self.prepare(run)
-        experiment = load_experiment(checked["path"]).sized(checked["memory"])
-        return replay.hold(checked, experiment, self.nodes, PORTS, self.hostvars, self.states)
+        request = self.prepare(run).request
+        assert request.replay
+        return replay.hold(request, request.replay, request.experiment, self.cluster)
 
     def refused(self, run: Run) -> list[str]:
         with pytest.raises(ReplayRefused) as refused:
@@ -108,26 +125,30 @@ def run(world: World) -> Run:
 
 
 def test_a_run_is_repeated_with_its_plan_code_models_and_command(world: World, run: Run) -> None:
-    checked = world.prepare(run)
+    intake = world.prepare(run)
     assert world.again(run).to_json() == run.plan
-    assert checked["release"]["src"] == str(world.cache / "releases" / run.manifest["code"]["hash"])
-    assert checked["models"]["a"]["src"] == str(world.model)
-    assert checked["replay"]["run_id"] == RUN
-    assert "signed by you, ED25519 key SHA256:" in checked["table"]
+    assert intake.request.release.src == str(world.cache / "releases" / run.manifest["code"]["hash"])
+    assert intake.request.models["a"].src == str(world.model)
+    assert intake.request.replay
+    assert intake.request.replay.run_id == RUN
+    assert "signed by you, ED25519 key SHA256:" in intake.table
 
 
 def test_the_experiment_is_the_text_that_was_run_whatever_became_of_its_file(world: World, run: Run) -> None:
     text = world.file.read_text()
     world.file.write_text("name: other\n")
-    path = Path(world.prepare(run)["path"])
-    assert path.read_text() == text
+    request = world.prepare(run).request
+    path = Path(request.path)
+    assert path.read_text() == request.text == text
     assert path.name == "two.yml"
     assert path.is_relative_to(world.cache / "experiments")
     assert world.again(run).to_json() == run.plan
 
 
 def test_instances_keep_the_order_of_the_file_which_decides_who_builds(world: World, run: Run) -> None:
-    plan = world.prepare(run)["replay"]["plan"]
+    recorded = world.prepare(run).request.replay
+    assert recorded
+    plan = recorded.plan
     assert list(run.plan["assignments"]) == ["a", "b"]
     assert list(plan["assignments"]) == ["b", "a"]
     assert list(plan["ports"]["a"]) == ["peer", "llama"]
@@ -140,9 +161,9 @@ def test_the_kept_release_is_run_although_the_code_has_changed_since(world: Worl
 
 def test_a_release_that_is_gone_is_staged_again_and_is_the_same(world: World, run: Run) -> None:
     shutil.rmtree(world.cache / "releases")
-    release = world.prepare(run)["release"]
-    assert release["hash"] == run.manifest["code"]["hash"]
-    assert (Path(release["src"]) / "workload" / "__main__.py").read_text() == "print(1)\n"
+    release = world.prepare(run).request.release
+    assert release.hash == run.manifest["code"]["hash"]
+    assert (Path(release.src) / "workload" / "__main__.py").read_text() == "print(1)\n"
 
 
 def test_a_release_that_is_gone_and_cannot_be_made_again_is_named_and_nothing_is_staged(world: World, run: Run) -> None:
@@ -154,7 +175,7 @@ def test_a_release_that_is_gone_and_cannot_be_made_again_is_named_and_nothing_is
 
 
 def test_a_kept_release_that_was_edited_is_refused(world: World, run: Run) -> None:
-    staged = Path(world.prepare(run)["release"]["src"])
+    staged = Path(world.prepare(run).request.release.src)
     (staged / "workload" / "__main__.py").write_text("print(3)\n")
     (line,) = world.refused(run)
     assert "was changed since it was staged" in line
@@ -174,9 +195,9 @@ def test_code_from_git_is_taken_at_its_commit_again(world: World) -> None:
     run = world.launched(f"file://{mine}")
     commit("two")
     shutil.rmtree(world.cache / "releases")
-    checked = world.prepare(run)
-    assert (Path(checked["release"]["src"]) / "code" / "main.py").read_text() == "one"
-    assert checked["command"] == ["run"]
+    request = world.prepare(run).request
+    assert (Path(request.release.src) / "code" / "main.py").read_text() == "one"
+    assert request.command == ("run",)
     assert world.again(run).to_json() == run.plan
 
 
@@ -189,7 +210,7 @@ def test_a_model_that_changed_is_named_for_each_who_has_it(world: World, run: Ru
 def test_a_model_that_is_gone_is_named_or_taken_from_the_cache(world: World, run: Run) -> None:
     kept = world.cache / "models" / f"{sha256(world.model)}.gguf"
     world.model.rename(kept)
-    assert world.prepare(run)["models"]["a"]["src"] == str(kept)
+    assert world.prepare(run).request.models["a"].src == str(kept)
     assert world.again(run).to_json() == run.plan
     kept.unlink()
     assert [line.partition(": ")[0] for line in world.refused(run)] == ["model of a", "model of b"]
@@ -255,7 +276,7 @@ def test_what_else_lives_on_a_node_and_where_it_is_does_not_matter_as_long_as_th
 ) -> None:
     with_node("jetson", current_instances=1, allocated_ram_gb=4, used_ports=frozenset({9050}))(world)
     world.nodes.append(replace(RPI1, name="rpi9"))
-    world.hostvars["rpi9"], world.states["rpi9"] = world.hostvars["rpi1"], {"cores": 4}
+    world.hostvars["rpi9"], world.states["rpi9"] = world.hostvars["rpi1"], NodeState("HEALTHY", cores=4)
     world.hostvars["jetson"]["ansible_host"] = "10.0.0.99"
     assert world.again(run).assignments == run.plan["assignments"]
 
@@ -311,6 +332,21 @@ def test_a_run_that_was_never_launched_is_not_repeated(world: World, run: Run) -
     assert world.refused(run) == [
         "manifest.json: llama_cpp.rpi1 is missing: the run was never launched; run the experiment anew"
     ]
+
+
+def test_a_release_from_before_it_held_the_contract_is_run_with_the_programs_that_it_has(
+    world: World, run: Run
+) -> None:
+    assert world.prepare(run).request.release.has_contract
+    old = stage(world.cache, [world.workload])  # what was staged before
+    manifest = {**run.manifest["code"], "hash": old.hash}
+    signing.update(run, world.keys, code=manifest)
+    request = world.prepare(run).request
+    assert not request.release.has_contract
+    plan = world.again(run)
+    (_, entry) = entries(RUN, request, request.experiment, plan, world.cluster)
+    hooks = entry.launch_spec.hooks
+    assert (hooks.start[-1], hooks.exit[-1]) == ("workload.ledger", "workload.exits")
 
 
 def test_a_models_address_is_recorded_without_its_password() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from past_runs import at, everything, fill, make_run, said, talk
 
+from contract.events import Collected, LaunchFailed, TaskFailed
 from fleet.record.run_folder import Run
 from fleet.report import render, write
 from fleet.report.talk import MESSAGES
@@ -120,7 +121,7 @@ def test_the_words_of_a_mind_are_text_and_nothing_else(run: Run):
             tables[name] = [{**row, column: EVIL.replace("\ud800", "")} for row in list(tables[name])[:1]]
         tables["messages"][0] |= {"remembered": EVIL[:20], "emotion": "<b>", "corrupted": 1}
     fill(run, rows)
-    run.event("failed", host="<i>", task="<i>", reason=EVIL)
+    run.append(TaskFailed(host="<i>", task="<i>", reason=EVIL))
     run.update_manifest(experiment=EXPERIMENT_OF_EVIL, replay_of=EVIL.replace("\ud800", ""))
     page = told(run)
     assert set(page.tags) <= TAGS
@@ -220,7 +221,7 @@ def test_a_run_of_ones_own_program_is_told_without_the_minds_parts(run: Run):
         db.execute('CREATE TABLE "odd <b>""name" (x)')
         db.execute('INSERT INTO "odd <b>""name" VALUES (1)')
     merge(run.path, {"a": "jetson"}, run.run_id)
-    run.event("collected", statuses={"a": "COMPLETED"}, rows={}, problems={}, memory={})
+    run.append(Collected(statuses={"a": "COMPLETED"}, rows={}, problems={}, memory={}))
     page = told(run)
     assert {"overview", "run", "placement", "data"} <= page.said.keys()
     assert not {"transcript", "beliefs", "reports", "speed", "game", "trouble"} & page.said.keys()
@@ -242,8 +243,8 @@ def test_tables_of_the_same_names_that_hold_something_else_stop_nothing(run: Run
 
 
 def test_a_run_that_failed_before_anything_was_collected_says_why(run: Run):
-    run.event("launch_failed", instance="a@jetson", reason="no room on this node any more")
-    run.event("failed", host="localhost", task="Every instance has started", reason="a did not start")
+    run.append(LaunchFailed(instance="a@jetson", reason="no room on this node any more"))
+    run.append(TaskFailed(host="localhost", task="Every instance has started", reason="a did not start"))
     page = told(run)
     assert "Nothing has been collected" in page.said["overview"]
     assert "no room on this node any more" in page.said["trouble"]

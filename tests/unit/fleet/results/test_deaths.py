@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from contract.events import Collected, Launched, NodeLost, StatusChanged
 from fleet.base.errors import MergeError
 from fleet.record.run_folder import Run
 from fleet.results import deaths
@@ -142,13 +143,13 @@ def test_ends_from_before_causes_were_written_down_are_told_by_systemd_s_words(r
 def watched(run: Run) -> None:
     """A run that has begun on both nodes."""
     for id, node in NODES.items():
-        run.event("launched", instance=f"{id}@{node}", status="RUNNING")
-        run.event("status", node=node, instance=id, status="RUNNING")
+        run.append(Launched(instance=f"{id}@{node}", status="RUNNING"))
+        run.append(StatusChanged(node=node, instance=id, status="RUNNING"))
 
 
 def test_an_instance_that_went_with_its_node_and_never_came_back_died_with_it(run: Run):
     watched(run)
-    run.event("node_lost", node="rpi1", last_heard="2999-01-01T00:00:00+00:00", reason="timed out")
+    run.append(NodeLost(node="rpi1", last_heard="2999-01-01T00:00:00+00:00", reason="timed out"))
     statuses = {"a": "LOST", "b": "COMPLETED"}
     assert deaths.write_deaths(run, NODES, statuses)
     assert not deaths.write_deaths(run, NODES, statuses)
@@ -163,14 +164,14 @@ def test_an_instance_that_went_with_its_node_and_never_came_back_died_with_it(ru
 def test_of_a_later_life_nobody_told_when_it_began(run: Run):
     watched(run)
     leave(run, "a", end("workload", "signal", "w1"), end("llama", "signal", "l1"))
-    run.event("node_lost", node="rpi1", reason="timed out")
+    run.append(NodeLost(node="rpi1", reason="timed out"))
     deaths.write_deaths(run, NODES, {"a": "LOST"})
     assert table(run, "unit, life, cause, lived_seconds")[2:] == [("workload", 2, "node_lost", None)]
 
 
 def test_a_node_that_comes_back_tells_of_it_itself(run: Run):
     watched(run)
-    run.event("node_lost", node="rpi1", reason="timed out")
+    run.append(NodeLost(node="rpi1", reason="timed out"))
     deaths.write_deaths(run, NODES, {"a": "LOST"})
     own = end("workload", "node_lost", "w1", at="10:00:30")
     leave(run, "a", own, end("workload", "completed", "w2", at="10:01:00"))
@@ -184,13 +185,13 @@ def test_a_node_that_comes_back_tells_of_it_itself(run: Run):
 @pytest.mark.parametrize("came_back", ["status", "collected"])
 def test_an_instance_that_was_heard_of_again_or_had_ended_did_not_die_with_the_node(run: Run, came_back: str):
     watched(run)
-    run.event("status", node="jetson", instance="b", status="COMPLETED")
+    run.append(StatusChanged(node="jetson", instance="b", status="COMPLETED"))
     for node in NODES.values():
-        run.event("node_lost", node=node, reason="timed out")
+        run.append(NodeLost(node=node, reason="timed out"))
     if came_back == "status":
-        run.event("status", node="rpi1", instance="a", status="RUNNING")
+        run.append(StatusChanged(node="rpi1", instance="a", status="RUNNING"))
     else:
-        run.event("collected", statuses={"a": "RUNNING"})
+        run.append(Collected(statuses={"a": "RUNNING"}))
     deaths.write_deaths(run, NODES, {"a": "LOST", "b": "LOST"})
     assert table(run) == []
 

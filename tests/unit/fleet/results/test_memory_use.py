@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from fleet.launch.specs import Launch, instance_hosts
+from contract.node_state import Gpu, InstanceState, NodeState
+from fleet.intake.request import ModelRef, ReleaseRef, Request
+from fleet.launch.specs import entries
+from fleet.observe.cluster import Cluster
+from fleet.record.memory_file import predict
 from fleet.record.run_folder import Run
 from fleet.results import memory_use
 from placement import Node, load_experiment, nodes_from_hostvars, place
@@ -56,7 +60,7 @@ def test_the_prediction_and_the_peak_lie_side_by_side_and_measuring_again_change
     file = tmp_path / "x.yml"
     file.write_text("name: x\ninstances: [{id: a}, {id: b, ram_gb: 2}]")
     needs = Estimate(int(0.4 * GB), 0, int(0.1 * GB), 0, 0, 0, 0)
-    memory_use.predict(run, load_experiment(file).sized({"a": needs.to_json()}), {"a": needs.to_json()})
+    predict(run, load_experiment(file).sized({"a": needs.to_json()}), {"a": needs.to_json()})
     leave(run, end("workload", unit_peak=0, slice_peak=256 * MIB, others_resident_peak=512 * MIB))
     told = memory_use.measure(run, ["a", "b"])
     assert told["a"] == {
@@ -94,12 +98,23 @@ def test_one_pool_is_counted_once_from_the_plan_to_the_limit_on_the_node_and_bac
         "remote_work_dir": "/w", "ssh_user": "u", "llama_cpp_build": "b", "llama_cpp_builds": {"b": {}},
         "ram_gb": 64, "reserved_ram_gb": 8, "node_type": "jetson_orin", "gpu": True, "gpu_memory_gb": 64,
     }  # fmt: skip
-    launch = Launch(RUN, experiment, plan, "hash", False, {"a": {"sha256": "0" * 64, "name": "m"}})
-    (host,) = instance_hosts(launch, [jetson], {"jetson": hostvars}, {})
-    spec = host["instance_spec"]
-    assert spec["description"]["resources"]["takes_ram_gb"] == 12
-    assert spec["memory_bytes"] == 12 * GB, "the slice may use what the plan counts"
-    held = {**spec["description"]["resources"], "status": "RUNNING", "ports": {}}
-    state = {"status": "HEALTHY", "ram_gb": 64, "gpu": {"present": True}, "instances": [held]}
+    request = Request(
+        "x", str(file), file.read_text(), ReleaseRef("hash", ""), models={"a": ModelRef("0" * 64, "", "m")}
+    )
+    cluster = Cluster.from_hostvars({"jetson": {**hostvars, "max_instances": 4}})
+    (entry,) = entries(RUN, request, experiment, plan, cluster)
+    spec = entry.launch_spec
+    assert spec.description.resources.takes_ram_gb == 12
+    assert spec.limits.memory_bytes == 12 * GB, "the slice may use what the plan counts"
+    held = InstanceState(
+        RUN,
+        "a",
+        "RUNNING",
+        ram_gb=12,
+        takes_ram_gb=12,
+        gpu_memory_gb=spec.description.resources.gpu_memory_gb,
+        uses_gpu=True,
+    )
+    state = NodeState("HEALTHY", ram_gb=64, gpu=Gpu(present=True), instances=(held,))
     (again,) = nodes_from_hostvars({"jetson": hostvars}, {"jetson": state})
     assert again.allocated_ram_gb == 12

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from contract.node_state import NodeState
 from placement import BadInput, Node, nodes_from_hostvars, port_range_from_hostvars, read_inventory
 
 PI = {"node_type": "raspberry_pi", "ram_gb": 8, "reserved_ram_gb": 1}
@@ -26,7 +27,8 @@ class Tagged(str):
 
 def node(variables, *states) -> Node:
     """The node of these host variables, measured if a state is given."""
-    (only,) = nodes_from_hostvars({"n": variables}, {"n": states[0]} if states else None)
+    measured = {"n": states[0] and NodeState.from_json(states[0], "n")} if states else None
+    (only,) = nodes_from_hostvars({"n": variables}, measured)
     return only
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.observe.cluster import node_hostvars
+from fleet.observe.cluster import Cluster
 from placement import BadInput, nodes_from_hostvars, read_inventory
 from placement.adapters import ansible_inventory
 from placement.adapters.hostvars import MAX_NODES
@@ -88,4 +88,4 @@ def test_more_nodes_than_are_supported_are_one_fault():
 def test_a_playbooks_nodes_are_counted_before_any_of_their_variables_is_asked_for():
     names = [f"n{number}" for number in range(MAX_NODES + 1)]
     with pytest.raises(BadInput, match="10,001 hosts"):
-        node_hostvars({"groups": {"nodes": names}, "hostvars": None})
+        Cluster.from_task_vars({"groups": {"nodes": names}, "hostvars": None})
