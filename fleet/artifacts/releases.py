@@ -88,7 +88,7 @@ def _stage(
     trees = {package.name: source_tree.read(package, package.name) for package in packages}
     for package in packages:
         if not trees[package.name].entries:
-            raise ReleaseError(f"{package}: the {package.name} is empty; is the project's clone complete?")
+            raise ReleaseError(f"{package}: the project's {package.name} is empty; is the clone complete?")
     shown = commit = ""
     if source and git.is_url(source):
         if not check:

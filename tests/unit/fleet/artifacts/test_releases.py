@@ -342,9 +342,9 @@ def test_a_failure_half_way_leaves_nothing_behind(cache: Path, workload: Path, m
 def test_an_empty_or_missing_workload_is_a_fault(cache: Path, tmp_path: Path):
     with pytest.raises(ReleaseError, match="no such folder"):
         stage(cache, [tmp_path / "none"])
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "workload").mkdir(parents=True)
     with pytest.raises(ReleaseError, match="workload is empty"):
-        stage(cache, [tmp_path / "empty"])
+        stage(cache, [tmp_path / "empty" / "workload"])
 
 
 def test_a_git_environment_around_us_points_nowhere(
