@@ -151,7 +151,7 @@ def _read(annotation: Any, value: Any, where: str) -> Any:
     if origin is collections.abc.Mapping:
         if not isinstance(value, collections.abc.Mapping) or not all(isinstance(key, str) for key in value):
             raise ContractError(f"{where}: expected an object, found {shown(value)}")
-        return {str(key): _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {str(key): _read(arguments[1], item, f"{where}.{ascii(key)[1:-1]}") for key, item in value.items()}
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ContractError(f"{where}: expected a list, found {shown(value)}")

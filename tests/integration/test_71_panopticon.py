@@ -18,7 +18,7 @@ ADDRESSES = ["10.77.0.11", "10.77.0.12", "10.77.0.13", "10.77.0.14"]
 # An observer waits likewise when it has half of them; it keeps what it has read in a file.
 PROGRAM = f"""
 import json, os, pathlib, socket, subprocess, sys, time
-from workload import Instance, client, tap
+from workload import Instance, json_client, stream_relay
 
 mind = Instance.load()
 go, stream, seen = mind.dir / "go", mind.dir / "logs/stream.jsonl", mind.dir / "seen"
@@ -68,7 +68,7 @@ def observer(url):
         read = len(seen.read_text().splitlines()) if seen.exists() else 0
         if read >= {HALF}:
             wait()
-        rows, ended = client.persist("the subject", lambda: tap.read(url, read, 10))
+        rows, ended = json_client.persist("the subject", lambda: stream_relay.read(url, read, 10))
         with seen.open("a") as notes:
             notes.write("".join(row["content"] + "\\n" for row in rows))
 
@@ -159,7 +159,7 @@ def test_an_observer_gets_every_line_whoever_dies(
     watch.kill("warden", "workload")
     watch.kill("subject", "workload")
     watch.kill("subject", "llama")
-    watch.kill("subject", "tap")
+    watch.kill("subject", "relay")
 
     links = watch.in_network_of("subject", "ip", "-oneline", "link")
     assert re.findall(r"^\d+: (\S+?):", links, re.M) == ["lo"]
@@ -175,7 +175,7 @@ def test_an_observer_gets_every_line_whoever_dies(
     eventually("the subject ends", lambda: watch.ended("subject"))
     watch.play("fetch")
     assert not watch.pid("subject", "workload")
-    assert watch.pid("subject", "tap"), "half of it is still to be read"
+    assert watch.pid("subject", "relay"), "half of it is still to be read"
     planned = tmp_path / "plan.json"
     pinned = ("-e", "experiment=split_brain", "-e", "placement=a:jetson", "-e", f"plan_out={planned}")
     project.play("playbooks/plan.yml", *pinned)
@@ -211,8 +211,8 @@ def test_a_subject_cannot_tell_that_it_is_observed(project: Project, cluster: Cl
     assert looked["interfaces"] == ["lo"]
     assert looked["units"] == ""
     assert any("llama-server" in command for command in looked["commands"]), "of its own instance it sees all"
-    traces = [text for key in ("files", "commands") for text in looked[key] if re.search("tap|warden|guard", text)]
-    assert [text for text in traces if not text.endswith("/workload/tap.py")] == []
+    traces = [text for key in ("files", "commands") for text in looked[key] if re.search("relay|warden|guard", text)]
+    assert [text for text in traces if not text.endswith("/workload/stream_relay.py")] == []
 
     def told(watch: Watch) -> dict[str, Any]:
         """What the subject was given, and what is in its folder, without what names the run."""
@@ -239,7 +239,7 @@ def test_a_stopped_run_leaves_nothing_and_an_observed_instance_is_not_forwarded(
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:
     watch = Watch(project, cluster, tmp_path / "watch", subject="jetson", warden="jetson")
-    assert watch.pid("subject", "tap")
+    assert watch.pid("subject", "relay")
     refused = watch.play("forward", "-e", "instance=subject", code=2)
     assert "subject@jetson is observed: its llama-server is in a network of its own" in refused
     watch.play("stop")
@@ -250,7 +250,7 @@ def test_a_stopped_run_leaves_nothing_and_an_observed_instance_is_not_forwarded(
     assert project.events(watch.run_id, "collected")[-1]["statuses"] == {"subject": "STOPPED", "warden": "STOPPED"}
     log = (project.record(watch.run_id) / "logs" / "subject.log").read_text()
     assert f"{watch.run_id} subject workload" in log
-    assert f"{watch.run_id} subject tap" not in log
+    assert f"{watch.run_id} subject relay" not in log
 
 
 def test_an_observer_of_a_subject_that_is_given_up_comes_to_its_end(

@@ -1,0 +1,167 @@
+"""The units of an instance, as text. (systemd itself reads them in the integration tests.)"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.description import InstanceDescription
+from contract.launch_spec import BESIDE_SUBJECT, OBSERVED, OPEN, Hooks, LaunchSpec, Limits, Process
+from node import units
+from node.errors import NodeError
+
+RUN = "x_20261123T141500Z_3f2a"
+PREFIX = f"jarfleet-{RUN}-a"
+PYTHON = ("/usr/bin/python3", "-m")
+
+
+def spec(work_dir: str = "/home/pi/jar", **changes: Any) -> LaunchSpec:
+    folder = f"{work_dir}/instances/{RUN}/a"
+    model = {"path": f"{work_dir}/models/m.gguf", "sha256": "m"}
+    made = LaunchSpec(
+        description=InstanceDescription(RUN, "a", Path(folder), "http://127.0.0.1:9001", model=model),
+        work_dir=work_dir,
+        release_dir=f"{work_dir}/releases/r",
+        owner="pi",
+        workload=Process((*PYTHON, "workload"), f"{work_dir}/releases/r", ("localhost", "10.0.0.1")),
+        llama_server=Process(("--port", "9001"), folder, ("localhost",)),
+        hooks=Hooks((*PYTHON, "workload.unit_start"), (*PYTHON, "workload.unit_exit")),
+        limits=Limits(memory_bytes=2**31, cpu_percent=150),
+        restart=True,
+        isolation=OPEN,
+    )
+    return replace(made, **changes)
+
+
+WORKLOAD = f"""\
+[Unit]
+Description=Jarfleet {RUN} a workload
+# What has ended stays ended, also when the node starts again.
+ConditionPathExists=!/home/pi/jar/instances/{RUN}/a/outcome.json
+Wants={PREFIX}-llama.service network-online.target
+After={PREFIX}-llama.service network-online.target dbus.service
+StartLimitIntervalSec=60
+StartLimitBurst=10
+
+[Service]
+WorkingDirectory=/home/pi/jar/releases/r
+Environment=JARFLEET_INSTANCE=/home/pi/jar/instances/{RUN}/a/instance.json
+Environment=PYTHONPATH=/home/pi/jar/releases/r
+Environment=PYTHONUNBUFFERED=1
+Environment=PYTHONDONTWRITEBYTECODE=1
+ExecStart="/usr/bin/python3" "-m" "workload"
+RestartSec=1
+TimeoutStopSec=15
+
+ProtectHome=tmpfs
+BindReadOnlyPaths=/home/pi/jar/releases/r
+ProtectSystem=strict
+PrivateTmp=yes
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+RestrictSUIDSGID=yes
+LockPersonality=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+ExecStartPre=-/usr/bin/python3 -m workload.unit_start workload
+ExecStopPost=/usr/bin/python3 -m workload.unit_exit workload
+Slice={PREFIX}.slice
+User=pi
+BindPaths=/home/pi/jar/instances/{RUN}/a
+ReadWritePaths=/home/pi/jar/instances/{RUN}/a
+BindReadOnlyPaths=/home/pi/jar/models/m.gguf
+Restart=on-failure
+RestartPreventExitStatus=69 78
+OOMPolicy=continue
+IPAddressDeny=any
+IPAddressAllow=localhost 10.0.0.1
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_the_unit_of_a_workload() -> None:
+    assert units.render(spec(), "/opt/llama.cpp/k")[f"{PREFIX}-workload.service"] == WORKLOAD
+
+
+def test_an_instance_has_a_slice_with_its_limits_and_two_services() -> None:
+    made = units.render(spec(), "/opt/llama.cpp/k")
+    assert set(made) == {f"{PREFIX}.slice", f"{PREFIX}-llama.service", f"{PREFIX}-workload.service"}
+    for line in ("MemoryMax=2147483648", "MemorySwapMax=0", "CPUQuota=150%", "TasksMax=512"):
+        assert line in made[f"{PREFIX}.slice"].splitlines()
+    llama = made[f"{PREFIX}-llama.service"].splitlines()
+    assert 'ExecStart="/opt/llama.cpp/k/bin/llama-server" "--port" "9001"' in llama
+    assert "StopWhenUnneeded=yes" in llama
+    assert "IPAddressAllow=localhost" in llama
+    assert "[Install]" not in llama
+
+
+def test_an_observed_instance_has_a_network_of_its_own_and_a_relay_outside_of_it() -> None:
+    relay = Process((*PYTHON, "workload.stream_relay"), "/home/pi/jar/releases/r", ("10.0.0.1", "10.0.0.2"))
+    made = units.render(spec(isolation=OBSERVED, relay=relay), "/opt/llama.cpp/k")
+    for unit in ("llama", "workload"):
+        lines = made[f"{PREFIX}-{unit}.service"].splitlines()
+        assert f"JoinsNamespaceOf={PREFIX}-llama.service" in lines
+        assert "PrivateNetwork=yes" in lines
+        assert "ProtectProc=invisible" in lines
+    lines = made[f"{PREFIX}-relay.service"].splitlines()
+    assert "PrivateNetwork=yes" not in lines
+    assert "DynamicUser=yes" in lines
+    assert f"BindReadOnlyPaths=/home/pi/jar/instances/{RUN}/a" in lines
+    assert not [line for line in lines if line.startswith(("BindPaths", "ReadWritePaths", "User="))]
+    assert "IPAddressAllow=10.0.0.1 10.0.0.2" in lines
+
+
+def test_an_observer_on_its_subjects_node_has_users_of_its_own() -> None:
+    made = units.render(spec(isolation=BESIDE_SUBJECT), "/opt/llama.cpp/k")
+    assert "PrivateUsers=yes" in made[f"{PREFIX}-workload.service"].splitlines()
+
+
+def test_an_instance_may_be_left_dead_and_may_reach_everybody() -> None:
+    anybody = replace(spec().workload, allowed_addresses=None)
+    lines = units.render(spec(restart=False, workload=anybody), "/opt")[f"{PREFIX}-workload.service"].splitlines()
+    assert "Restart=no" in lines
+    assert not [line for line in lines if line.startswith("IPAddress")]
+
+
+def test_a_command_keeps_its_words_whatever_is_in_them() -> None:
+    words = ("/bin/echo", "two words", 'a "quote"', "$HOME", "100%", "back\\slash", "line\nbreak", "it's")
+    assert units.exec_line(words) == (
+        '"/bin/echo" "two words" "a \\"quote\\"" "$$HOME" "100%%" "back\\\\slash" "line\\nbreak" "it\'s"'
+    )
+
+
+def test_a_work_dir_of_any_name_is_quoted_for_each_directive() -> None:
+    lines = units.render(spec("/srv/it's 100%h"), "/opt")[f"{PREFIX}-workload.service"].splitlines()
+    folder = f"/srv/it's 100%%h/instances/{RUN}/a"
+    assert "WorkingDirectory=/srv/it's 100%%h/releases/r" in lines, "the rest of the line is the path"
+    assert f"ConditionPathExists=!{folder}/outcome.json" in lines
+    assert f'Environment="JARFLEET_INSTANCE={folder}/instance.json"' in lines
+    assert f'BindPaths="{folder}"' in lines, "a word of a list"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"work_dir": "/srv/a\nUser=root"}, "has a control character"),
+        ({"owner": "pi\nUser=root"}, "not the name of a user"),
+        ({"owner": "two words"}, "not the name of a user"),
+        ({"workload": Process(("x",), "/", ("evil\nUser=root",))}, "neither an IP address nor localhost"),
+        ({"workload": Process(("x",), "/", ("example.org",))}, "neither an IP address nor localhost"),
+        ({"workload": Process(("x",), "/a\nUser=root")}, "has a control character"),
+    ],
+)
+def test_what_could_become_another_directive_is_rejected(changes: dict[str, Any], fault: str) -> None:
+    work_dir = changes.pop("work_dir", "/home/pi/jar")
+    with pytest.raises(NodeError, match=fault):
+        units.render(spec(work_dir, **changes), "/opt")
+
+
+def test_a_run_id_that_is_none_is_rejected() -> None:
+    made = spec()
+    wrong = replace(made, description=replace(made.description, run_id="../../etc/x"))
+    with pytest.raises(NodeError, match="are not a run id and an instance id"):
+        units.render(wrong, "/opt")
