@@ -1,4 +1,4 @@
-"""systemctl: what it says of units, and what it is told to do with them."""
+"""systemctl: its answers about units, and its orders to them."""
 
 from __future__ import annotations
 

@@ -86,11 +86,10 @@ class SystemdBackend:
         if self.check:
             return Done(True, "PENDING", diff)
         with self._as_owner():
-            lacking = self._reserve(spec, description)
-        if lacking:  # raised as root: as the owner a module could not even read itself
-            reasons = "; ".join(lacking)
+            reasons = self._reserve(spec, description)
+        if reasons:  # raised as root: as the owner a module could not even read itself
             raise NodeError(
-                f"{self.ref.id}: no room on this node any more: {reasons}; another run was faster, run again"
+                f"{self.ref.id}: no room on this node any more: {'; '.join(reasons)}; another run was faster, run again"
             )
         try:
             _write(files)
@@ -115,12 +114,12 @@ class SystemdBackend:
         with (folder / ".lock").open("w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             others = [other for other in instances.read_instances(self.ref.work_dir) if other.dir != str(self.dir)]
-            lacking = shortfalls(spec.description, spec.capacity, others)
-            if not lacking:
+            reasons = shortfalls(spec.description, spec.capacity, others)
+            if not reasons:
                 for name in ("logs", names.CHECKPOINTS):
                     (self.dir / name).mkdir(parents=True, exist_ok=True)
                 _write(description)
-        return lacking
+        return reasons
 
     def _wait_healthy(self, spec: LaunchSpec, start_timeout: float) -> None:
         """Until all that must answer answers 200 and the workload is at work, or has ended already, as a short one may.

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _plan(options: argparse.Namespace) -> str:
-    """The plan as text. What is wrong with experiment, pins and inventory is told together."""
+    """The plan as text. What is wrong with experiment, pins and inventory is reported together."""
     source = options.inventory.rstrip("/")
     faults: list[Fault] = []
     pins: dict[str, str] = {}

@@ -247,7 +247,7 @@ def _types(
     alone = [instance for instance in instances if instance.id in minds]
     problem = Problem(nodes, alone, {}, port_range)
     why = {
-        request.instance.id: {room.node.name: rejections(room, request) for room in problem.rooms()}
+        request.instance.id: {capacity.node.name: rejections(capacity, request) for capacity in problem.capacities()}
         for request in problem.requests
     }
     there = [name for name in NODE_TYPES if any(node.node_type == name for node in nodes)]
@@ -302,8 +302,8 @@ def _refused(
                 nodes, instances, strategy, pins, port_range, explain=False, time_limit_s=time_limit_s,
                 same_type=same_type, node_types=node_types,
             )  # fmt: skip
-        except Infeasible as refusal:
-            error = refusal
+        except Infeasible as infeasible:
+            error = infeasible
         else:
             return None
     return error

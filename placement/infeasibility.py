@@ -1,4 +1,4 @@
-"""What there is to say of a refusal: a conflict, and changes that would make a plan possible. Data and words only.
+"""Why there is no plan, as data and words: a conflict, and changes that would make a plan possible.
 
 Sizes are GB = 2**30 bytes.
 """
@@ -50,10 +50,10 @@ class Conflict:
     def __str__(self) -> str:
         every = {1: "", 2: "both "}.get(len(self.instances), "all ")
         lines = [f"{self._kind()}: {listed(self.instances)} cannot {every}be placed", *self._needs(), *self._between()]
-        rooms = grouped(((has, self.takes.get(node)), node) for node, has in self.has.items())
-        for (has, takes), nodes in rooms:
-            room = "" if takes is None or len(self.instances) == 1 else f"room for {takes or 'none'} of them"
-            lines.append(f"{listed(nodes)}: {', '.join(filter(None, [has, room])) or 'no room'}")
+        capacities = grouped(((has, self.takes.get(node)), node) for node, has in self.has.items())
+        for (has, takes), nodes in capacities:
+            capacity = "" if takes is None or len(self.instances) == 1 else f"room for {takes or 'none'} of them"
+            lines.append(f"{listed(nodes)}: {', '.join(filter(None, [has, capacity])) or 'no capacity'}")
         return "\n  ".join(lines)
 
     def brief(self) -> str:

@@ -39,7 +39,7 @@ def natural(name: str) -> tuple[list[str | int], str]:
 
 @dataclass(frozen=True)
 class Node:
-    """A machine that may run instances (seed: NodeConfig), with what is already allocated on it by other runs.
+    """A machine that may run instances (specification: NodeConfig), with what is already allocated on it by other runs.
 
     On `unified` memory (a Jetson) CPU and GPU share one pool: `allocated_ram_gb` then counts the GPU's part too,
     and `gpu_memory_gb` only limits the GPU's share of the pool (0: all of it).
@@ -93,7 +93,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Instance:
-    """One process group of an experiment (seed: ExperimentInstance): its demands, its relations, its settings."""
+    """One process group of an experiment (specification: ExperimentInstance): demands, relations, settings."""
 
     id: str
     # None: left out, and filled in by Experiment.sized(). Nothing is placed before: whoever places meets a float.

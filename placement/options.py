@@ -71,7 +71,7 @@ class Options:
     def faults(
         self, design: Design, nodes: Iterable[Node], instances: Iterable[Instance], pins: Mapping[str, str]
     ) -> list[Fault]:
-        """Options and pins that contradict the experiment. Names that nobody has are told elsewhere."""
+        """Options and pins that contradict the experiment. Names that nobody has are reported elsewhere."""
         faults = list(pin_contradictions(design, nodes, instances, pins))
         if self.seed is not None and not design.randomize:
             mend = "add design: {randomize: true} to the experiment, or leave it out"

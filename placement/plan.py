@@ -7,10 +7,10 @@ from typing import Any
 from placement.constraints import rejections
 from placement.infeasibility import Conflict, Reasons, Remedy, grouped, listed
 from placement.model import gb, units
-from placement.problem import Problem, Request, Room
+from placement.problem import Capacity, Problem, Request
 from placement.scoring import SCORERS, Points, components
 
-MOST_REASONS = 10_000  # (instance, node) pairs of a refusal of which it is told why; more is no text that anybody reads
+MOST_REASONS = 10_000  # (instance, node) pairs of an Infeasible whose reasons are listed; nobody reads more
 WHY_LINES = 64  # of reasons in a table; when there are more, nodes with the same reason share a line
 
 
@@ -38,14 +38,14 @@ class Infeasible(Exception):
 
     def _text(self) -> str:
         lines = [f"no plan: no node takes {', '.join(self.rejections)}"]
-        told = {id: nodes for id, nodes in self.rejections.items() if nodes}
-        for id, nodes in told.items():
+        explained = {id: nodes for id, nodes in self.rejections.items() if nodes}
+        for id, nodes in explained.items():
             lines.append(f"{id}:")
             width = max(map(len, nodes))
             lines += [f"  {node:{width}}  {'; '.join(reasons)}" for node, reasons in nodes.items()]
-        silent = len(self.rejections) - len(told)
-        if told and silent:
-            lines.append(f"{silent} more are refused; to be told why node by node, place fewer instances at a time")
+        silent = len(self.rejections) - len(explained)
+        if explained and silent:
+            lines.append(f"{silent} more are refused; to see why node by node, place fewer instances at a time")
         elif silent:
             lines += [line for id in self.rejections for line in (f"{id}:", "  there are no nodes")]
         return "\n".join(lines)
@@ -68,8 +68,8 @@ class Infeasible(Exception):
 
     def to_json(self) -> dict[str, Any]:
         """`{"infeasible": true, "rejections": {instance: {node: [reasons]}}}`, and what Reasons.to_json() has."""
-        told = self.reasons.to_json() if self.reasons else {}
-        return {"infeasible": True, "rejections": self.rejections, **told}
+        explained = self.reasons.to_json() if self.reasons else {}
+        return {"infeasible": True, "rejections": self.rejections, **explained}
 
 
 class Undecided(Infeasible):
@@ -257,8 +257,8 @@ class Plan:
         lines = []
         for id, answers in (self.counterfactuals or {}).items():
             lines.append(f"what if {id} were not on {self.assignments[id]} but on")
-            told = grouped((answer["says"], node) for node, answer in answers.items())
-            lines += [f"  {listed(nodes)}: {says}" for says, nodes in told]
+            explained = grouped((answer["says"], node) for node, answer in answers.items())
+            lines += [f"  {listed(nodes)}: {says}" for says, nodes in explained]
         return "\n".join(lines)
 
     def diff(self, before: "Plan | None" = None) -> str:
@@ -275,20 +275,20 @@ class Plan:
 
 def record(problem: Problem, strategy: str, outcome: Outcome, explain: bool = True, seed: int | None = None) -> Plan:
     """Walk the assignments in the fixed order and write down each step: any search's result is explained alike."""
-    rooms = {room.node.name: room for room in problem.rooms()}
+    capacities = {capacity.node.name: capacity for capacity in problem.capacities()}
     choices: dict[str, Choice] = {}
     ports: dict[str, dict[str, int]] = {}
     total: Points = 0
     for request in problem.requests:
         id = request.instance.id
         chosen = outcome.assignments[id]
-        seen = rooms.values() if explain else [rooms[chosen]]
-        judged = {room.node.name: _judged(room, request) for room in seen}
+        seen = capacities.values() if explain else [capacities[chosen]]
+        judged = {capacity.node.name: _judged(capacity, request) for capacity in seen}
         verdict, points = judged[chosen]
         assert verdict.score is not None, f"{strategy} put {id} on {chosen}: {verdict.rejected}"  # noqa: S101 - a bug of the search
         total += points
         choices[id] = Choice(chosen, verdict.score, {name: verdict for name, (verdict, _) in judged.items()})
-        ports[id] = rooms[chosen].add(request)
+        ports[id] = capacities[chosen].add(request)
     ids = [instance.id for instance in problem.instances]
     return Plan(
         strategy=strategy,
@@ -299,34 +299,36 @@ def record(problem: Problem, strategy: str, outcome: Outcome, explain: bool = Tr
         seed=seed,
         ports={id: ports[id] for id in ids},
         instances={id: choices[id] for id in ids},
-        nodes={name: _use(room) for name, room in rooms.items()},
+        nodes={name: _use(capacity) for name, capacity in capacities.items()},
     )
 
 
-def _judged(room: Room, request: Request) -> tuple[Verdict, Points]:
+def _judged(capacity: Capacity, request: Request) -> tuple[Verdict, Points]:
     """The verdict, and its score as it is before rounding: 0 when the node is refused."""
-    rejected = rejections(room, request)
+    rejected = rejections(capacity, request)
     if rejected:
         return Verdict(rejected=rejected), 0
-    parts = components(room, request)
+    parts = components(capacity, request)
     points = sum(parts.values(), start=0)
     return Verdict(float(points), {name: float(part) for name, part in parts.items()}), points
 
 
-def _use(room: Room) -> NodeUse:
-    node, fresh = room.node, Room(room.node, (), {})
+def _use(capacity: Capacity) -> NodeUse:
+    node, fresh = capacity.node, Capacity(capacity.node, (), {})
     return NodeUse(
         status=node.status,
-        instances=room.taken_slots,
+        instances=capacity.taken_slots,
         max_instances=node.max_instances,
         ram_gb=node.ram_gb,
         reserved_ram_gb=node.reserved_ram_gb,
-        allocated_ram_gb=gb(units(node.allocated_ram_gb) + fresh.free_ram - room.free_ram),
+        allocated_ram_gb=gb(units(node.allocated_ram_gb) + fresh.free_ram - capacity.free_ram),
         gpu=node.gpu,
         gpu_memory=node.gpu_memory,
         gpu_memory_gb=node.gpu_memory_gb,
-        allocated_gpu_memory_gb=gb(units(node.allocated_gpu_memory_gb) + fresh.free_gpu_memory - room.free_gpu_memory),
-        placed=list(room.ids),
+        allocated_gpu_memory_gb=gb(
+            units(node.allocated_gpu_memory_gb) + fresh.free_gpu_memory - capacity.free_gpu_memory
+        ),
+        placed=list(capacity.ids),
     )
 
 

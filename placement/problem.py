@@ -1,4 +1,4 @@
-"""A placement problem as every search sees it: requests in their fixed order, and rooms that fill up."""
+"""A placement problem as every search sees it: requests in their fixed order, and capacities that fill up."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from placement.faults import BadInput, Fault, unknown
 from placement.model import GPU_DEMANDS, Instance, Node, gb, natural, units
 
 PORTS = ("peer", "llama")  # what each instance gets on its node
-PORT_RANGE = (9000, 9100)  # seed: network.peer_port_range, both ends included
+PORT_RANGE = (9000, 9100)  # specification: network.peer_port_range, both ends included
 NOBODY: frozenset[str] = frozenset()
 
 
@@ -26,14 +26,14 @@ class Request:
     gpu_memory: int
 
 
-class Room:
+class Capacity:
     """What a node still has. Amounts in units of model.units()."""
 
     __slots__ = ("free_gpu_memory", "free_ram", "ids", "node", "ports", "taken_slots", "types")
 
     def __init__(self, node: Node, ports: Sequence[int], types: dict[frozenset[str], str]) -> None:
         self.node = node
-        self.types = types  # of all rooms together: the node type that those who must be alike have got
+        self.types = types  # of all capacities together: the node type that those who must be alike have got
         self.free_ram = units(node.ram_gb) - units(node.reserved_ram_gb) - units(node.allocated_ram_gb)
         self.free_gpu_memory = units(node.usable_gpu_memory_gb) - units(node.allocated_gpu_memory_gb)
         self.taken_slots = node.current_instances
@@ -62,7 +62,7 @@ class Room:
 
 
 class Problem:
-    """Nodes in natural order, instances in the seed's order, relations both ways.
+    """Nodes in natural order, instances in the specification's order, relations both ways.
 
     Raises BadInput for a name given twice, an instance without its RAM, and a pin of an unknown instance or node. A
     relation or preference that names nobody has no effect here; experiment.check() reports it.
@@ -108,16 +108,16 @@ class Problem:
                 units(instance.ram_gb),
                 units(instance.gpu_memory_gb),
             )
-            for instance in seed_order(self.instances)
+            for instance in placing_order(self.instances)
         ]
 
-    def rooms(self) -> list[Room]:
+    def capacities(self) -> list[Capacity]:
         """The nodes as they are before anything is placed."""
         types: dict[frozenset[str], str] = {}
-        return [Room(node, self.ports, types) for node in self.nodes]
+        return [Capacity(node, self.ports, types) for node in self.nodes]
 
 
-def seed_order(instances: Iterable[Instance]) -> list[Instance]:
+def placing_order(instances: Iterable[Instance]) -> list[Instance]:
     """GPU required, then preferred, then none; within that RAM descending; then as in the file (DESIGN, Placement)."""
     return sorted(instances, key=lambda instance: (GPU_DEMANDS.index(instance.gpu), -instance.ram_gb))
 

@@ -1,62 +1,64 @@
-"""How good a node is for an instance, 0 to 100 (seed: Scoring System). Each scorer is one pure function of what the
-node has before the instance comes. Scores are exact (fractions), so that a tie is a tie."""
+"""How good a node is for an instance, 0 to 100 points (specification: Scoring System).
+
+Each scorer is one pure function of the node's capacity before the instance is added. Scores are exact (fractions), so
+that a tie is a tie."""
 
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
-from placement.problem import Request, Room
+from placement.problem import Capacity, Request
 
 Points = int | Fraction
 
 
-def ram_fit(room: Room, request: Request) -> Points:
+def ram_fit(capacity: Capacity, request: Request) -> Points:
     """u = ram_gb / free RAM: 30 for 0.3 <= u <= 0.7, 20 below, 10 above (seed: 1. Resource Efficiency)."""
-    if 10 * request.ram < 3 * room.free_ram:
+    if 10 * request.ram < 3 * capacity.free_ram:
         return 20
-    return 30 if 10 * request.ram <= 7 * room.free_ram else 10
+    return 30 if 10 * request.ram <= 7 * capacity.free_ram else 10
 
 
-def next_step(room: Room, request: Request) -> int | None:
+def next_step(capacity: Capacity, request: Request) -> int | None:
     """The most RAM below the request's with which it would first fit here, or ram_fit give other points; None: none."""
-    free = room.free_ram
+    free = capacity.free_ram
     return next((step for step in (free, 7 * free // 10, (3 * free - 1) // 10) if step < request.ram), None)
 
 
-def load(room: Room, request: Request) -> Points:
+def load(capacity: Capacity, request: Request) -> Points:
     """20 x (1 - instances / max_instances) (seed: 2. Load Balancing)."""
-    return load_points(room.taken_slots, room.node.max_instances)
+    return load_points(capacity.taken_slots, capacity.node.max_instances)
 
 
-def gpu(room: Room, request: Request) -> Points:
+def gpu(capacity: Capacity, request: Request) -> Points:
     """15 for a GPU required or preferred and there, 5 for none and none, else 0 (seed: 3. GPU Preference)."""
     if request.instance.gpu == "none":
-        return 0 if room.node.gpu else 5
-    return 15 if room.node.gpu else 0
+        return 0 if capacity.node.gpu else 5
+    return 15 if capacity.node.gpu else 0
 
 
-def affinity(room: Room, request: Request) -> Points:
+def affinity(capacity: Capacity, request: Request) -> Points:
     """min(25, 10 x related instances already here), related by either of the two (seed: 4. Affinity)."""
-    return min(25, 10 * len(request.related & room.ids.keys())) if request.related else 0
+    return min(25, 10 * len(request.related & capacity.ids.keys())) if request.related else 0
 
 
-def preferred_node(room: Room, request: Request) -> Points:
+def preferred_node(capacity: Capacity, request: Request) -> Points:
     """10 for the node that the instance prefers (seed: 5. Preferred Node)."""
-    return 10 if request.instance.preferred_node == room.node.name else 0
+    return 10 if request.instance.preferred_node == capacity.node.name else 0
 
 
-Scorer = Callable[[Room, Request], Points]
+Scorer = Callable[[Capacity, Request], Points]
 SCORERS: tuple[Scorer, ...] = (ram_fit, load, gpu, affinity, preferred_node)
 
 
-def components(room: Room, request: Request) -> dict[str, Points]:
+def components(capacity: Capacity, request: Request) -> dict[str, Points]:
     """Each scorer's points, by its name."""
-    return {scorer.__name__: scorer(room, request) for scorer in SCORERS}
+    return {scorer.__name__: scorer(capacity, request) for scorer in SCORERS}
 
 
-def score(room: Room, request: Request) -> Points:
+def score(capacity: Capacity, request: Request) -> Points:
     """All points together."""
-    return sum((scorer(room, request) for scorer in SCORERS), start=0)
+    return sum((scorer(capacity, request) for scorer in SCORERS), start=0)
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,7 @@
 """`python3 -m workload`: run the instance that JARFLEET_INSTANCE names.
 
 Exits 0 when it is complete (at once, if it was complete already). Exits 78 when its configuration is wrong and 69 when
-its peer is lost, so that systemd can be told not to try again, and 1 when something broke that a restart may mend.
+its peer is lost, so that systemd does not try again, and 1 when something broke that a restart may mend.
 Stopped by a signal it dies of that signal, so that this cannot be taken for completion. It may be killed at any
 moment, and started again to go on.
 """

@@ -128,7 +128,7 @@ TEXTS = (_list_of(_text), "a list of texts")
 FLAG = (_flag, "true or false")
 MIND = ("target", "brain_id", "target_role")  # the original's words for whom an intervention is for
 
-# What an intervention of each type can be told. A type's parameters are checked once the type is known.
+# What an intervention of each type takes. A type's parameters are checked once the type is known.
 PARAMETERS: dict[str, dict[str, tuple[Any, str]]] = {
     "memory_corruption": {"corruption_rate": SHARE, "corruption_level": SHARE},
     "memory_erasure": {"corruption_level": SHARE, "last_n": WHOLE},
@@ -220,7 +220,7 @@ KEYS: dict[str, tuple[Any, str]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What the built-in workload can be told, by the experiment (`workload`) or for one instance (`config`)."""
+    """The settings of the built-in workload, given by the experiment (`workload`) or for one instance (`config`)."""
 
     mode: str = "conversation"
     rounds: int = 4

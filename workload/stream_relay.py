@@ -95,7 +95,7 @@ class Subject:
         return found
 
     def has_ended(self) -> bool:
-        """Whether it has left its outcome: it came to its end, or was told to stop."""
+        """Whether it has left its outcome: it came to its end, or was stopped."""
         return (self._directory / names.OUTCOME).exists()
 
     def is_given_up(self) -> bool:

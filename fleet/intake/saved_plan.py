@@ -70,8 +70,8 @@ def read_plan(path: Path) -> SavedPlan:
     if not isinstance(version, int) or version > VERSION:
         mend = f"this Jarfleet reads up to {VERSION}; update it, or plan anew"
         raise PlanFileError(f"{path}: a plan of format {version!r}, and {mend}")
-    told = document.pop("sha256", None)
-    if told != canonical_sha256(document):
+    stated = document.pop("sha256", None)
+    if stated != canonical_sha256(document):
         advice = "plan anew; to decide yourself, pin with -e placement=instance:node"
         raise PlanFileError("\n".join([f"{path}: edited since it was saved; {advice}", *_edits(document)]))
     try:
@@ -154,7 +154,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     lines += [
         change_text(f"model of {id}: sha256", *pair)
         for id, *pair in differences(before["models"], after["models"])
-        if MISSING not in pair  # of an instance that came or went, which is told above
+        if MISSING not in pair  # of an instance that came or went, which is reported above
     ]
     return lines + [change_text(f"code: {key}", *pair) for key, *pair in differences(before["code"], after["code"])]
 
@@ -168,19 +168,19 @@ def broken(
     """
     node_types = (plan.counterbalance or {}).get("node_types", {})
     problem = Problem(nodes, experiment.instances, pins, ports, experiment.design.same_type, node_types)
-    rooms = {room.node.name: room for room in problem.rooms()}
+    capacities = {capacity.node.name: capacity for capacity in problem.capacities()}
     if set(plan.assignments) != {instance.id for instance in experiment.instances}:
         return ["assignments: not of the experiment's instances"]
     lines = []
     for request in problem.requests:
         id = request.instance.id
-        room = rooms.get(plan.assignments[id])
-        if room is None:
+        capacity = capacities.get(plan.assignments[id])
+        if capacity is None:
             lines.append(f"assignments.{id}: there is no node {plan.assignments[id]}")
             continue
-        if refused := rejections(room, request):
-            lines.append(f"assignments.{id}: {room.node.name} is refused: {'; '.join(refused)}")
-        elif (given := dict(plan.ports.get(id, {}))) != (right := room.add(request)):
+        if refused := rejections(capacity, request):
+            lines.append(f"assignments.{id}: {capacity.node.name} is refused: {'; '.join(refused)}")
+        elif (given := dict(plan.ports.get(id, {}))) != (right := capacity.add(request)):
             lines.append(f"ports.{id}: are {given}, not {right}")
     return lines
 

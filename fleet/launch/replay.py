@@ -204,7 +204,7 @@ def _model(id: str, model: Mapping[str, Any], cache: Path, check: bool, found: l
     origin = {"path": str(kept)} if kept.is_file() else dict(model["origin"])
     path = ""
     try:
-        # A file is asked for what it is, so that the difference can be told; an address cannot give anything else.
+        # A file is asked for what it is, so that the difference can be named; an address cannot give anything else.
         now = resolve({**origin, "sha256": wanted} if "url" in origin else origin, cache, check=check)
         path = str(now.path)
         if now.sha256 != wanted:

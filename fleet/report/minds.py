@@ -154,8 +154,8 @@ def _once(rows: Iterable[dict[str, Any]], *by: str) -> list[dict[str, Any]]:
 
 def negotiations(source: Source) -> Blocks:
     """What the halves of a split brain asked for and got."""
-    told = ("round", "resource", "proposer", "asked", "total", "decision")
-    rounds = _once(source.db.rows("negotiations", *told, order="round"), *told) if source.db else []
+    columns = ("round", "resource", "proposer", "asked", "total", "decision")
+    rounds = _once(source.db.rows("negotiations", *columns, order="round"), *columns) if source.db else []
     if not rounds:
         return []
     sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0, 0, 0])
@@ -169,7 +169,7 @@ def negotiations(source: Source) -> Blocks:
         for who, (times, asked, accepted, units) in sorted(sums.items())
     ]
     head = ("mind", "resource", "offers", "asked for on average, %", "accepted", "units got by them")
-    each = (tuple(row[key] for key in told) for row in rounds)
+    each = (tuple(row[key] for key in columns) for row in rounds)
     shown = ("round", "resource", "proposer", "asked for, units", "of, units", "answer")
     return [
         table("Offers", head, rows, len(rows), "negotiations"),
@@ -180,8 +180,8 @@ def negotiations(source: Source) -> Blocks:
 def hive(source: Source) -> Blocks:
     """What the hive voted and holds in its memory."""
     db = source.db
-    told = ("round", "question", "votes_json", "outcome", "agreement")
-    votes = _once(db.rows("consensus", *told, order="round"), *told) if db else []
+    columns = ("round", "question", "votes_json", "outcome", "agreement")
+    votes = _once(db.rows("consensus", *columns, order="round"), *columns) if db else []
     kept = ("position", "round", "author", "content")
     entries = _once(db.rows("shared_memory", *kept, order="position"), *kept) if db else []
     blocks: Blocks = []
@@ -211,8 +211,8 @@ def _first(total: int) -> str:
 
 def observations(source: Source) -> Blocks:
     """What observers made of their subjects."""
-    told = ("round", "subject", "subject_cycle_number", "observation_text")
-    rows = list(source.db.rows("observations", *told, order="round")) if source.db else []
+    columns = ("round", "subject", "subject_cycle_number", "observation_text")
+    rows = list(source.db.rows("observations", *columns, order="round")) if source.db else []
     said = [
         Said(
             row["instance"],
@@ -229,14 +229,14 @@ def interventions(source: Source) -> Blocks:
     db = source.db
     if db is None:
         return []
-    told = ("cycle_number", "name", "intervention_type", "description", "parameters_json", "result")
-    done = list(db.rows("interventions", *told, order="cycle_number"))
+    columns = ("cycle_number", "name", "intervention_type", "description", "parameters_json", "result")
+    done = list(db.rows("interventions", *columns, order="cycle_number"))
     kept = ("cycle_number", "memory_type", "corruption_level", "state_snapshot_json")
     states = list(db.rows("memory_states", *kept, order="cycle_number"))
     blocks: Blocks = []
     if done:
         head: tuple[str, ...] = ("mind", "life", "name", "type", "description", "parameters", "result")
-        rows = ((row["instance"], *(row[key] for key in told)) for row in done)
+        rows = ((row["instance"], *(row[key] for key in columns)) for row in done)
         blocks.append(table("Interventions", head, rows, len(done), "interventions"))
     if states:
         rows = ((row["instance"], *(row[key] for key in kept)) for row in states)
@@ -248,11 +248,11 @@ def interventions(source: Source) -> Blocks:
 def reports(source: Source) -> Blocks:
     """What the minds said of themselves."""
     db = source.db
-    told = ("cycle_number", "occasion", "question", "response", "confidence_score", "semantic_category")
-    if db is None or not db.has("self_reports", *told) or not (total := db.count("self_reports")):
+    columns = ("cycle_number", "occasion", "question", "response", "confidence_score", "semantic_category")
+    if db is None or not db.has("self_reports", *columns) or not (total := db.count("self_reports")):
         return []
     blocks: Blocks = [_confidences(db)]
-    answers = list(islice(db.rows("self_reports", *told, order="cycle_number"), ANSWERS))
+    answers = list(islice(db.rows("self_reports", *columns, order="cycle_number"), ANSWERS))
     if total > ANSWERS:
         blocks.append(Note(f"{total:,} answers; the first {ANSWERS} are shown, all are in self_reports."))
     for life, some in groupby(answers, key=itemgetter("cycle_number")):

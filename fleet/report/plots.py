@@ -107,7 +107,7 @@ def timeline(rows: Sequence[str], lives: Sequence[Life], deaths: Sequence[Death]
                 axes.broken_barh(
                     [(life.start / scale, width)], (places[life.row] - 0.22, 0.44), facecolors=colour, alpha=0.55
                 )
-        told = []
+        handles = []
         for cause in [*CAUSES, *sorted({death.cause for death in deaths} - CAUSES.keys())]:
             points = [death for death in deaths if death.cause == cause]
             points = [point for point in points if _new(drawn, point.row, cause, round(point.at / until * PIXELS))]
@@ -115,14 +115,16 @@ def timeline(rows: Sequence[str], lives: Sequence[Life], deaths: Sequence[Death]
                 colour, mark = CAUSES.get(cause, OTHER_CAUSE)
                 at, where = [point.at / scale for point in points], [places[point.row] for point in points]
                 axes.plot(at, where, mark, color=colour, markersize=8, linestyle="none", markeredgewidth=1.5)
-                told.append(Line2D([], [], color=colour, marker=mark, linestyle="none", label=cause.replace("_", " ")))
+                handles.append(
+                    Line2D([], [], color=colour, marker=mark, linestyle="none", label=cause.replace("_", " "))
+                )
         axes.set_yticks(list(places.values()), list(places))
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlim(0, until / scale * 1.01)
         axes.set_xlabel(f"time since the first life began ({unit})")
         axes.grid(visible=False, axis="y")
-        if told:
-            figure.legend(handles=told, loc="outside upper left", ncols=6)
+        if handles:
+            figure.legend(handles=handles, loc="outside upper left", ncols=6)
 
     return _svg("timeline", "Lives and deaths of each mind over time", 1.1 + 0.38 * len(rows), draw)
 
@@ -186,13 +188,13 @@ def beliefs(rows: dict[str, dict[int, tuple[str, float]]]) -> Markup:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("life (cycle)")
         axes.grid(visible=False)
-        told = [
+        handles = [
             Line2D(
                 [], [], color=colour, marker="s", markersize=9, linestyle="none", label=f"{state[:1].upper()} {state}"
             )
             for state, colour in STATES.items()
         ]
-        figure.legend(handles=told, loc="outside upper left", ncols=3)
+        figure.legend(handles=handles, loc="outside upper left", ncols=3)
 
     return _svg("beliefs", "State of each belief in each life", 1.1 + 0.32 * len(rows), draw)
 

@@ -52,11 +52,11 @@ def page(run: Run) -> Page:
 
 def _section(source: Source, key: str, title: str, make: Callable[[Source], Blocks]) -> Section:
     """A section, or why there is none. A program of the user's own, or a damaged file, may hold anything at all: so
-    whatever goes wrong is told here."""
+    whatever goes wrong is reported here."""
     try:
         return Section(key, title, make(source))
     except Exception as error:
-        return Section(key, title, [Note(f"This part cannot be told: {type(error).__name__}: {error}", bad=True)])
+        return Section(key, title, [Note(f"This part cannot be shown: {type(error).__name__}: {error}", bad=True)])
 
 
 def experiment(source: Source) -> dict[str, Any]:
@@ -140,7 +140,9 @@ def _run(source: Source) -> Blocks:
                 "code": f"{code.get('hash', '-')} from {code.get('source', '-')} {code.get('commit') or ''}".rstrip(),
                 "command": " ".join(map(str, command)) if isinstance(command, list) else str(command),
                 "seed of the placement": design.get("seed"),
-                "versions": ", ".join(f"{name} {told}" for name, told in mapping(manifest.get("versions")).items()),
+                "versions": ", ".join(
+                    f"{name} {version}" for name, version in mapping(manifest.get("versions")).items()
+                ),
             }
         )
     ]
@@ -171,7 +173,7 @@ def _seeds_as_text(rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 def _placement(source: Source) -> Blocks:
     if not source.plan:
         return []
-    if "instances" not in source.plan:  # of a run that the nodes told of
+    if "instances" not in source.plan:  # of a run whose record was made from the nodes
         rows = source.nodes.items()
         return [table("Where the minds were", ("mind", "node"), rows, len(rows), "plan.json")]
     plan = Plan.from_json(source.plan)
@@ -238,9 +240,9 @@ def _lives(source: Source) -> Blocks:
         if (at := seconds(death["ended_at"])) is not None
     ]
     causes = Counter(str(death["cause"]) for death in died)
-    told = ", ".join(f"{number} by {cause.replace('_', ' ')}" for cause, number in causes.most_common())
+    by_cause = ", ".join(f"{number} by {cause.replace('_', ' ')}" for cause, number in causes.most_common())
     blocks: Blocks = [
-        Note(f"{len(lives):,} lives, {len(died):,} deaths{f': {told}' if told else ''}."),
+        Note(f"{len(lives):,} lives, {len(died):,} deaths{f': {by_cause}' if by_cause else ''}."),
         Plot(
             timeline(list(rows), lives, marks),
             f"Bars: lives, by turns in two shades. Marks: deaths. 0 is {_at(first)}.",

@@ -12,7 +12,7 @@ from fleet.results.merged_database import Merged
 
 MESSAGES = 1500  # rows that are shown of the beginning, and as many of the end
 OPEN = 12  # rounds at most that are unfolded from the start
-TOLD = (
+COLUMNS = (
     *("cycle_number", "timestamp", "role", "content", "emotion", "corrupted", "injected"),
     *("sender", "recipient", "round", "remembered"),
 )
@@ -21,7 +21,7 @@ TOLD = (
 def talk(source: Source) -> list[Any]:
     """A fold a round: each thing that was said once, with who heard it, and how it is remembered."""
     db = source.db
-    if db is None or not db.has("messages", *TOLD) or not (total := db.count("messages")):
+    if db is None or not db.has("messages", *COLUMNS) or not (total := db.count("messages")):
         return []
     first, last = _bounds(db, total)
     blocks: list[Any] = []
@@ -31,7 +31,7 @@ def talk(source: Source) -> list[Any]:
             Note(f"{total:,} messages. The rounds after {first:,} and before {last:,} are not shown; all: {rest}.")
         )
     rounds = []
-    for number, rows in groupby(db.rows("messages", *TOLD, order="round, timestamp"), key=itemgetter("round")):
+    for number, rows in groupby(db.rows("messages", *COLUMNS, order="round, timestamp"), key=itemgetter("round")):
         if first is None or last is None or number <= first or number >= last:
             rounds.append((number, _round(list(rows)[: 2 * MESSAGES])))
     for number, said in rounds:

@@ -226,10 +226,10 @@ def transcript_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
 def _line(row: Row | None) -> str:
     if row is None:
         return "nothing more"
-    told = {
+    values = {
         key: value for key, value in row.items() if key not in {"table", "round", "cycle_number"} and value is not None
     }
-    text = ", ".join(f"{key} {value}" for key, value in told.items())
+    text = ", ".join(f"{key} {value}" for key, value in values.items())
     text = " ".join(text.split())
     return text if len(text) <= 4 * SHOWN else f"{text[: 4 * SHOWN - 3]}..."
 

@@ -1,6 +1,6 @@
 """The table `deaths` of a run's merged database: every life of every process, and how it ended.
 
-A row an end, from what the nodes wrote down (`logs/<instance>.exits.jsonl`, see `workload.ledger`); lives that ended in
+A row an end, from what the nodes wrote down (`logs/<instance>.exits.jsonl`, see `contract.exits`); lives that ended in
 their own time are among them. An instance that is gone with its node can tell nothing: then the run's events do, until
 it comes back and tells itself.
 """
@@ -35,7 +35,7 @@ COLUMNS = {
     "detail": "TEXT NOT NULL",  # in words
     "memory_peak_mb": "REAL",  # of the unit in this life
     "memory_limit_mb": "REAL",  # of the instance
-    "cycle_number": "INTEGER",  # the mind's life, where it has told
+    "cycle_number": "INTEGER",  # the mind's life, where it has reported it
 }
 
 

@@ -88,16 +88,16 @@ def deaths_of(db: Merged) -> list[dict[str, Any]]:
 
     Of a run without that table: the lives that were cut short, as the minds themselves wrote them down.
     """
-    told = (
+    columns = (
         *("life", "unit", "started_at", "ended_at", "lived_seconds", "cause", "detail"),
         *("memory_peak_mb", "memory_limit_mb", "cycle_number"),
     )
-    if db.has("deaths", *told):
-        return [death for death in db.rows("deaths", *told, order="ended_at") if is_death(str(death["cause"]))]
+    if db.has("deaths", *columns):
+        return [death for death in db.rows("deaths", *columns, order="ended_at") if is_death(str(death["cause"]))]
     own = ("started_at", "ended_at", "duration_seconds", "death_cause", "crash_reason", "memory_usage_peak")
     return [
         {
-            **dict.fromkeys(told),
+            **dict.fromkeys(columns),
             **{key: life[key] for key in ("instance", "node", "started_at", "ended_at", "cycle_number")},
             "life": life["cycle_number"],
             "lived_seconds": life["duration_seconds"],

@@ -118,8 +118,8 @@ def _deaths_table(died: Sequence[Mapping[str, Any]]) -> list[str]:
         for death in died[-DEATHS_SHOWN:]
     ]
     more = f"; the last {DEATHS_SHOWN}" if len(died) > DEATHS_SHOWN else ""
-    told = table(("  instance", "unit", "life", "died", "after", "peak", "limit"), rows)
-    return [f"deaths: {len(died)}{more}", *told.splitlines(), ""]
+    shown = table(("  instance", "unit", "life", "died", "after", "peak", "limit"), rows)
+    return [f"deaths: {len(died)}{more}", *shown.splitlines(), ""]
 
 
 def _gb(size: float | None) -> str:

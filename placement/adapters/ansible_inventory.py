@@ -83,8 +83,8 @@ def _size_faults(inventory: str) -> list[Fault]:
             if (hosts := math.prod(map(_width, RANGE.findall(word)))) > MAX_NODES:
                 return [Fault("inventory", str(path), f"{word[:60].rstrip(':')} names {hosts:,} hosts; {AT_MOST}")]
     if size > MAX_BYTES or number > MAX_NODES or lines > MAX_LINES:
-        told = f"more than {MAX_BYTES // 2**20} MiB, {MAX_NODES:,} files or {MAX_LINES:,} lines"
-        return [Fault("inventory", inventory, f"{told}; {AT_MOST}")]
+        limits = f"more than {MAX_BYTES // 2**20} MiB, {MAX_NODES:,} files or {MAX_LINES:,} lines"
+        return [Fault("inventory", inventory, f"{limits}; {AT_MOST}")]
     return []
 
 

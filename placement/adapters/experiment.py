@@ -113,8 +113,8 @@ def parse_experiment(
     faults += islice(_design_faults(raw, str(path)), MAX_FAULTS)
     if nodes is not None:
         faults += _name_faults(raw, str(path), list(nodes), pins or {})
-    told = {fault.key for fault in faults}
-    faults = twice + [fault for fault in values if fault.key not in told] + faults
+    reported = {fault.key for fault in faults}
+    faults = twice + [fault for fault in values if fault.key not in reported] + faults
     if faults:
         raise BadInput(faults)
     return Experiment(

@@ -173,7 +173,7 @@ def estimate_all(
     A broken file is a fault. A model that cannot be estimated is one only for an instance that declares no `ram_gb`. A
     declared size below the estimate is a warning.
     """
-    headers: dict[Path, Header | None] = {}  # None: broken, and told
+    headers: dict[Path, Header | None] = {}  # None: broken, and reported
     known: dict[tuple[Path, int, bool], Estimate] = {}
     found: dict[str, Estimate] = {}
     faults: list[Fault] = []
@@ -212,8 +212,8 @@ def sized_here(experiment: Experiment, hostvars: Mapping[str, Mapping[str, Any]]
     try:
         sized = experiment.sized({id: needs.to_json() for id, needs in found.items()})
     except BadInput as error:
-        told = {fault.key for fault in faults}
-        faults += [fault for fault in error.faults if fault.key not in told]
+        reported = {fault.key for fault in faults}
+        faults += [fault for fault in error.faults if fault.key not in reported]
     if faults:
         raise BadInput(faults)
     return sized, [*(f"warning: {line}" for line in warnings), *left_out(experiment, found)]

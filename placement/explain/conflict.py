@@ -1,7 +1,7 @@
 """Why there is no plan: the smallest conflict, and the changes that would make a plan possible.
 
 All of it is solved, nothing guessed: the exact search says of each part of the problem and of each change whether a
-plan exists. So this takes time, and is done only when a refusal is reported, never inside place().
+plan exists. So this takes time, and is done only when a failure to plan is reported, never inside place().
 """
 
 import time
@@ -15,11 +15,11 @@ from typing import Any
 
 from placement.constraints import feasible
 from placement.explain.minimal_subsets import Part, least, reduce, smallest
-from placement.explain.scenario import Case
+from placement.explain.scenario import Scenario
 from placement.infeasibility import OF_ONE, Conflict, Constraint, Reasons, Remedy, listed
 from placement.model import GPU_DEMANDS, MAX_GB, Node, gb, units
 from placement.plan import Infeasible, Undecided
-from placement.problem import PORTS, Problem, Request, Room, size
+from placement.problem import PORTS, Capacity, Problem, Request, size
 from placement.solver.exact import optimal
 from placement.solver.greedy import greedy
 
@@ -32,30 +32,30 @@ class OutOfTime(Exception):
     """The time is over, or this question would take too much of it."""
 
 
-def reasons(case: Case, time_limit_s: float) -> Reasons:
+def reasons(scenario: Scenario, time_limit_s: float) -> Reasons:
     """Why this case, which place() refused, has no plan, and what would make one. At most so many seconds.
 
     First the fewest instances that cannot all be placed, then the fewest of their constraints. Half of the time is for
     that; when it is over the conflict says so (`smallest`, `irreducible` are false). The rest is for the changes: one
     at a time, and only such as touch the conflict, since no other can help.
     """
-    finder = _Finder(case, time.monotonic() + time_limit_s / 2)
+    finder = _Finder(scenario, time.monotonic() + time_limit_s / 2)
     conflict = finder.conflict()
     until = finder.until + time_limit_s / 2
-    return Reasons(conflict, *_Remedies(case, conflict, finder.alike(), until).found())
+    return Reasons(conflict, *_Remedies(scenario, conflict, finder.alike(), until).found())
 
 
-def has_plan(case: Case, time_limit_s: float) -> bool | None:
+def has_plan(scenario: Scenario, time_limit_s: float) -> bool | None:
     """Whether the case has a plan; None when that did not come out in so many seconds."""
     try:
-        return _has_plan(case.problem(), time.monotonic() + time_limit_s)
+        return _has_plan(scenario.problem(), time.monotonic() + time_limit_s)
     except OutOfTime:
         return None
 
 
-def conflict(case: Case, time_limit_s: float) -> Conflict:
+def conflict(scenario: Scenario, time_limit_s: float) -> Conflict:
     """The smallest conflict of a case that has no plan."""
-    return _Finder(case, time.monotonic() + time_limit_s).conflict()
+    return _Finder(scenario, time.monotonic() + time_limit_s).conflict()
 
 
 def _has_plan(problem: Problem, until: float) -> bool:
@@ -78,9 +78,9 @@ def _has_plan(problem: Problem, until: float) -> bool:
 class _Finder:
     """Looks for the smallest conflict of a case that has no plan."""
 
-    def __init__(self, case: Case, until: float) -> None:
+    def __init__(self, scenario: Scenario, until: float) -> None:
         # A node that has given out more than it has counts as full, so that an instance without demands fits there.
-        self.problem = replace(case, nodes=tuple(_not_below_zero(node) for node in case.nodes)).problem()
+        self.problem = replace(scenario, nodes=tuple(_not_below_zero(node) for node in scenario.nodes)).problem()
         self.requests = {
             request.instance.id: replace(
                 request, related=frozenset(), instance=replace(request.instance, preferred_node=None)
@@ -147,10 +147,10 @@ class _Finder:
                 yield Constraint(
                     "gpu_memory", (request.instance.id,), f"needs {size(request.gpu_memory)} GB GPU memory"
                 )
-        for room in self.problem.rooms():
-            node = room.node
-            if node.status == "HEALTHY" and room.taken_slots + len(ids) > node.max_instances:
-                yield Constraint("slots", (node.name,), f"{room.taken_slots} of {node.max_instances} taken")
+        for capacity in self.problem.capacities():
+            node = capacity.node
+            if node.status == "HEALTHY" and capacity.taken_slots + len(ids) > node.max_instances:
+                yield Constraint("slots", (node.name,), f"{capacity.taken_slots} of {node.max_instances} taken")
         first, last = self.problem.ports[0], self.problem.ports[-1]
         yield Constraint("ports", (), f"each takes {len(PORTS)} ports of {first}-{last} on its node")
         for request in requests:
@@ -192,35 +192,35 @@ class _Finder:
         has: dict[str, str] = {}
         takes: dict[str, int] = {}
         known: dict[Any, int | None] = {}
-        for room in problem.rooms():
-            node = room.node
+        for capacity in problem.capacities():
+            node = capacity.node
             may = [r for r in problem.requests if r.pin in (None, node.name) and r.node_type in (None, node.node_type)]
             if not may:
                 continue
-            has[node.name] = self._has(room, may, suffice)
-            key = (replace(node, name="", used_ports=frozenset()), len(room.ports), tuple(may))
+            has[node.name] = self._has(capacity, may, suffice)
+            key = (replace(node, name="", used_ports=frozenset()), len(capacity.ports), tuple(may))
             if key not in known:
                 known[key] = _most(node, problem.ports, may)
             if (most := known[key]) is not None:
                 takes[node.name] = most
         return has, takes
 
-    def _has(self, room: Room, may: Sequence[Request], suffice: Sequence[Constraint]) -> str:
+    def _has(self, capacity: Capacity, may: Sequence[Request], suffice: Sequence[Constraint]) -> str:
         """`56.0 GB RAM free`: of what the constraints are about."""
-        node, kinds = room.node, {constraint.kind for constraint in suffice}
+        node, kinds = capacity.node, {constraint.kind for constraint in suffice}
         if node.status != "HEALTHY":
             return node.status
         if not node.gpu and all(request.instance.gpu == "required" for request in may):
             return "no GPU"
         facts = ["no GPU"] if "gpu" in kinds and not node.gpu else []
         if "ram" in kinds or ("gpu_memory" in kinds and node.unified):
-            facts.append(f"{size(room.free_ram)} GB RAM free")
+            facts.append(f"{size(capacity.free_ram)} GB RAM free")
         if "gpu_memory" in kinds and node.gpu:
-            facts.append(f"{size(room.free_gpu_memory)} GB GPU memory free")
+            facts.append(f"{size(capacity.free_gpu_memory)} GB GPU memory free")
         if Constraint("slots", (node.name,)) in suffice:
-            facts.append(f"{max(0, node.max_instances - room.taken_slots)} of {node.max_instances} slots free")
+            facts.append(f"{max(0, node.max_instances - capacity.taken_slots)} of {node.max_instances} slots free")
         if "ports" in kinds:
-            facts.append(f"{len(room.ports)} ports free")
+            facts.append(f"{len(capacity.ports)} ports free")
         return ", ".join(facts)
 
 
@@ -283,11 +283,11 @@ def _most(node: Node, ports: Sequence[int], requests: Sequence[Request]) -> int 
     best = steps = 0
 
     def fits(chosen: Sequence[Request]) -> bool:
-        room = Room(node, ports, {})
+        capacity = Capacity(node, ports, {})
         for request in chosen:
-            if not feasible(room, request):
+            if not feasible(capacity, request):
                 return False
-            room.add(request)
+            capacity.add(request)
         return True
 
     def choose(at: int, chosen: list[Request]) -> None:
@@ -310,10 +310,12 @@ def _most(node: Node, ports: Sequence[int], requests: Sequence[Request]) -> int 
 class _Remedies:
     """The single changes that touch a conflict, and which of them make a plan possible."""
 
-    def __init__(self, case: Case, conflict: Conflict, alike: Mapping[str, Sequence[str]], until: float) -> None:
-        self.case, self.conflict, self.alike, self.until = case, conflict, alike, until
-        self.problem = case.problem()
-        self.rooms = {room.node.name: room for room in self.problem.rooms()}
+    def __init__(
+        self, scenario: Scenario, conflict: Conflict, alike: Mapping[str, Sequence[str]], until: float
+    ) -> None:
+        self.scenario, self.conflict, self.alike, self.until = scenario, conflict, alike, until
+        self.problem = scenario.problem()
+        self.capacities = {capacity.node.name: capacity for capacity in self.problem.capacities()}
         self.requests = {request.instance.id: request for request in self.problem.requests}
         self.groups = self._node_groups()
 
@@ -334,7 +336,7 @@ class _Remedies:
         """(rank, attempt)."""
         kinds = {constraint.kind for constraint in self.conflict.constraints}
         for name in self.groups:
-            status = self.case.node(name).status
+            status = self.scenario.node(name).status
             if status in ("MAINTENANCE", "DEGRADED"):
                 yield 0, partial(self._status, name)
         seen: set[tuple[str, tuple[str, ...]]] = set()
@@ -347,7 +349,7 @@ class _Remedies:
                 yield ranks[kind], partial(getattr(self, f"_{kind}"), *subject)
         if kinds & {"ram", "gpu_memory"}:
             for name in self.groups:
-                if self.case.node(name).status == "HEALTHY":
+                if self.scenario.node(name).status == "HEALTHY":
                     yield 6, partial(self._node_ram, name)
         tight = {constraint.subject[0] for constraint in self.conflict.constraints if constraint.kind == "slots"}
         for name, others in self.groups.items():
@@ -358,41 +360,41 @@ class _Remedies:
         for id in dict.fromkeys(self.alike[id][0] for id in self.conflict.instances):
             yield 9, partial(self._without, id)
 
-    def _works(self, case: Case) -> bool:
-        return _has_plan(case.problem(), self.until)
+    def _works(self, scenario: Scenario) -> bool:
+        return _has_plan(scenario.problem(), self.until)
 
-    def _if(self, case: Case, change: dict[str, Any], says: str, alike: Sequence[str] = ()) -> Found:
-        return (0, Remedy(change, says, tuple(alike))) if self._works(case) else None
+    def _if(self, scenario: Scenario, change: dict[str, Any], says: str, alike: Sequence[str] = ()) -> Found:
+        return (0, Remedy(change, says, tuple(alike))) if self._works(scenario) else None
 
     def _others(self, id: str) -> list[str]:
         return [other for other in self.alike[id] if other != id]
 
     def _status(self, name: str) -> Found:
-        says = f"{name} HEALTHY again instead of {self.case.node(name).status}"
-        changed = self.case.with_node(name, status="HEALTHY")
+        says = f"{name} HEALTHY again instead of {self.scenario.node(name).status}"
+        changed = self.scenario.with_node(name, status="HEALTHY")
         return self._if(changed, {"change": "status", "node": name, "to": "HEALTHY"}, says, self.groups[name])
 
     def _pin(self, id: str) -> Found:
-        says = f"no pin of {id} to {self.case.pins[id]}"
-        return self._if(self.case.with_pin(id, None), {"change": "pin", "instance": id}, says, self._others(id))
+        says = f"no pin of {id} to {self.scenario.pins[id]}"
+        return self._if(self.scenario.with_pin(id, None), {"change": "pin", "instance": id}, says, self._others(id))
 
     def _anti_affinity(self, one: str, other: str) -> Found:
         change = {"change": "anti_affinity", "instances": [one, other]}
-        return self._if(self.case.together(one, other), change, f"no anti_affinity between {one} and {other}")
+        return self._if(self.scenario.together(one, other), change, f"no anti_affinity between {one} and {other}")
 
     def _same_type(self) -> Found:
-        says = f"no same_type for {listed(self.case.same_type)}"
-        return self._if(replace(self.case, same_type=()), {"change": "same_type"}, says)
+        says = f"no same_type for {listed(self.scenario.same_type)}"
+        return self._if(replace(self.scenario, same_type=()), {"change": "same_type"}, says)
 
     def _node_type(self, id: str) -> Found:
-        says = f"{id} not bound to a {self.case.node_types[id]}"
+        says = f"{id} not bound to a {self.scenario.node_types[id]}"
         change = {"change": "node_type", "instance": id}
-        return self._if(self.case.without_node_type(id), change, says, self._others(id))
+        return self._if(self.scenario.without_node_type(id), change, says, self._others(id))
 
     def _gpu(self, id: str) -> Found:
         change = {"change": "gpu", "instance": id, "to": "preferred"}
         says = f"{id} with gpu: preferred instead of required"
-        return self._if(self.case.with_instance(id, gpu="preferred"), change, says, self._others(id))
+        return self._if(self.scenario.with_instance(id, gpu="preferred"), change, says, self._others(id))
 
     def _ram(self, id: str) -> Found:
         """The most RAM with which the instance fits: what a node has free less what others take there."""
@@ -406,11 +408,13 @@ class _Remedies:
         amounts = [
             amount for other in self.requests.values() if other.instance.id != id for amount in self._amounts(other)
         ]
-        amounts += [amount for room in self.rooms.values() for amount in (room.free_ram, room.free_gpu_memory)]
+        amounts += [
+            amount for capacity in self.capacities.values() for amount in (capacity.free_ram, capacity.free_gpu_memory)
+        ]
         step = gcd(*amounts) or now
 
         def too_much(steps: int) -> bool:
-            return steps * step >= now or not self._works(self.case.with_instance(id, **{key: gb(steps * step)}))
+            return steps * step >= now or not self._works(self.scenario.with_instance(id, **{key: gb(steps * step)}))
 
         steps = least(fewest, -(-now // step), too_much) - 1
         if steps < fewest:
@@ -427,15 +431,15 @@ class _Remedies:
 
     def _node_ram(self, name: str) -> Found:
         """The least RAM more on this node: what some of the instances take there together, less what is free."""
-        room, node = self.rooms[name], self.case.node(name)
-        takes = [room.needs(request)[0] for request in self.requests.values()]
-        step, free = gcd(*takes), room.free_ram
+        capacity, node = self.capacities[name], self.scenario.node(name)
+        takes = [capacity.needs(request)[0] for request in self.requests.values()]
+        step, free = gcd(*takes), capacity.free_ram
 
         def more(steps: int) -> int:
             return units(node.ram_gb) + steps * step - free
 
         def works(steps: int) -> bool:
-            return self._works(self.case.with_node(name, ram_gb=gb(more(steps))))
+            return self._works(self.scenario.with_node(name, ram_gb=gb(more(steps))))
 
         fewest, most = max(1, free // step + 1), sum(takes) // step
         if fewest > most or more(most) > units(MAX_GB) or not works(most):
@@ -446,31 +450,33 @@ class _Remedies:
         return added, Remedy(change, f"{name} with {size(added)} GB more RAM ({size(ram)})", tuple(self.groups[name]))
 
     def _slots(self, name: str) -> Found:
-        slots = self.case.node(name).max_instances + 1
+        slots = self.scenario.node(name).max_instances + 1
         change = {"change": "slots", "node": name, "to": slots}
         says = f"{name} with a slot more (max_instances: {slots})"
-        return self._if(self.case.with_node(name, max_instances=slots), change, says, self.groups[name])
+        return self._if(self.scenario.with_node(name, max_instances=slots), change, says, self.groups[name])
 
     def _ports(self) -> Found:
-        first, last = self.case.port_range
+        first, last = self.scenario.port_range
 
         def works(end: int) -> bool:
-            return self._works(replace(self.case, port_range=(first, end)))
+            return self._works(replace(self.scenario, port_range=(first, end)))
 
-        most = last + len(PORTS) * len(self.requests) + sum(len(node.used_ports) for node in self.case.nodes)
+        most = last + len(PORTS) * len(self.requests) + sum(len(node.used_ports) for node in self.scenario.nodes)
         if not works(most):
             return None
         end = least(last + 1, most, works)
         return end - last, Remedy({"change": "ports", "to": [first, end]}, f"peer_port_range from {first} to {end}")
 
     def _without(self, id: str) -> Found:
-        return self._if(self.case.without(id), {"change": "without", "instance": id}, f"without {id}", self._others(id))
+        return self._if(
+            self.scenario.without(id), {"change": "without", "instance": id}, f"without {id}", self._others(id)
+        )
 
     def _node_groups(self) -> dict[str, list[str]]:
         """The first of each group of nodes that nothing tells apart as to whether a plan exists -> the others."""
-        pinned = set(self.case.pins.values())
+        pinned = set(self.scenario.pins.values())
         groups: dict[Any, list[str]] = defaultdict(list)
-        for name, room in self.rooms.items():
-            key = replace(room.node, name=name if name in pinned else "", cpu_cores=1, used_ports=frozenset())
-            groups[key, len(room.ports)].append(name)
+        for name, capacity in self.capacities.items():
+            key = replace(capacity.node, name=name if name in pinned else "", cpu_cores=1, used_ports=frozenset())
+            groups[key, len(capacity.ports)].append(name)
         return {first: others for first, *others in groups.values()}

@@ -1,4 +1,4 @@
-"""Which part of something fails: small conflicts of anything whose failing is monotone.
+"""Minimal failing subsets of a monotone predicate.
 
 A part is a vector of counts: so many of each class of interchangeable things. `fails(part)` says whether the part
 fails; more never fails less. It may raise: then the caller has what was found until then.

@@ -11,7 +11,7 @@ from placement.strategies import place
 
 
 @dataclass(frozen=True)
-class Case:
+class Scenario:
     """Arguments of place(), by the same names."""
 
     nodes: tuple[Node, ...]
@@ -47,26 +47,26 @@ class Case:
         """The instance of this id."""
         return next(instance for instance in self.instances if instance.id == id)
 
-    def with_node(self, name: str, **changes: Any) -> "Case":
+    def with_node(self, name: str, **changes: Any) -> "Scenario":
         """One node is another."""
         nodes = tuple(replace(node, **changes) if node.name == name else node for node in self.nodes)
         return replace(self, nodes=nodes)
 
-    def with_instance(self, id: str, **changes: Any) -> "Case":
+    def with_instance(self, id: str, **changes: Any) -> "Scenario":
         """One instance is another."""
         instances = tuple(replace(one, **changes) if one.id == id else one for one in self.instances)
         return replace(self, instances=instances)
 
-    def with_pin(self, id: str, name: str | None) -> "Case":
+    def with_pin(self, id: str, name: str | None) -> "Scenario":
         """The instance is pinned there, whatever pin it had; None: nowhere."""
         others = {pinned: node for pinned, node in self.pins.items() if pinned != id}
         return replace(self, pins=others if name is None else {**others, id: name})
 
-    def without_node_type(self, id: str) -> "Case":
+    def without_node_type(self, id: str) -> "Scenario":
         """The instance is not bound to a type of node."""
         return replace(self, node_types={bound: kind for bound, kind in self.node_types.items() if bound != id})
 
-    def together(self, one: str, other: str) -> "Case":
+    def together(self, one: str, other: str) -> "Scenario":
         """The two need not be apart, whichever of them says so."""
 
         def less(instance: Instance, unwanted: str) -> Instance:
@@ -76,7 +76,7 @@ class Case:
         changed = (less(i, partner[i.id]) if i.id in partner else i for i in self.instances)
         return replace(self, instances=tuple(changed))
 
-    def without(self, id: str) -> "Case":
+    def without(self, id: str) -> "Scenario":
         """The instance is not there."""
         return replace(
             self,

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from placement.explain.conflict import SHARE, OutOfTime, conflict, has_plan, reasons
-from placement.explain.scenario import Case
+from placement.explain.scenario import Scenario
 from placement.faults import BadInput, Fault, unknown
 from placement.infeasibility import Conflict, Reasons, Remedy, listed
 from placement.model import MAX_GB, PER_GB, Instance, Node, gb, units
 from placement.plan import Infeasible, Plan, Undecided
-from placement.problem import PORT_RANGE, PORTS, Room
+from placement.problem import PORT_RANGE, PORTS, Capacity
 from placement.solver.exact import TIME_LIMIT_S
 from placement.strategies import place
 
@@ -146,19 +146,19 @@ def place_and_explain(
     node_types: Mapping[str, str] | None = None,
     why: Sequence[Question] = (),
 ) -> Plan:
-    """place(), and the plan answers the questions `why` (Plan.counterfactuals), and a refusal carries its `reasons`.
+    """place(), and the plan answers the questions `why` (Plan.counterfactuals), and an Infeasible its `reasons`.
 
     The answers, or the reasons, take at most as long again as the search may: another time_limit_s.
     Raises as place() does, and BadInput for a question about nobody.
     """
-    case = Case(tuple(nodes), tuple(instances), pins or {}, port_range, tuple(same_type), node_types or {})
-    names, ids = [node.name for node in case.nodes], [instance.id for instance in case.instances]
+    scenario = Scenario(tuple(nodes), tuple(instances), pins or {}, port_range, tuple(same_type), node_types or {})
+    names, ids = [node.name for node in scenario.nodes], [instance.id for instance in scenario.instances]
     if faults := why_faults(why, ids, names):
         raise BadInput(faults)
     try:
         plan = place(
-            case.nodes,
-            case.instances,
+            scenario.nodes,
+            scenario.instances,
             strategy,
             pins,
             port_range,
@@ -169,48 +169,48 @@ def place_and_explain(
         )
     except Undecided:
         raise
-    except Infeasible as refusal:
-        refusal.explain(_reasons(case, strategy, time_limit_s))
+    except Infeasible as infeasible:
+        infeasible.explain(_reasons(scenario, strategy, time_limit_s))
         raise
-    answers = counterfactuals(case, plan, why, time_limit_s)
-    told = {id: {node: answer.to_json() for node, answer in nodes.items()} for id, nodes in answers.items()}
-    return replace(plan, counterfactuals=told or None)
+    answers = counterfactuals(scenario, plan, why, time_limit_s)
+    answered = {id: {node: answer.to_json() for node, answer in nodes.items()} for id, nodes in answers.items()}
+    return replace(plan, counterfactuals=answered or None)
 
 
-def _reasons(case: Case, strategy: str, time_limit_s: float) -> Reasons | None:
+def _reasons(scenario: Scenario, strategy: str, time_limit_s: float) -> Reasons | None:
     """Why there is no plan. That greedy found none proves nothing: then the exact search is asked first."""
     if strategy == "optimal":
-        return reasons(case, time_limit_s)
-    exists = has_plan(case, time_limit_s / 2)
+        return reasons(scenario, time_limit_s)
+    exists = has_plan(scenario, time_limit_s / 2)
     if exists:
         return Reasons(remedies=[Remedy({"change": "strategy", "to": "optimal"}, "strategy optimal: it finds a plan")])
-    return None if exists is None else reasons(case, time_limit_s / 2)
+    return None if exists is None else reasons(scenario, time_limit_s / 2)
 
 
 def counterfactuals(
-    case: Case, plan: Plan, questions: Iterable[Question], time_limit_s: float
+    scenario: Scenario, plan: Plan, questions: Iterable[Question], time_limit_s: float
 ) -> dict[str, dict[str, Counterfactual]]:
     """{instance: {node: answer}} for this plan of this case, in about so many seconds together, or fewer.
 
     Half of the time is for the plans with the instance there, a quarter for why there is none and for single changes,
     the rest for amounts of RAM. Within each, what a question does not need is left to those after it.
     """
-    asked = _pairs(case, plan, questions)
+    asked = _pairs(scenario, plan, questions)
     start = time.monotonic()
     found: dict[tuple[str, str], Counterfactual] = {}
     for seconds, (id, name) in _shares(asked, start + time_limit_s / 2, LEAST_S):
-        found[id, name] = _pinned(case, plan, id, name, seconds)
+        found[id, name] = _pinned(scenario, plan, id, name, seconds)
     for seconds, (id, name) in _shares(asked, start + 3 * time_limit_s / 4):
-        found[id, name] = _changed(case, plan, id, name, found[id, name], time.monotonic() + seconds)
+        found[id, name] = _changed(scenario, plan, id, name, found[id, name], time.monotonic() + seconds)
     for seconds, (id, name) in _shares(asked, start + time_limit_s):
-        found[id, name] = _richer(case, plan, id, name, found[id, name], time.monotonic() + seconds)
+        found[id, name] = _richer(scenario, plan, id, name, found[id, name], time.monotonic() + seconds)
     answers: dict[str, dict[str, Counterfactual]] = {}
     for (id, name), answer in found.items():
         answers.setdefault(id, {})[name] = answer
     return answers
 
 
-def _pairs(case: Case, plan: Plan, questions: Iterable[Question]) -> list[tuple[str, str]]:
+def _pairs(scenario: Scenario, plan: Plan, questions: Iterable[Question]) -> list[tuple[str, str]]:
     """Each instance with each node asked for that it is not on."""
     every = list(plan.nodes)
     pairs = ((id, node) for id, name in questions for node in ([name] if name else every))
@@ -226,11 +226,11 @@ def _shares(
         yield min(left, max(least, left / (len(pairs) - at))), pair
 
 
-def _pinned(case: Case, plan: Plan, id: str, name: str, time_limit_s: float) -> Counterfactual:
+def _pinned(scenario: Scenario, plan: Plan, id: str, name: str, time_limit_s: float) -> Counterfactual:
     """The best plan with the instance there, against the plan given."""
-    lifted = case.pins.get(id)
+    lifted = scenario.pins.get(id)
     try:
-        there = case.with_pin(id, name).best(time_limit_s) if time_limit_s > 0 else None
+        there = scenario.with_pin(id, name).best(time_limit_s) if time_limit_s > 0 else None
     except Undecided:
         there = None
     except Infeasible:
@@ -251,12 +251,14 @@ def _pinned(case: Case, plan: Plan, id: str, name: str, time_limit_s: float) -> 
     return Counterfactual(True, there.score, (least, most), decided_by, lifted, others)
 
 
-def _changed(case: Case, plan: Plan, id: str, name: str, answer: Counterfactual, until: float) -> Counterfactual:
+def _changed(
+    scenario: Scenario, plan: Plan, id: str, name: str, answer: Counterfactual, until: float
+) -> Counterfactual:
     """The answer with why the instance cannot be there, and the changes other than RAM that would move it there."""
     if answer.feasible is False and (left := until - time.monotonic()) > 0:
-        answer = replace(answer, conflict=_conflict(case, id, name, left / 2))
+        answer = replace(answer, conflict=_conflict(scenario, id, name, left / 2))
     moves: list[str] = []
-    free, lifting = case.with_pin(id, None), _lifting(case, plan, id)
+    free, lifting = scenario.with_pin(id, None), _lifting(scenario, plan, id)
     try:
         if lifting and _goes(free, id, name, until):
             return replace(answer, moves_with=[lifting])
@@ -268,27 +270,27 @@ def _changed(case: Case, plan: Plan, id: str, name: str, answer: Counterfactual,
     return replace(answer, moves_with=moves)
 
 
-def _lifting(case: Case, plan: Plan, id: str) -> str | None:
+def _lifting(scenario: Scenario, plan: Plan, id: str) -> str | None:
     """What alone may keep the instance from where the best plan puts it; None: nothing, the plan is the best."""
-    if id in case.pins:
-        return f"no pin to {case.pins[id]}"
+    if id in scenario.pins:
+        return f"no pin to {scenario.pins[id]}"
     return None if plan.optimal and plan.seed is None else "strategy optimal, or another seed"
 
 
-def _richer(case: Case, plan: Plan, id: str, name: str, answer: Counterfactual, until: float) -> Counterfactual:
+def _richer(scenario: Scenario, plan: Plan, id: str, name: str, answer: Counterfactual, until: float) -> Counterfactual:
     """The answer with the least RAM that would move the instance there, unless it would go there anyway."""
-    if answer.moves_with == [_lifting(case, plan, id)]:
+    if answer.moves_with == [_lifting(scenario, plan, id)]:
         return answer
     try:
-        ram = _more_ram(case.with_pin(id, None), id, name, until)
+        ram = _more_ram(scenario.with_pin(id, None), id, name, until)
     except OutOfTime:
         return replace(answer, answered=False)
     return answer if ram is None else replace(answer, more_ram_gb=gb(ram))
 
 
-def _conflict(case: Case, id: str, name: str, time_limit_s: float) -> Conflict:
+def _conflict(scenario: Scenario, id: str, name: str, time_limit_s: float) -> Conflict:
     """Why the instance cannot be there."""
-    found = conflict(case.with_pin(id, name), time_limit_s)
+    found = conflict(scenario.with_pin(id, name), time_limit_s)
     there = [
         replace(one, says=f"is on {name}") if (one.kind, one.subject) == ("pin", (id,)) else one
         for one in found.constraints
@@ -296,13 +298,13 @@ def _conflict(case: Case, id: str, name: str, time_limit_s: float) -> Conflict:
     return replace(found, constraints=tuple(there))
 
 
-def _goes(case: Case, id: str, name: str, until: float) -> bool:
+def _goes(scenario: Scenario, id: str, name: str, until: float) -> bool:
     """The best plan, proven, puts the instance there. Raises OutOfTime when that did not come out."""
     left = until - time.monotonic()
     if left <= 0:
         raise OutOfTime
     try:
-        plan = case.best(left / SHARE)
+        plan = scenario.best(left / SHARE)
     except Undecided as error:
         raise OutOfTime from error
     except Infeasible:
@@ -312,34 +314,34 @@ def _goes(case: Case, id: str, name: str, until: float) -> bool:
     return plan.assignments[id] == name
 
 
-def _changes(case: Case, plan: Plan, id: str, name: str) -> Iterator[tuple[str, Case]]:
+def _changes(scenario: Scenario, plan: Plan, id: str, name: str) -> Iterator[tuple[str, Scenario]]:
     """Single changes other than RAM that can bring the instance there."""
-    node, instance = case.node(name), case.instance(id)
+    node, instance = scenario.node(name), scenario.instance(id)
     if node.status == "UNAVAILABLE":  # what it has is not known
         return
     if node.status != "HEALTHY":
-        yield f"{name} HEALTHY again", case.with_node(name, status="HEALTHY")
+        yield f"{name} HEALTHY again", scenario.with_node(name, status="HEALTHY")
         return
-    if id in case.node_types:
-        yield f"{id} not bound to a {case.node_types[id]}", case.without_node_type(id)
+    if id in scenario.node_types:
+        yield f"{id} not bound to a {scenario.node_types[id]}", scenario.without_node_type(id)
     if instance.preferred_node != name:
-        yield f"preferred_node: {name}", case.with_instance(id, preferred_node=name)
-    for other in sorted(_apart(case, id)):
+        yield f"preferred_node: {name}", scenario.with_instance(id, preferred_node=name)
+    for other in sorted(_apart(scenario, id)):
         if plan.assignments[other] == name:
-            yield f"no anti_affinity to {other}", case.together(id, other)
-    yield "a slot more", case.with_node(name, max_instances=node.max_instances + 1)
+            yield f"no anti_affinity to {other}", scenario.together(id, other)
+    yield "a slot more", scenario.with_node(name, max_instances=node.max_instances + 1)
     if instance.gpu != "none" and not node.gpu:
         memory = f" of {instance.gpu_memory_gb} GB" if instance.gpu_memory_gb else ""
         card = {"gpu": True, "gpu_memory": "discrete", "gpu_memory_gb": instance.gpu_memory_gb}
-        yield f"a GPU{memory}", case.with_node(name, **card)
+        yield f"a GPU{memory}", scenario.with_node(name, **card)
 
 
-def _apart(case: Case, id: str) -> Collection[str]:
+def _apart(scenario: Scenario, id: str) -> Collection[str]:
     """Those that are to be apart from it, whoever says so."""
-    return next(request.apart for request in case.problem().requests if request.instance.id == id)
+    return next(request.apart for request in scenario.problem().requests if request.instance.id == id)
 
 
-def _more_ram(case: Case, id: str, name: str, until: float) -> int | None:
+def _more_ram(scenario: Scenario, id: str, name: str, until: float) -> int | None:
     """The least RAM more on this node, a multiple of 0.1 GB in units, with which the best plan puts the instance there.
 
     None: no amount does. A plan's score is not monotone in a node's RAM (ram_fit), so there is nothing to bisect. It
@@ -347,52 +349,52 @@ def _more_ram(case: Case, id: str, name: str, until: float) -> int | None:
     reaches what the instance takes, 10/7 of its ram_gb, or goes above 10/3 of it. Those amounts are tried, the smallest
     first, each rounded up to 0.1 GB. Between two of them no score changes, only the free RAM that the tie rules count.
     """
-    node = case.node(name)
+    node = scenario.node(name)
     held = max(node.ram_gb, node.reserved_ram_gb + node.allocated_ram_gb)  # a node can have given out more than it has
-    ample = min(MAX_GB, held + sum(max(one.ram_gb, one.gpu_memory_gb) for one in case.instances))
-    if node.status != "HEALTHY" or not _possible(case.with_pin(id, name).with_node(name, ram_gb=ample), until):
+    ample = min(MAX_GB, held + sum(max(one.ram_gb, one.gpu_memory_gb) for one in scenario.instances))
+    if node.status != "HEALTHY" or not _possible(scenario.with_pin(id, name).with_node(name, ram_gb=ample), until):
         return None
-    for steps in _amounts(case, name):
+    for steps in _amounts(scenario, name):
         ram = units(node.ram_gb) + steps * GRID
-        if ram <= units(MAX_GB) and _goes(case.with_node(name, ram_gb=gb(ram)), id, name, until):
+        if ram <= units(MAX_GB) and _goes(scenario.with_node(name, ram_gb=gb(ram)), id, name, until):
             return steps * GRID
     return None
 
 
-def _possible(case: Case, until: float) -> bool:
+def _possible(scenario: Scenario, until: float) -> bool:
     """Whether there is a plan. Raises OutOfTime when that did not come out."""
-    possible = has_plan(case, until - time.monotonic())
+    possible = has_plan(scenario, until - time.monotonic())
     if possible is None:
         raise OutOfTime
     return possible
 
 
-def _amounts(case: Case, name: str) -> list[int]:
+def _amounts(scenario: Scenario, name: str) -> list[int]:
     """Tenths of a GB more RAM on the node at which a plan's score can change, ascending."""
-    problem = case.problem()
-    room = next(room for room in problem.rooms() if room.node.name == name)
-    slots = min(room.node.max_instances - room.taken_slots, len(room.ports) // len(PORTS))
+    problem = scenario.problem()
+    capacity = next(capacity for capacity in problem.capacities() if capacity.node.name == name)
+    slots = min(capacity.node.max_instances - capacity.taken_slots, len(capacity.ports) // len(PORTS))
     requests = [
-        r for r in problem.requests if r.pin in (None, name) and (room.node.gpu or r.instance.gpu != "required")
+        r for r in problem.requests if r.pin in (None, name) and (capacity.node.gpu or r.instance.gpu != "required")
     ]
     before: list[set[int]] = [{0}, *(set() for _ in range(slots))]  # of so many earlier ones: what they take together
     amounts: set[int] = set()
     for request in requests:
-        takes, _ = room.needs(request)
+        takes, _ = capacity.needs(request)
         steps = takes, -(-10 * request.ram // 7), 10 * request.ram // 3 + 1
         for sums in before[:slots]:
-            amounts.update(taken + step - room.free_ram for taken in sums for step in steps)
+            amounts.update(taken + step - capacity.free_ram for taken in sums for step in steps)
         for count in reversed(range(slots)):
             before[count + 1] |= {taken + takes for taken in before[count]}
         if sum(map(len, before)) > MOST_SUMS:
-            return _every_amount(room, [room.needs(one)[0] for one in requests], slots)
+            return _every_amount(capacity, [capacity.needs(one)[0] for one in requests], slots)
     return sorted({-(-amount // GRID) for amount in amounts if amount > 0})
 
 
-def _every_amount(room: Room, takes: Sequence[int], slots: int) -> list[int]:
+def _every_amount(capacity: Capacity, takes: Sequence[int], slots: int) -> list[int]:
     """All tenths of a GB up to where nothing changes any more."""
     largest = sorted(takes)[-slots:]
-    return list(range(1, (sum(largest) + 10 * largest[-1] // 3 + 1 - room.free_ram) // GRID + 2))
+    return list(range(1, (sum(largest) + 10 * largest[-1] // 3 + 1 - capacity.free_ram) // GRID + 2))
 
 
 def _shown(points: float) -> str:

@@ -25,10 +25,10 @@ class Annealing:
     """A search over who is where: `where[instance]` is a node, both by position, in the order of `items`."""
 
     def __init__(self, items: Items, seed: int = 0) -> None:
-        self.dice = np.random.default_rng(seed)
-        self.names = [room.node.name for kind in items.kinds for room in kind.rooms]
+        self.rng = np.random.default_rng(seed)
+        self.names = [capacity.node.name for kind in items.kinds for capacity in kind.capacities]
         self.ids = [request.instance.id for requests in items.requests for request in requests]
-        nodes = [kind for kind in items.kinds for _ in kind.rooms]
+        nodes = [kind for kind in items.kinds for _ in kind.capacities]
         each = np.repeat(np.arange(items.number), items.sizes)
         self.number, self.merit = len(each), 1.0  # merit: what a point of score counts
         may = np.array([kind.may[each] for kind in nodes])
@@ -82,7 +82,7 @@ class Annealing:
         near = np.array([self.pairs[where == node].sum(axis=0) for node in range(len(members))])
         related = float(near[where, np.arange(self.number)].sum()) / 2
         best, best_value, least, self.least = None, -np.inf, -np.inf, where
-        began, order, at = time.monotonic(), self.dice.permutation(self.number), 0
+        began, order, at = time.monotonic(), self.rng.permutation(self.number), 0
         while (now := time.monotonic()) < until:
             temperature = hot * (COLD / hot) ** ((now - began) / (until - began))
             instance = int(order[at % self.number])
@@ -118,7 +118,7 @@ class Annealing:
         here = int(where[instance])
         used = (members < self.number).sum(axis=1)
         targets = np.flatnonzero((used < self.slots) & (np.arange(len(used)) != here))
-        partners = self.dice.permutation(self.number)[:SWAPS]
+        partners = self.rng.permutation(self.number)[:SWAPS]
         partners = partners[where[partners] != here]
         mine = members[here]
         without = np.where(mine == instance, self.number, mine)[None, :]
@@ -137,7 +137,7 @@ class Annealing:
         swap = slice(len(targets), None)
         gain[swap] += near[here, partners] - near[where[partners], partners] - 2 * self.pairs[instance, partners]
         deltas = after_here + worth[split:] - values[here] - values[there] + gain
-        chances = np.append(deltas, 0.0) + temperature * self.dice.gumbel(size=len(deltas) + 1)
+        chances = np.append(deltas, 0.0) + temperature * self.rng.gumbel(size=len(deltas) + 1)
         chosen = int(np.argmax(chances))
         if chosen == len(deltas):
             return None

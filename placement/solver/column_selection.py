@@ -63,7 +63,7 @@ def choose(
     solver.setOptionValue("mip_rel_gap", 0.0)
     solver.setOptionValue("mip_abs_gap", 1e-7)
     number = len(columns)
-    _add(solver, items, columns, objective, np.array([len(kind.rooms) for kind in items.kinds])[columns.kind])
+    _add(solver, items, columns, objective, np.array([len(kind.capacities) for kind in items.kinds])[columns.kind])
     everything = np.arange(number, dtype=np.int32)
     for weights, value in held or []:
         solver.addRow(value - 1e-6 * max(1.0, abs(value)), highspy.kHighsInf, number, everything, weights)
@@ -96,7 +96,7 @@ def _solver(items: Items, until: float) -> highspy.Highs:
     for size in items.sizes:
         solver.addRow(float(size), float(size), 0, *nothing)
     for kind in items.kinds:
-        solver.addRow(0.0, float(len(kind.rooms)), 0, *nothing)
+        solver.addRow(0.0, float(len(kind.capacities)), 0, *nothing)
     return solver
 
 

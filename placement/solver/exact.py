@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from placement.plan import Infeasible, Outcome, Undecided
-from placement.problem import NOBODY, Problem, Request, Room
+from placement.problem import NOBODY, Capacity, Problem, Request
 from placement.scoring import gpu, preferred_node, score
 from placement.solver.annealing import Annealing
 from placement.solver.any_plan import mend, pack
@@ -95,21 +95,21 @@ def _variants(problem: Problem) -> Iterator[Problem]:
             yield variant
 
 
-def _walk(problem: Problem, assignments: Mapping[str, str]) -> Iterator[tuple[Request, Room]]:
+def _walk(problem: Problem, assignments: Mapping[str, str]) -> Iterator[tuple[Request, Capacity]]:
     """Each request in the fixed order with its node as it is before the step."""
-    rooms = {room.node.name: room for room in problem.rooms()}
+    capacities = {capacity.node.name: capacity for capacity in problem.capacities()}
     for request in problem.requests:
-        room = rooms[assignments[request.instance.id]]
-        yield request, room
-        room.add(request)
+        capacity = capacities[assignments[request.instance.id]]
+        yield request, capacity
+        capacity.add(request)
 
 
 def _rank(problem: Problem, assignments: Mapping[str, str]) -> tuple[int | list[int], ...]:
     """Plans of the same score compare by this: the tie rules."""
     names = {node.name: -at for at, node in enumerate(problem.nodes)}
     steps = [
-        (int(preferred_node(room, request)), int(gpu(room, request)), -room.free_ram)
-        for request, room in _walk(problem, assignments)
+        (int(preferred_node(capacity, request)), int(gpu(capacity, request)), -capacity.free_ram)
+        for request, capacity in _walk(problem, assignments)
     ]
     sums = [sum(column) for column in zip(*steps, strict=True)]
     return (*sums, [names[assignments[request.instance.id]] for request in problem.requests])
@@ -133,7 +133,7 @@ class _Search:
         self.problem, self.until, self.seed = problem, until, seed
         self.items = Items(problem)
         self.scale = self.items.scale
-        self.sizes = np.array([len(kind.rooms) for kind in self.items.kinds], dtype=np.int64)
+        self.sizes = np.array([len(kind.capacities) for kind in self.items.kinds], dtype=np.int64)
         self.width = max((kind.slots for kind in self.items.kinds), default=0)
         self.whole: dict[int, Columns | None] = {}
         self.slack = np.zeros(len(self.items.kinds), dtype=np.int64)
@@ -218,13 +218,13 @@ class _Search:
 
     def _columns_of(self, assignments: Mapping[str, str]) -> Columns:
         """A plan as columns, one a node in use."""
-        kinds = {room.node.name: at for at, kind in enumerate(self.items.kinds) for room in kind.rooms}
+        kinds = {capacity.node.name: at for at, kind in enumerate(self.items.kinds) for capacity in kind.capacities}
         members: dict[str, list[int]] = {}
         sums: dict[str, list[int]] = {}
-        for request, room in _walk(self.problem, assignments):
-            name = room.node.name
-            points = int(score(room, request) * self.scale)
-            step = (points, int(preferred_node(room, request)), int(gpu(room, request)), room.free_ram)
+        for request, capacity in _walk(self.problem, assignments):
+            name = capacity.node.name
+            points = int(score(capacity, request) * self.scale)
+            step = (points, int(preferred_node(capacity, request)), int(gpu(capacity, request)), capacity.free_ram)
             sums[name] = [had + more for had, more in zip(sums.get(name, [0, 0, 0, 0]), step, strict=True)]
             members.setdefault(name, []).append(self.items.item_of[request.instance.id])
         padded = [sorted(row) + [self.items.number] * (self.width - len(row)) for row in members.values()]
@@ -354,9 +354,9 @@ class _Search:
         rows = _rows_of(self.known, near)
         held = [(near.score / self.scale, self.value / self.scale)]
         if self.seed is not None:
-            dice = random.Random(self.seed)  # noqa: S311 - drawn to be repeated, not to be secret
-            rows = self._best_of(near, rows, held, np.array([dice.random() for _ in range(len(near))]))
-            return self._drawn(near[rows], dice)
+            rng = random.Random(self.seed)  # noqa: S311 - drawn to be repeated, not to be secret
+            rows = self._best_of(near, rows, held, np.array([rng.random() for _ in range(len(near))]))
+            return self._drawn(near[rows], rng)
         # Preferred nodes, then the GPU match: the first counts more than all there can be of the second.
         first = near.preferred * (15 * len(self.problem.requests) + 1) + near.gpu
         for objective in (first.astype(float), -near.free / 10**6):
@@ -370,19 +370,19 @@ class _Search:
         right = chosen.rows is not None and int(near.score[chosen.rows].sum()) == self.value
         return chosen.rows if right and chosen.rows is not None else rows
 
-    def _drawn(self, rows: Columns, dice: random.Random) -> dict[str, str]:
+    def _drawn(self, rows: Columns, rng: random.Random) -> dict[str, str]:
         """Instance -> node: those that are alike, and nodes that are, in a drawn order."""
-        rooms: list[list[Room]] = [list(kind.rooms) for kind in self.items.kinds]
+        capacities: list[list[Capacity]] = [list(kind.capacities) for kind in self.items.kinds]
         waiting: list[list[Request]] = [list(requests) for requests in self.items.requests]
-        for nodes in rooms:
-            dice.shuffle(nodes)
+        for nodes in capacities:
+            rng.shuffle(nodes)
         for requests in waiting:
-            dice.shuffle(requests)
+            rng.shuffle(requests)
         rows = _sorted(rows)
         return {
-            waiting[item].pop().instance.id: room.node.name
+            waiting[item].pop().instance.id: capacity.node.name
             for kind, members in zip(rows.kind, rows.members, strict=True)
-            for room in (rooms[kind].pop(),)
+            for capacity in (capacities[kind].pop(),)
             for item in members[members < self.items.number]
         }
 

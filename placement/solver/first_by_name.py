@@ -19,7 +19,7 @@ Held = list[tuple[Floats, float]]
 
 def named(problem: Problem, items: Items, rows: Columns) -> dict[str, str]:
     """Instance -> node for a choice of columns: in the fixed order each gets the first node by name that it may."""
-    free = [list(kind.rooms) for kind in items.kinds]
+    free = [list(kind.capacities) for kind in items.kinds]
     waiting = sorted(
         (int(kind), [int(item) for item in members if item < items.number])
         for kind, members in zip(rows.kind, rows.members, strict=True)
@@ -54,17 +54,22 @@ def first_by_name(
     others = np.isin(np.arange(len(near)), rows, invert=True).astype(float)
     if not others.any() or choose(items, near, others, until, rows, held).value < 0.5:
         return known  # there is no other
-    rooms = sorted(
-        ((room, kind) for kind in items.kinds for room in kind.rooms), key=lambda at: natural(at[0].node.name)
+    capacities = sorted(
+        ((capacity, kind) for kind in items.kinds for capacity in kind.capacities),
+        key=lambda at: natural(at[0].node.name),
     )
-    place = {room.node.name: at for at, (room, _) in enumerate(rooms)}
-    apiece = [(row, place[room.node.name]) for row, kind in enumerate(near.kind) for room in items.kinds[kind].rooms]
+    place = {capacity.node.name: at for at, (capacity, _) in enumerate(capacities)}
+    apiece = [
+        (row, place[capacity.node.name])
+        for row, kind in enumerate(near.kind)
+        for capacity in items.kinds[kind].capacities
+    ]
     if len(apiece) > MOST:
         return known
-    row, room = np.array(apiece).T
+    row, capacity = np.array(apiece).T
     single = copy.copy(items)
-    single.kinds = [replace(kind, rooms=[room]) for room, kind in rooms]
-    columns = replace(near[row], kind=room)
+    single.kinds = [replace(kind, capacities=[capacity]) for capacity, kind in capacities]
+    columns = replace(near[row], kind=capacity)
     count = (columns.members[:, :, None] == np.arange(items.number)).sum(axis=1)
     kept = [(objective[row], value) for objective, value in held]
     search = _Names(single, columns, count, kept, until)

@@ -42,7 +42,7 @@ class Relaxation:
 
     def __init__(self, items: Items) -> None:
         self.items = items
-        self.sizes = np.array([len(kind.rooms) for kind in items.kinds], dtype=np.int64)
+        self.sizes = np.array([len(kind.capacities) for kind in items.kinds], dtype=np.int64)
         self.may = np.array([kind.may for kind in items.kinds])
         self.points = np.array([kind.points for kind in items.kinds], dtype=np.int64)
         earlier = np.zeros(items.number, dtype=np.int64)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from placement.constraints import status
-from placement.problem import PORTS, Problem, Request, Room
+from placement.problem import PORTS, Capacity, Problem, Request
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -38,7 +38,7 @@ def fit_points(asks: Any, free: Ints, least: Ints | None = None) -> Ints:
 class Kind:
     """Nodes that nothing of this problem tells apart. Arrays are over the items."""
 
-    rooms: list[Room]  # in natural order of names
+    capacities: list[Capacity]  # in natural order of names
     slots: int  # how many more instances a node takes: by slots and by ports
     free_ram: int
     free_gpu_memory: int
@@ -55,7 +55,7 @@ class Items:
     """Instances in the fixed order, those that nothing tells apart as one item; and the kinds of nodes for them."""
 
     def __init__(self, problem: Problem) -> None:
-        rooms = [room for room in problem.rooms() if not status(room, problem.requests[0])]
+        capacities = [capacity for capacity in problem.capacities() if not status(capacity, problem.requests[0])]
         self.requests = list(_alike_requests(problem.requests))
         first = [requests[0] for requests in self.requests]
         self.number = len(first)
@@ -64,11 +64,11 @@ class Items:
         self.item_of = {request.instance.id: at for at, requests in enumerate(self.requests) for request in requests}
         self.related = self._matrix([request.related for request in first])
         self.apart = self._matrix([request.apart for request in first])
-        slots = {room.node.max_instances for room in rooms}
+        slots = {capacity.node.max_instances for capacity in capacities}
         self.scale = lcm(*slots) if slots else 1
         self.scale = self.scale * -(-MOST_SCALE // self.scale) if self.scale <= MOST_SCALE else MOST_SCALE
         named = {request.pin for request in first} | {request.instance.preferred_node for request in first}
-        self.kinds = [self._kind(group, first) for group in _alike_rooms(rooms, named)]
+        self.kinds = [self._kind(group, first) for group in _alike_rooms(capacities, named)]
         self.kinds = [kind for kind in self.kinds if kind.slots > 0 and kind.may.any()]
 
     def _matrix(self, sets: Sequence[frozenset[str]]) -> Flags | None:
@@ -82,11 +82,11 @@ class Items:
             )
         return matrix
 
-    def _kind(self, rooms: list[Room], first: Sequence[Request]) -> Kind:
-        room, node = rooms[0], rooms[0].node
-        needs = np.array([room.needs(request) for request in first], dtype=np.int64).reshape(-1, 2)
-        free_gpu_memory = max(0, room.free_gpu_memory)  # one that is overcommitted still takes who needs none of it
-        may = (needs[:, 0] <= room.free_ram) & (needs[:, 1] <= free_gpu_memory)
+    def _kind(self, capacities: list[Capacity], first: Sequence[Request]) -> Kind:
+        capacity, node = capacities[0], capacities[0].node
+        needs = np.array([capacity.needs(request) for request in first], dtype=np.int64).reshape(-1, 2)
+        free_gpu_memory = max(0, capacity.free_gpu_memory)  # one that is overcommitted still takes who needs none of it
+        may = (needs[:, 0] <= capacity.free_ram) & (needs[:, 1] <= free_gpu_memory)
         may &= np.array([request.pin in (None, node.name) for request in first])
         may &= np.array([request.node_type in (None, node.node_type) for request in first])
         if not node.gpu:
@@ -95,12 +95,15 @@ class Items:
         gpu_points = np.where(wants, 15, 0) if node.gpu else np.where(wants, 0, 5)
         preferred = np.array([10 if request.instance.preferred_node == node.name else 0 for request in first])
         most = node.max_instances
-        slots = min(most - room.taken_slots, len(room.free_ports()) // len(PORTS), int(self.sizes.sum()))
-        load = [20 * (most - taken) * self.scale // most for taken in range(room.taken_slots, room.taken_slots + slots)]
+        slots = min(most - capacity.taken_slots, len(capacity.free_ports()) // len(PORTS), int(self.sizes.sum()))
+        load = [
+            20 * (most - taken) * self.scale // most
+            for taken in range(capacity.taken_slots, capacity.taken_slots + slots)
+        ]
         return Kind(
-            rooms,
+            capacities,
             slots,
-            room.free_ram,
+            capacity.free_ram,
             free_gpu_memory,
             may,
             needs[:, 0],
@@ -132,23 +135,23 @@ def _alike_requests(requests: Sequence[Request]) -> Iterator[list[Request]]:
         yield from groups.values()
 
 
-def _alike_rooms(rooms: Sequence[Room], named: set[str | None]) -> list[list[Room]]:
+def _alike_rooms(capacities: Sequence[Capacity], named: set[str | None]) -> list[list[Capacity]]:
     """Rooms in groups that nothing tells apart: sizes, slots, type, and whether anybody names one."""
-    groups: dict[Any, list[Room]] = {}
-    for room in rooms:
-        node = room.node
+    groups: dict[Any, list[Capacity]] = {}
+    for capacity in capacities:
+        node = capacity.node
         key = (
-            room.free_ram,
-            room.free_gpu_memory if node.gpu else 0,
+            capacity.free_ram,
+            capacity.free_gpu_memory if node.gpu else 0,
             node.gpu,
             node.unified,
             node.max_instances,
-            room.taken_slots,
-            min(len(room.free_ports()) // len(PORTS), node.max_instances),
+            capacity.taken_slots,
+            min(len(capacity.free_ports()) // len(PORTS), node.max_instances),
             node.node_type,
             node.name if node.name in named else None,
         )
-        groups.setdefault(key, []).append(room)
+        groups.setdefault(key, []).append(capacity)
     return list(groups.values())
 
 

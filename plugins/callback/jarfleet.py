@@ -82,7 +82,7 @@ class CallbackModule(Default):
             super().v2_runner_on_ok(result)
         elif result.result.get("changed"):
             self._line("*", result, result.task.get_name().rpartition(" : ")[2], C.COLOR_CHANGED)
-        self._handle_warnings(result.result)  # takes them out, so that none is told twice
+        self._handle_warnings(result.result)  # takes them out, so that none is shown twice
         self._table(result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
@@ -136,9 +136,9 @@ class CallbackModule(Default):
         summary = {host: stats.summarize(host) for host in sorted(stats.processed)}
         failed = [host for host, counts in summary.items() if counts["failures"] or counts["unreachable"]]
         changed = [host for host, counts in summary.items() if counts["changed"]]
-        told = [f"failed: {', '.join(failed)}"] if failed else []
-        told.append(f"changed: {', '.join(changed)}" if changed else "nothing changed")
+        parts = [f"failed: {', '.join(failed)}"] if failed else []
+        parts.append(f"changed: {', '.join(changed)}" if changed else "nothing changed")
         self._display.display(
-            f"{'; '.join(told)} ({self._tasks} tasks, {time.monotonic() - self._started:.1f} s)",
+            f"{'; '.join(parts)} ({self._tasks} tasks, {time.monotonic() - self._started:.1f} s)",
             color=C.COLOR_ERROR if failed else C.COLOR_CHANGED if changed else C.COLOR_OK,
         )

@@ -17,23 +17,30 @@ if TYPE_CHECKING:
 
 def exhaustive(problem: Problem) -> Outcome:
     """What greedy has to choose. Raises Infeasible with every refused instance, and reasons up to MOST_REASONS."""
-    rooms = problem.rooms()
+    capacities = problem.capacities()
     assignments: dict[str, str] = {}
     refused: dict[str, dict[str, list[str]]] = {}
     for request in problem.requests:
         best, best_rank = None, None
-        for room in rooms:  # in natural order of names: of equals the first
-            if feasible(room, request):
+        for capacity in capacities:  # in natural order of names: of equals the first
+            if feasible(capacity, request):
                 # Score, then ties: the preferred node, the GPU match, the least free RAM.
-                rank = (score(room, request), preferred_node(room, request), gpu(room, request), -room.free_ram)
+                rank = (
+                    score(capacity, request),
+                    preferred_node(capacity, request),
+                    gpu(capacity, request),
+                    -capacity.free_ram,
+                )
                 if best_rank is None or rank > best_rank:
-                    best, best_rank = room, rank
+                    best, best_rank = capacity, rank
         if best is not None:
             best.add(request)
             assignments[request.instance.id] = best.node.name
         else:
-            told = not refused or (len(refused) + 1) * len(rooms) <= MOST_REASONS
-            refused[request.instance.id] = {room.node.name: rejections(room, request) for room in rooms if told}
+            told = not refused or (len(refused) + 1) * len(capacities) <= MOST_REASONS
+            refused[request.instance.id] = {
+                capacity.node.name: rejections(capacity, request) for capacity in capacities if told
+            }
     if refused:
         raise Infeasible(refused)
     return Outcome(assignments)

@@ -102,11 +102,11 @@ class Member:
                 t, "consensus", round=round, question=question, votes_json=json.dumps(votes, sort_keys=True),
                 outcome=outcome, agreement=agreement,
             )  # fmt: skip
-        told = ", ".join(f"{member} {vote}" for member, vote in votes.items())
-        text = f"The hive voted: {question} {told}. Outcome: {outcome}."
+        counted = ", ".join(f"{member} {vote}" for member, vote in votes.items())
+        text = f"The hive voted: {question} {counted}. Outcome: {outcome}."
         self.mind.hear(HIVE, round, text)
         self._append(round, HIVE, text)
-        log.info("round %d: the hive voted: %s (%s)", round, outcome, told)
+        log.info("round %d: the hive voted: %s (%s)", round, outcome, counted)
 
     def _cast(self, round: int, question: str) -> str:
         asked = f"The hive votes. {question} Say yes, no or abstain."

@@ -1,6 +1,6 @@
 """panopticon: the observer. Its subject lives as any mind alone, and knows nothing of it.
 
-The observer reads what the subject said from a tap on the subject's stream (`workload.tap`), which only it can reach.
+The observer reads what the subject said from the relay of its stream (`workload.stream_relay`), which only it reaches.
 In round r it reads all until the subject's r-th utterance and says what it makes of it; so what it saw does not hang on
 when it looked.
 """

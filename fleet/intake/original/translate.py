@@ -510,8 +510,8 @@ def _strategies(players: Sequence[Mind]) -> None:
                     said[of[1]].setdefault(strategy, f"{mind.part.file}: interventions[{at}].parameters.{key}")
     for mind in players:
         if len(said[mind.player]) > 1:
-            told = "; ".join(f"{where} says {strategy}" for strategy, where in said[mind.player].items())
-            mind.part.fault("", f"player {mind.player} has two memory strategies: {told}; make them one")
+            stated = "; ".join(f"{where} says {strategy}" for strategy, where in said[mind.player].items())
+            mind.part.fault("", f"player {mind.player} has two memory strategies: {stated}; make them one")
         strategy = next(iter(said[mind.player]), "none")
         if strategy not in MEMORY_STRATEGIES:
             key = "epistemic_frame.custom_beliefs.memory_strategy"

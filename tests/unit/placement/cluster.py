@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def jetson(**changes: Any) -> Node:
-    """The seed's Jetson: 56 GB free of one pool."""
+    """The specification's Jetson: 56 GB free of one pool."""
     values = {"ram_gb": 64, "reserved_ram_gb": 8, "gpu": True, "gpu_memory_gb": 64, "max_instances": 4}
     return Node(**{"name": "jetson", "node_type": "jetson_orin", **values, **changes})
 

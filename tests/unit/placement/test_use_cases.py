@@ -1,4 +1,4 @@
-"""The seed's four use cases, from the files that are run, on both inventories, in every order of the nodes."""
+"""The specification's four use cases, from the files that are run, on both inventories, in every order of the nodes."""
 
 import itertools
 import json

@@ -13,14 +13,14 @@ from tests.nodes import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
-# cluster_config.yaml of the seed (MULTI_NODE_ARCHITECTURE.md); rpi2 and host are in its pictures and use cases only.
-SEED_NODES = {
+# cluster_config.yaml of the specification (MULTI_NODE_ARCHITECTURE.md); rpi2 and host are in its pictures and use cases only.
+SPECIFIED_NODES = {
     "jetson": {"node_type": "jetson_orin", "ram_gb": 64, "gpu": True, "gpu_memory_gb": 64, "max_instances": 4},
     "rpi1": {"node_type": "raspberry_pi", "ram_gb": 8, "gpu": False, "max_instances": 1},
     "rpi2": {"node_type": "raspberry_pi", "ram_gb": 8, "gpu": False, "max_instances": 1},
     "host": {"node_type": "host", "ram_gb": 32, "max_instances": 2},
 }
-SEED_REACH = {
+SPECIFIED_REACH = {
     "jetson": {
         "ansible_host": "192.168.1.100",
         "ssh_user": "jetson",
@@ -34,7 +34,7 @@ SEED_REACH = {
         "remote_work_dir": "/home/pi/brain-in-jar",
     },
 }
-SEED_CLUSTER = {
+SPECIFIED_CLUSTER = {
     "cluster_name": "brain-in-jar-cluster",
     "coordinator_host": "localhost",
     "peer_port_range": {"start": 9000, "end": 9100},
@@ -64,21 +64,21 @@ def picked(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return {name: {key: found[name].get(key) for key in values} for name, values in wanted.items()}
 
 
-def test_the_lab_has_the_seeds_nodes_of_the_seeds_sizes(lab: dict[str, dict[str, Any]]) -> None:
-    assert set(lab) == set(SEED_NODES)
-    assert picked(SEED_NODES, lab) == SEED_NODES
+def test_the_lab_has_the_specified_nodes_of_the_specified_sizes(lab: dict[str, dict[str, Any]]) -> None:
+    assert set(lab) == set(SPECIFIED_NODES)
+    assert picked(SPECIFIED_NODES, lab) == SPECIFIED_NODES
 
 
-def test_the_lab_is_reached_as_the_seed_says(lab: dict[str, dict[str, Any]]) -> None:
-    assert picked(SEED_REACH, lab) == SEED_REACH
+def test_the_lab_is_reached_as_the_specification_says(lab: dict[str, dict[str, Any]]) -> None:
+    assert picked(SPECIFIED_REACH, lab) == SPECIFIED_REACH
 
 
-def test_the_lab_carries_the_seeds_cluster_settings(lab: dict[str, dict[str, Any]]) -> None:
-    assert picked(dict.fromkeys(lab, SEED_CLUSTER), lab) == dict.fromkeys(lab, SEED_CLUSTER)
+def test_the_lab_carries_the_specified_cluster_settings(lab: dict[str, dict[str, Any]]) -> None:
+    assert picked(dict.fromkeys(lab, SPECIFIED_CLUSTER), lab) == dict.fromkeys(lab, SPECIFIED_CLUSTER)
 
 
 def test_the_virtual_nodes_are_the_labs_in_size() -> None:
-    assert picked(SEED_NODES, hostvars("virtual")) == SEED_NODES
+    assert picked(SPECIFIED_NODES, hostvars("virtual")) == SPECIFIED_NODES
 
 
 def test_the_linter_asks_for_the_strictest_profile_and_skips_no_rule() -> None:

@@ -226,7 +226,7 @@ def test_a_run_of_ones_own_program_is_told_without_the_minds_parts(run: Run):
     assert {"overview", "run", "placement", "data"} <= page.said.keys()
     assert not {"transcript", "beliefs", "reports", "speed", "game", "trouble"} & page.said.keys()
     assert 'odd <b>"name' in page.said["data"]
-    assert "cannot be told" not in "".join(page.said.values())
+    assert "cannot be shown" not in "".join(page.said.values())
 
 
 def test_tables_of_the_same_names_that_hold_something_else_stop_nothing(run: Run):
@@ -237,8 +237,8 @@ def test_tables_of_the_same_names_that_hold_something_else_stop_nothing(run: Run
         db.execute("UPDATE consensus SET votes_json = 'not JSON'")
         db.execute("UPDATE experiment_cycles SET started_at = 'yesterday', ended_at = x'ff'")
     page = told(run)
-    assert "This part cannot be told" in page.said["speed"]
-    assert "This part cannot be told" in page.said["hive"]
+    assert "This part cannot be shown" in page.said["speed"]
+    assert "This part cannot be shown" in page.said["hive"]
     assert "b says 2" in page.said["transcript"]
 
 

@@ -13,7 +13,7 @@ from test_properties import clusters, experiments
 from placement import Infeasible, Instance, Node, place, place_and_explain
 from placement.constraints import feasible
 from placement.explain.conflict import conflict, reasons
-from placement.explain.scenario import Case
+from placement.explain.scenario import Scenario
 
 LIMIT_S = 60
 
@@ -28,21 +28,21 @@ def refusal(nodes, instances, **options) -> Infeasible:
     return refused.value
 
 
-def has_plan(case: Case) -> bool:
+def has_plan(scenario: Scenario) -> bool:
     """By trying every assignment."""
-    problem = case.problem()
-    for choice in product(range(len(case.nodes)), repeat=len(case.instances)):
-        rooms = problem.rooms()
+    problem = scenario.problem()
+    for choice in product(range(len(scenario.nodes)), repeat=len(scenario.instances)):
+        capacities = problem.capacities()
         for request, at in zip(problem.requests, choice, strict=True):
-            if not feasible(rooms[at], request):
+            if not feasible(capacities[at], request):
                 break
-            rooms[at].add(request)
+            capacities[at].add(request)
         else:
             return True
     return False
 
 
-def held(case: Case, ids, constraints) -> Case:
+def held(scenario: Scenario, ids, constraints) -> Scenario:
     """The case with these instances and these of their constraints only, made of nothing but declarations.
 
     Next to no RAM is 1 KiB on nodes that have some to spare for it, since an instance takes some.
@@ -50,7 +50,7 @@ def held(case: Case, ids, constraints) -> Case:
     kept = {(constraint.kind, constraint.subject) for constraint in constraints}
     spare = len(ids) * 1e-6
     nodes = []
-    for node in case.nodes:
+    for node in scenario.nodes:
         more = (
             {}
             if ("slots", (node.name,)) in kept
@@ -60,7 +60,7 @@ def held(case: Case, ids, constraints) -> Case:
         lacking = max(0, node.reserved_ram_gb + node.allocated_ram_gb - node.ram_gb)
         nodes.append(replace(node, ram_gb=node.ram_gb + lacking + spare, **more))
     instances = []
-    for instance in case.instances:
+    for instance in scenario.instances:
         id = instance.id
         if id not in ids:
             continue
@@ -78,13 +78,13 @@ def held(case: Case, ids, constraints) -> Case:
                 affinity=[],
             )
         )
-    return Case(
+    return Scenario(
         tuple(nodes),
         tuple(instances),
-        {id: node for id, node in case.pins.items() if id in ids and ("pin", (id,)) in kept},
-        case.port_range if ("ports", ()) in kept else (1, 1000),
-        tuple(id for id in case.same_type if id in ids) if ("same_type", ()) in kept else (),
-        {id: kind for id, kind in case.node_types.items() if id in ids and ("node_type", (id,)) in kept},
+        {id: node for id, node in scenario.pins.items() if id in ids and ("pin", (id,)) in kept},
+        scenario.port_range if ("ports", ()) in kept else (1, 1000),
+        tuple(id for id in scenario.same_type if id in ids) if ("same_type", ()) in kept else (),
+        {id: kind for id, kind in scenario.node_types.items() if id in ids and ("node_type", (id,)) in kept},
     )
 
 
@@ -100,9 +100,11 @@ def refused(draw):
     pins = draw(st.dictionaries(st.sampled_from(ids), st.sampled_from(names), max_size=1))
     alike = draw(st.sampled_from([(), (), tuple(ids[:2])]))
     types = draw(st.dictionaries(st.sampled_from(ids), st.sampled_from(["generic", "host"]), max_size=1))
-    case = Case(tuple(nodes), tuple(instances), pins, draw(st.sampled_from([(9000, 9003), (9000, 9100)])), alike, types)
-    assume(not has_plan(case))
-    return case
+    scenario = Scenario(
+        tuple(nodes), tuple(instances), pins, draw(st.sampled_from([(9000, 9003), (9000, 9100)])), alike, types
+    )
+    assume(not has_plan(scenario))
+    return scenario
 
 
 CASES = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
@@ -110,96 +112,98 @@ CASES = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCh
 
 @CASES
 @given(refused())
-def test_a_conflict_has_no_plan_and_without_any_part_of_it_there_is_one(case):
-    found = conflict(case, LIMIT_S)
+def test_a_conflict_has_no_plan_and_without_any_part_of_it_there_is_one(scenario):
+    found = conflict(scenario, LIMIT_S)
     assert found.smallest
     assert found.irreducible
-    assert not has_plan(held(case, found.instances, found.constraints))
+    assert not has_plan(held(scenario, found.instances, found.constraints))
     for constraint in found.constraints:
         others = [other for other in found.constraints if other != constraint]
-        assert has_plan(held(case, found.instances, others)), f"without {constraint} there is no plan either"
+        assert has_plan(held(scenario, found.instances, others)), f"without {constraint} there is no plan either"
     for id in found.instances:
-        assert has_plan(held(case, set(found.instances) - {id}, found.constraints)), f"nor without {id}"
+        assert has_plan(held(scenario, set(found.instances) - {id}, found.constraints)), f"nor without {id}"
 
 
 @CASES
 @given(refused())
-def test_no_fewer_instances_are_in_conflict(case):
-    found = conflict(case, LIMIT_S)
-    ids = [instance.id for instance in case.instances]
+def test_no_fewer_instances_are_in_conflict(scenario):
+    found = conflict(scenario, LIMIT_S)
+    ids = [instance.id for instance in scenario.instances]
     for fewer in combinations(ids, len(found.instances) - 1):
-        rest = case
+        rest = scenario
         for id in set(ids) - set(fewer):
             rest = rest.without(id)
         assert has_plan(rest)
 
 
-def applied(case: Case, change) -> Case:
+def applied(scenario: Scenario, change) -> Scenario:
     """The case with the change that a remedy tells a program."""
     match change:
         case {"change": "status", "node": name, "to": status}:
-            return case.with_node(name, status=status)
+            return scenario.with_node(name, status=status)
         case {"change": "pin", "instance": id}:
-            return replace(case, pins={other: node for other, node in case.pins.items() if other != id})
+            return replace(scenario, pins={other: node for other, node in scenario.pins.items() if other != id})
         case {"change": "anti_affinity", "instances": [first, second]}:
             for id, other in ((first, second), (second, first)):
-                less = [apart for apart in case.instance(id).anti_affinity if apart != other]
-                case = case.with_instance(id, anti_affinity=less)
-            return case
+                less = [apart for apart in scenario.instance(id).anti_affinity if apart != other]
+                scenario = scenario.with_instance(id, anti_affinity=less)
+            return scenario
         case {"change": "same_type"}:
-            return replace(case, same_type=())
+            return replace(scenario, same_type=())
         case {"change": "node_type", "instance": id}:
-            return replace(case, node_types={other: kind for other, kind in case.node_types.items() if other != id})
+            return replace(
+                scenario, node_types={other: kind for other, kind in scenario.node_types.items() if other != id}
+            )
         case {"change": "gpu", "instance": id, "to": to}:
-            return case.with_instance(id, gpu=to)
+            return scenario.with_instance(id, gpu=to)
         case {"change": "ram_gb" | "gpu_memory_gb" as key, "instance": id, "to_gb": to}:
-            return case.with_instance(id, **{key: to})
+            return scenario.with_instance(id, **{key: to})
         case {"change": "node_ram", "node": name, "to_gb": to}:
-            return case.with_node(name, ram_gb=to)
+            return scenario.with_node(name, ram_gb=to)
         case {"change": "slots", "node": name, "to": to}:
-            return case.with_node(name, max_instances=to)
+            return scenario.with_node(name, max_instances=to)
         case {"change": "ports", "to": [first, last]}:
-            return replace(case, port_range=(first, last))
+            return replace(scenario, port_range=(first, last))
         case {"change": "without", "instance": id}:
-            return case.without(id)
+            return scenario.without(id)
     raise AssertionError(change)
 
 
 @CASES
 @given(refused())
-def test_each_remedy_makes_a_plan_possible_and_a_bit_less_of_it_does_not(case):
-    told = reasons(case, LIMIT_S)
+def test_each_remedy_makes_a_plan_possible_and_a_bit_less_of_it_does_not(scenario):
+    told = reasons(scenario, LIMIT_S)
     assert told.untried == 0
     for remedy in told.remedies:
         change = dict(remedy.change)
-        assert has_plan(applied(case, change)), change
+        assert has_plan(applied(scenario, change)), change
         kind = change["change"]
         if kind == "node_ram":
-            assert not has_plan(applied(case, change | {"to_gb": change["to_gb"] - 0.001}))
+            assert not has_plan(applied(scenario, change | {"to_gb": change["to_gb"] - 0.001}))
         elif kind in ("ram_gb", "gpu_memory_gb"):
-            assert not has_plan(applied(case, change | {"to_gb": change["to_gb"] + 0.001}))
+            assert not has_plan(applied(scenario, change | {"to_gb": change["to_gb"] + 0.001}))
         elif kind == "ports":
-            assert not has_plan(applied(case, change | {"to": [change["to"][0], change["to"][1] - 1]}))
+            assert not has_plan(applied(scenario, change | {"to": [change["to"][0], change["to"][1] - 1]}))
         for name in remedy.alike:
             key = "node" if "node" in change else "instance"
-            assert has_plan(applied(case, change | {key: name}))
+            assert has_plan(applied(scenario, change | {key: name}))
 
 
 @CASES
 @given(refused())
-def test_no_remedy_of_a_kind_is_missed(case):
-    kinds = {remedy.change["change"] for remedy in reasons(case, LIMIT_S).remedies}
-    for node in case.nodes:
-        if node.status in ("DEGRADED", "MAINTENANCE") and has_plan(case.with_node(node.name, status="HEALTHY")):
+def test_no_remedy_of_a_kind_is_missed(scenario):
+    kinds = {remedy.change["change"] for remedy in reasons(scenario, LIMIT_S).remedies}
+    for node in scenario.nodes:
+        if node.status in ("DEGRADED", "MAINTENANCE") and has_plan(scenario.with_node(node.name, status="HEALTHY")):
             assert "status" in kinds
-        if has_plan(case.with_node(node.name, max_instances=node.max_instances + 1)):
+        if has_plan(scenario.with_node(node.name, max_instances=node.max_instances + 1)):
             assert "slots" in kinds
-        if has_plan(case.with_node(node.name, ram_gb=node.ram_gb + 100)):
+        if has_plan(scenario.with_node(node.name, ram_gb=node.ram_gb + 100)):
             assert "node_ram" in kinds
-    for instance in case.instances:
-        if has_plan(case.without(instance.id)):
+    for instance in scenario.instances:
+        if has_plan(scenario.without(instance.id)):
             assert "without" in kinds
-        if instance.gpu == "required" and has_plan(case.with_instance(instance.id, gpu="preferred")):
+        if instance.gpu == "required" and has_plan(scenario.with_instance(instance.id, gpu="preferred")):
             assert "gpu" in kinds
 
 
@@ -298,7 +302,7 @@ def test_place_alone_explains_nothing():
 
 def test_when_the_time_is_over_what_was_found_is_told_as_what_it_is():
     nodes = [cpu(f"n{number}", ram_gb=10 + number, max_instances=3) for number in range(6)]
-    told = reasons(Case(tuple(nodes), tuple(one(f"m{number}", ram_gb=4 + number) for number in range(14))), 1e-9)
+    told = reasons(Scenario(tuple(nodes), tuple(one(f"m{number}", ram_gb=4 + number) for number in range(14))), 1e-9)
     assert not told.conflict.smallest
     assert not told.conflict.irreducible
     assert len(told.conflict.instances) == 14

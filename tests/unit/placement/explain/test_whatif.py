@@ -11,7 +11,7 @@ from test_properties import clusters, experiments
 
 from placement import BadInput, Infeasible, Instance, Node, Plan, parse_why, place, place_and_explain
 from placement.constraints import feasible
-from placement.explain.scenario import Case
+from placement.explain.scenario import Scenario
 from placement.explain.whatif import Counterfactual, counterfactuals
 from placement.scoring import score
 
@@ -28,16 +28,16 @@ def one(id, **demands):
     return Instance(id=id, **{"ram_gb": 2, **demands})
 
 
-def scores(case: Case, id: str) -> dict[str, float]:
+def scores(scenario: Scenario, id: str) -> dict[str, float]:
     """Node -> the score of the best of all plans that have the instance there."""
-    problem, best = case.problem(), {}
-    for choice in product(range(len(case.nodes)), repeat=len(case.instances)):
-        rooms, total = problem.rooms(), 0
+    problem, best = scenario.problem(), {}
+    for choice in product(range(len(scenario.nodes)), repeat=len(scenario.instances)):
+        capacities, total = problem.capacities(), 0
         for request, at in zip(problem.requests, choice, strict=True):
-            if not feasible(rooms[at], request):
+            if not feasible(capacities[at], request):
                 break
-            total += score(rooms[at], request)
-            rooms[at].add(request)
+            total += score(capacities[at], request)
+            capacities[at].add(request)
         else:
             place = {r.instance.id: problem.nodes[at].name for r, at in zip(problem.requests, choice, strict=True)}
             best[place[id]] = max(float(total), best.get(place[id], 0))
@@ -46,9 +46,9 @@ def scores(case: Case, id: str) -> dict[str, float]:
 
 def planned(nodes, instances):
     """(case, plan), or None when there is no plan."""
-    case = Case(tuple(nodes[:3]), tuple(instances[:3]))
+    scenario = Scenario(tuple(nodes[:3]), tuple(instances[:3]))
     try:
-        return case, place(case.nodes, case.instances)
+        return scenario, place(scenario.nodes, scenario.instances)
     except Infeasible:
         return None
 
@@ -58,10 +58,10 @@ def planned(nodes, instances):
 def test_the_loss_is_that_to_the_best_of_all_plans_with_the_instance_there(nodes, instances):
     if not (made := planned(nodes, instances)):
         return
-    case, plan = made
-    for id, answers in counterfactuals(case, plan, [(one.id, None) for one in case.instances], LIMIT_S).items():
-        best = scores(case, id)
-        assert set(answers) == {node.name for node in case.nodes} - {plan.assignments[id]}
+    scenario, plan = made
+    for id, answers in counterfactuals(scenario, plan, [(one.id, None) for one in scenario.instances], LIMIT_S).items():
+        best = scores(scenario, id)
+        assert set(answers) == {node.name for node in scenario.nodes} - {plan.assignments[id]}
         for name, answer in answers.items():
             assert answer.answered
             assert answer.feasible == (name in best)
@@ -77,16 +77,16 @@ def test_the_loss_is_that_to_the_best_of_all_plans_with_the_instance_there(nodes
 def test_so_much_more_ram_moves_it_there_and_no_less_makes_it_better_there(nodes, instances):
     if not (made := planned(nodes, instances)):
         return
-    case, plan = made
-    id = case.instances[0].id
-    for name, answer in counterfactuals(case, plan, [(id, None)], LIMIT_S).get(id, {}).items():
-        ram = case.node(name).ram_gb
+    scenario, plan = made
+    id = scenario.instances[0].id
+    for name, answer in counterfactuals(scenario, plan, [(id, None)], LIMIT_S).get(id, {}).items():
+        ram = scenario.node(name).ram_gb
         tenths = 300 if answer.more_ram_gb is None else round(answer.more_ram_gb * 10)
         if answer.more_ram_gb is not None:
-            richer = case.with_node(name, ram_gb=ram + answer.more_ram_gb)
+            richer = scenario.with_node(name, ram_gb=ram + answer.more_ram_gb)
             assert place(richer.nodes, richer.instances).assignments[id] == name
         for less in range(1, tenths, 1 + tenths // 25):
-            best = scores(case.with_node(name, ram_gb=ram + less / 10), id)
+            best = scores(scenario.with_node(name, ram_gb=ram + less / 10), id)
             elsewhere = max((points for other, points in best.items() if other != name), default=0)
             assert best.get(name, 0) <= elsewhere + 1e-6
 
@@ -96,8 +96,8 @@ def test_so_much_more_ram_moves_it_there_and_no_less_makes_it_better_there(nodes
 def test_an_answer_survives_json_and_leaves_the_plan_as_it_is(nodes, instances):
     if not (made := planned(nodes, instances)):
         return
-    case, plan = made
-    told = place_and_explain(case.nodes, case.instances, why=[(case.instances[0].id, None)])
+    scenario, plan = made
+    told = place_and_explain(scenario.nodes, scenario.instances, why=[(scenario.instances[0].id, None)])
     assert replace(told, counterfactuals=None) == plan
     assert Plan.from_json(json.loads(json.dumps(told.to_json()))) == told
 
@@ -158,9 +158,9 @@ def test_ram_for_a_node_that_has_given_out_more_than_it_has():
 
 
 def test_without_any_time_it_says_that_it_does_not_know():
-    case = Case(tuple(LAB), (one("a"), one("b")))
-    plan = place(case.nodes, case.instances)
-    answers = counterfactuals(case, plan, [("a", None)], 1e-9)["a"]
+    scenario = Scenario(tuple(LAB), (one("a"), one("b")))
+    plan = place(scenario.nodes, scenario.instances)
+    answers = counterfactuals(scenario, plan, [("a", None)], 1e-9)["a"]
     assert {answer.feasible for answer in answers.values()} == {None}
     assert not any(answer.answered for answer in answers.values())
     assert {str(answer) for answer in answers.values()} == {

@@ -20,15 +20,20 @@ def best_of_all(nodes, instances):
     """(score, assignments) of the best plan by score and the tie rules; None when there is none."""
     problem, best = Problem(nodes, instances, {}, PORT_RANGE), None
     for choice in product(range(len(nodes)), repeat=len(instances)):
-        rooms = problem.rooms()
+        capacities = problem.capacities()
         totals = [0, 0, 0, 0]
         for request, at in zip(problem.requests, choice, strict=True):
-            room = rooms[at]
-            if not feasible(room, request):
+            capacity = capacities[at]
+            if not feasible(capacity, request):
                 break
-            step = (score(room, request), preferred_node(room, request), gpu(room, request), -room.free_ram)
+            step = (
+                score(capacity, request),
+                preferred_node(capacity, request),
+                gpu(capacity, request),
+                -capacity.free_ram,
+            )
             totals = [sum(pair) for pair in zip(totals, step, strict=True)]
-            room.add(request)
+            capacity.add(request)
         else:
             names = [problem.nodes[at].name for at in choice]
             ids = [request.instance.id for request in problem.requests]
@@ -43,12 +48,12 @@ def best_of_all(nodes, instances):
 def totals(nodes, instances, assignments):
     """A plan's score, preferred points, GPU points and free RAM, as the tie rules compare them."""
     problem = Problem(nodes, instances, {}, PORT_RANGE)
-    rooms, sums = {room.node.name: room for room in problem.rooms()}, [0, 0, 0, 0]
+    capacities, sums = {capacity.node.name: capacity for capacity in problem.capacities()}, [0, 0, 0, 0]
     for request in problem.requests:
-        room = rooms[assignments[request.instance.id]]
-        step = (score(room, request), preferred_node(room, request), gpu(room, request), -room.free_ram)
+        capacity = capacities[assignments[request.instance.id]]
+        step = (score(capacity, request), preferred_node(capacity, request), gpu(capacity, request), -capacity.free_ram)
         sums = [sum(pair) for pair in zip(sums, step, strict=True)]
-        room.add(request)
+        capacity.add(request)
     return sums
 
 

@@ -98,7 +98,9 @@ def test_a_gpu_whose_memory_others_overcommitted_takes_an_instance_that_needs_no
 @pytest.mark.parametrize("gpu", ["none", "preferred", "required"])
 def test_a_node_is_looked_at_again_only_when_something_there_has_changed(gpu, monkeypatch):
     looks, ram_fit = [], scoring.ram_fit
-    monkeypatch.setattr(scoring, "ram_fit", lambda room, request: looks.append(room) or ram_fit(room, request))
+    monkeypatch.setattr(
+        scoring, "ram_fit", lambda capacity, request: looks.append(capacity) or ram_fit(capacity, request)
+    )
     dice, count, many = random.Random(3), 300, 2000  # noqa: S311 - the same each time
     nodes = [
         discrete(f"n{number}", ram_gb=dice.uniform(30, 90), gpu_memory_gb=dice.uniform(30, 90), max_instances=9)
@@ -125,9 +127,7 @@ def test_a_large_refusal_names_every_instance_and_gives_reasons_within_a_budget(
     lines = str(refused.value).splitlines()
     assert lines[0] == f"no plan: no node takes {', '.join(why)}"
     assert lines[1:3] == ["i0:", "  n0    ram: needs 90.0 GB, has 10.0 free"]
-    assert lines[-1] == (
-        f"{many - told} more are refused; to be told why node by node, place fewer instances at a time"
-    )
+    assert lines[-1] == (f"{many - told} more are refused; to see why node by node, place fewer instances at a time")
 
 
 def test_reasons_are_given_for_the_first_refused_instance_however_many_nodes_there_are():
