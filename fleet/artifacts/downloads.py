@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from fleet.base.addresses import redacted
 from fleet.base.errors import FleetError
 from fleet.base.files import CHUNK, locked, sync_folder
 
@@ -53,11 +54,6 @@ def file_name(url: str) -> str:
     """The last part of the address's path, fit for a file's name."""
     name = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip(".")[:200]
-
-
-def redacted(url: str) -> str:
-    """The address without password, token or query (signed links carry their secret there)."""
-    return re.sub(r"//[^/@\s]+@", "//", url).split("?", 1)[0]
 
 
 def _stream(

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from fleet.base.addresses import redacted
 from fleet.base.errors import ReleaseError
 from fleet.base.files import locked
 
@@ -23,11 +24,6 @@ FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",
 def is_url(source: str) -> bool:
     """Whether this is a repository's address rather than a folder."""
     return URL.fullmatch(source) is not None
-
-
-def redacted(url: str) -> str:
-    """The address without a user's password or token, fit for a record."""
-    return re.sub(r"//[^/@\s]+@", "//", url)
 
 
 def listed_files(folder: Path) -> list[str] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.artifacts.downloads import Progress, download, file_name
-from fleet.artifacts.git import redacted
+from fleet.base.addresses import redacted
 from fleet.base.errors import ModelError
 from fleet.base.files import SHA256, file_sha256, write_json
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.artifacts import git, source_tree
+from fleet.base.addresses import redacted
 from fleet.base.errors import ReleaseError
 from fleet.base.files import locked
 
@@ -96,7 +97,7 @@ def _stage(
         room = None if check else cache  # /tmp may be memory
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".export.", dir=room)))
         commit = git.export(source, ref, scratch, None if check else cache / "git")
-        shown = git.redacted(source)
+        shown = redacted(source)
         trees[CODE] = source_tree.read(scratch, CODE, ignores=False)
     elif source:
         folder = Path(source).expanduser()

@@ -13,7 +13,7 @@ from tests.nodes import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
-# cluster_config.yaml of the specification (MULTI_NODE_ARCHITECTURE.md); rpi2 and host are in its pictures and use cases only.
+# cluster_config.yaml of the specification, MULTI_NODE_ARCHITECTURE.md; rpi2 and host are in its pictures and use cases.
 SPECIFIED_NODES = {
     "jetson": {"node_type": "jetson_orin", "ram_gb": 64, "gpu": True, "gpu_memory_gb": 64, "max_instances": 4},
     "rpi1": {"node_type": "raspberry_pi", "ram_gb": 8, "gpu": False, "max_instances": 1},

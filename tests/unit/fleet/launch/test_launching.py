@@ -1,0 +1,70 @@
+"""What each node is sent, and what a person is shown of a run that goes on by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from contract.events import Launched, LaunchFailed
+from fleet.intake.request import ModelRef, ReleaseRef, Request
+from fleet.launch.launching import detached_table, settle
+from fleet.launch.shipments import shipments
+from fleet.observe.cluster import Cluster
+from fleet.record.run_folder import Run
+from fleet.record.signing import Keys
+
+RUN = "x_20261123T141500Z_3f2a"
+NODE = {"ssh_user": "pi", "remote_work_dir": "/w", "llama_cpp_build": "x", "llama_cpp_builds": {"x": {}}, "ram_gb": 8}
+ALIVE = {"node_probe": {"state": {"status": "HEALTHY"}}}
+MODELS = {"a": ModelRef("1" * 64, "/m/one.gguf", "one.gguf"), "b": ModelRef("2" * 64, "/m/two.gguf", "two.gguf")}
+REQUEST = Request("x", "x.yml", "", ReleaseRef("h", "/cache/h"), models={**MODELS, "c": MODELS["a"]})
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster.from_hostvars({"n1": {**NODE, **ALIVE}, "n2": {**NODE, **ALIVE}, "silent": NODE})
+
+
+def sent(cluster: Cluster, assignments: dict[str, str] | None) -> dict[str, list[str]]:
+    return {one.name: [item["name"] for item in one.artifacts] for one in shipments(REQUEST, cluster, assignments)}
+
+
+def test_a_model_goes_only_to_the_nodes_that_run_it(cluster: Cluster) -> None:
+    assert sent(cluster, {"a": "n1", "b": "n2", "c": "n1"}) == {
+        "n1": ["code", "model one.gguf"],
+        "n2": ["code", "model two.gguf"],
+    }
+
+
+def test_without_a_plan_every_node_that_answers_gets_all(cluster: Cluster) -> None:
+    everything = ["code", "model one.gguf", "model two.gguf"]
+    assert sent(cluster, None) == {"n1": everything, "n2": everything}
+
+
+def test_an_artifact_lies_under_the_hash_of_its_content(cluster: Cluster) -> None:
+    (one,) = shipments(REQUEST, cluster, {"a": "n1"})
+    assert [item["dest"] for item in one.artifacts] == ["/w/releases/h", f"/w/models/{'1' * 64}.gguf"]
+
+
+def test_what_started_and_what_did_not_is_written_down(tmp_path: Path, cluster: Cluster) -> None:
+    run = Run.create(tmp_path, RUN, {}, {})
+    outcomes = {
+        "a@n1": {"status": "RUNNING"},
+        "b@n2": {"failed": True, "msg": "no room\n"},
+        "c@n1": {"unreachable": True},
+    }
+    settled = settle(run, outcomes, cluster, Keys(str(tmp_path / "none")))
+    assert settled.failed == {"b@n2": "no room", "c@n1": "the node did not answer"}
+    assert [event for _, event in run.events()][1:] == [
+        Launched("a@n1", "RUNNING"),
+        LaunchFailed("b@n2", "no room"),
+        LaunchFailed("c@n1", "the node did not answer"),
+    ]
+
+
+def test_a_detached_run_says_what_runs_and_what_goes_on_with_it(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, RUN, {}, {"assignments": {"a": "n1", "b": "n2"}})
+    lines = detached_table(run, " -i inventory/lab").splitlines()
+    assert lines[0] == f"{RUN} runs by itself: a on n1, b on n2"
+    for verb in ("logs", "status", "fetch", "stop"):
+        command = f"ansible-playbook playbooks/{verb}.yml -i inventory/lab -e run={RUN}"
+        assert any(line.endswith(command) for line in lines)

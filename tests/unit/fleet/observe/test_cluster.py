@@ -1,0 +1,96 @@
+"""What Ansible's variables say of the cluster: read once, and one place for each fact."""
+
+from typing import Any
+
+import pytest
+
+from fleet.observe.cluster import Cluster
+from fleet.observe.tables import node_table
+
+NODE = {
+    "ssh_user": "pi",
+    "remote_work_dir": "/w",
+    "llama_cpp_build": "x",
+    "llama_cpp_builds": {"x": {"server_args": ["-ngl", 99]}},
+    "ram_gb": 8,
+    "inventory_file": "inventory/lab/hosts.yml",
+}
+STATE = {"status": "HEALTHY", "ram_gb": 8.0, "cores": 4, "address": "10.0.0.5"}
+
+
+def cluster(**nodes: dict[str, Any]) -> Cluster:
+    return Cluster.from_hostvars({name: {**NODE, **variables} for name, variables in nodes.items()})
+
+
+def measured(state: Any) -> dict[str, Any]:
+    return {"node_probe": {"state": state}}
+
+
+def test_a_node_is_read_with_what_it_measured() -> None:
+    made = cluster(a=measured(STATE), b={})
+    assert made.source == "inventory/lab/hosts.yml"
+    assert made.statuses == {"a": "HEALTHY", "b": "UNAVAILABLE"}
+    assert made.silent == ["b"]
+    host = made.host("a")
+    assert (host.owner, host.work_dir, host.address, host.cores) == ("pi", "/w", "10.0.0.5", 4)
+    assert host.gpu_arguments == ("-ngl", "99")
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({"node_address": "10.9.9.9", "ansible_host": "10.0.0.1"}, "10.9.9.9"),
+        ({"ansible_host": "10.0.0.1"}, "10.0.0.1"),
+        ({"ansible_host": "rpi1.local"}, "10.0.0.5"),
+        ({"ansible_host": "127.0.0.1"}, "10.0.0.5"),
+    ],
+)
+def test_the_address_is_the_declared_one_then_ansibles_then_the_measured_one(
+    variables: dict[str, Any], address: str
+) -> None:
+    assert cluster(a={**variables, **measured(STATE)}).host("a").address == address
+
+
+@pytest.mark.parametrize(("said", "status"), [(True, "MAINTENANCE"), ("true", "MAINTENANCE"), ("false", "HEALTHY")])
+def test_maintenance_means_the_same_to_the_plan_and_to_the_table(said: Any, status: str) -> None:
+    """The text "false", which is what -e gives, was MAINTENANCE to the table and not to the plan."""
+    made = cluster(a={"node_maintenance": said, **measured(STATE)})
+    assert made.statuses["a"] == status
+    assert made.nodes[0].status == status
+    assert node_table(made.hostvars, made.states).splitlines()[1].split()[2] == status
+
+
+@pytest.mark.parametrize(
+    "state", [[1, 2], {"status": "FINE"}, {**STATE, "instances": [{"id": 5}]}, {**STATE, "cores": "4"}]
+)
+def test_a_node_whose_answer_is_nonsense_is_unavailable_with_the_reason(state: Any) -> None:
+    made = cluster(a=measured(state), b=measured(STATE))
+    assert made.statuses == {"a": "UNAVAILABLE", "b": "HEALTHY"}
+    assert made.state_faults["a"].startswith("a: ")
+
+
+def test_a_setting_of_the_whole_cluster_is_read_once() -> None:
+    settings = {"failover": {"enabled": True, "auto_restart": False}}
+    assert cluster(a=settings, b=settings).settings.auto_restart is False
+    assert cluster(a={}).settings.auto_restart is True
+
+
+def test_nodes_that_differ_on_a_setting_of_the_whole_cluster_are_a_fault() -> None:
+    made = cluster(a={"failover": {"auto_restart": True}}, b={"failover": {"auto_restart": False}})
+    assert [str(fault) for fault in made.faults()] == [
+        "inventory/lab/hosts.yml: failover: nodes a and b differ on it; give one for all"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "fault"),
+    [
+        ({"ssh_user": ""}, "nodes.a.ssh_user: missing; declare it for the node or its group"),
+        ({"llama_cpp_build": "y"}, "nodes.a.llama_cpp_build: 'y' is none of x"),
+        ({"failover": {"auto_restrat": True}}, "failover.auto_restrat: unknown; known are enabled, auto_restart"),
+        ({"health_check": {"interval_seconds": "30"}}, "health_check.interval_seconds: '30' is of the wrong type"),
+        ({"failover": [1]}, "failover: [1] is not a mapping of enabled, auto_restart"),
+    ],
+)
+def test_each_fault_of_the_variables_that_launching_needs_is_named(variables: dict[str, Any], fault: str) -> None:
+    assert [str(found) for found in cluster(a=variables).faults()] == [f"inventory/lab/hosts.yml: {fault}"]
