@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any, Callable, NamedTuple, Sequence
 
-from .json_client import persist, request
+from .client import persist, request
 
 SLOWEST_ANSWER = 1800  # seconds; a long answer of a big model on a Raspberry Pi takes many minutes
 

@@ -21,8 +21,8 @@ from typing import Any, Callable, Mapping
 from urllib.parse import urlencode
 
 from .database import now
-from .json_client import Unavailable, request
-from .json_server import JsonHandler
+from .client import Unavailable, request
+from .server import JsonHandler
 from .life_record import LifeRecord
 
 log = logging.getLogger(__name__)

@@ -28,8 +28,8 @@ from typing import Any
 from contract import names
 
 from . import exit_log
-from .json_client import Unavailable, request
-from .json_server import JsonHandler
+from .client import Unavailable, request
+from .server import JsonHandler
 from .this_instance import Instance
 
 log = logging.getLogger(__name__)

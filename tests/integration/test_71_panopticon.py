@@ -18,7 +18,7 @@ ADDRESSES = ["10.77.0.11", "10.77.0.12", "10.77.0.13", "10.77.0.14"]
 # An observer waits likewise when it has half of them; it keeps what it has read in a file.
 PROGRAM = f"""
 import json, os, pathlib, socket, subprocess, sys, time
-from workload import Instance, json_client, stream_relay
+from workload import Instance, client, stream_relay
 
 mind = Instance.load()
 go, stream, seen = mind.dir / "go", mind.dir / "logs/stream.jsonl", mind.dir / "seen"
@@ -68,7 +68,7 @@ def observer(url):
         read = len(seen.read_text().splitlines()) if seen.exists() else 0
         if read >= {HALF}:
             wait()
-        rows, ended = json_client.persist("the subject", lambda: stream_relay.read(url, read, 10))
+        rows, ended = client.persist("the subject", lambda: stream_relay.read(url, read, 10))
         with seen.open("a") as notes:
             notes.write("".join(row["content"] + "\\n" for row in rows))
 

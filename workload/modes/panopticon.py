@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from .. import stream_relay
-from ..json_client import Unavailable, persist
+from ..client import Unavailable, persist
 from ..messaging import PeerLost
 from ..mind import Mind
 

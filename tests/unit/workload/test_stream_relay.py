@@ -15,7 +15,7 @@ from conftest import Process, accepts, free_ports, wait_until
 
 from contract.exits import EXIT, Exit
 from workload import exit_log, stream_relay
-from workload.json_client import Unavailable, request
+from workload.client import Unavailable, request
 
 LONG = 30.0  # an answer that must come before that, or the test never ends well
 
