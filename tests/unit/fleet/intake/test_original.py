@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.intake.original.translate import ENDLESS, Original, files_of, read
+from fleet.intake.original.settings import ENDLESS
+from fleet.intake.original.translate import Original, files_of, read
 from placement import BadInput, load_experiment
 from placement.adapters.schemas import dotted
 from workload import settings
