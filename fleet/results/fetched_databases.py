@@ -1,0 +1,96 @@
+"""The databases that came home, `db/<instance>.db`: what lies there, and how each can be read however damaged it is.
+
+The fetched files stay as they are. What SQLite or we must mend first is mended in a copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.base.errors import MergeError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source as it lies there: its database, what SQLite left beside it, and what they all hold."""
+
+    path: Path
+    sidecars: tuple[Path, ...]
+    bytes: int
+    sha256: str  # of the database and its sidecars, one after the other
+
+
+def sources_of(db_dir: Path, instances: list[str], problems: dict[str, str]) -> dict[str, Source]:
+    """What there is of each instance; what cannot be a database goes to `problems`."""
+    found: dict[str, Source] = {}
+    for instance in instances:
+        if not instance or Path(instance).name != instance or instance == ".." or "\0" in instance:
+            raise MergeError(f"instance {instance!r}: cannot be a file's name; check the ids in plan.json")
+        path = db_dir / f"{instance}.db"
+        if not path.is_file():
+            problems[instance] = f"missing: {path} was not fetched"
+        elif path.stat().st_size == 0:
+            problems[instance] = "the file is empty"
+        else:
+            beside = [path.with_name(path.name + end) for end in ("-wal", "-journal")]
+            sidecars = tuple(side for side in beside if side.is_file() and side.stat().st_size)
+            digest, size = hashlib.sha256(), 0
+            for each in (path, *sidecars):
+                with each.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+                        size += len(block)
+            found[instance] = Source(path, sidecars, size, digest.hexdigest())
+    return found
+
+
+def readable_uri(source: Source, instance: str, scratch: Path, problems: dict[str, str]) -> str:
+    """The URI to read a source by; `problems` says if it is cut off.
+
+    The fetched files stay as they are: of what SQLite or we must mend first there is a copy.
+    """
+    path = source.path
+    torn = _torn_bytes(path)
+    cuts = ["the file is cut off"] if torn else []
+    if any(side.name.endswith("-wal") and _is_torn_log(side) for side in source.sidecars):
+        cuts.append("its write-ahead log is cut off: what was written last is lost")
+    if cuts:
+        problems[instance] = "; ".join(cuts)
+    if not torn and not source.sidecars:
+        return f"{path.as_uri()}?mode=ro&immutable=1"
+    for file in (path, *source.sidecars):
+        shutil.copyfile(file, scratch / file.name)
+    copy = scratch / path.name
+    if torn:  # SQLite would read zeros for the rest of that page, and rows made of them
+        os.truncate(copy, copy.stat().st_size - torn)
+    return f"{copy.as_uri()}?mode={'rw' if source.sidecars else 'ro&immutable=1'}"
+
+
+def _torn_bytes(path: Path) -> int:
+    """The length of a last page that is not whole: 0 for every sound database, and for what is none."""
+    with path.open("rb") as file:
+        header = file.read(100)
+        size = file.seek(0, os.SEEK_END)
+    page = int.from_bytes(header[16:18], "big")
+    page = 65536 if page == 1 else page  # section 1.3.2 of sqlite.org/fileformat.html
+    return size % page if header.startswith(b"SQLite format 3\0") and page >= 512 else 0
+
+
+def _is_torn_log(path: Path) -> bool:
+    """Whether a write-ahead log ends within a frame or a transaction, or is none.
+
+    Section 4 of sqlite.org/fileformat.html. Frames of an earlier round may end it: their salts are not the header's.
+    """
+    with path.open("rb") as file:
+        header = file.read(32)
+        page = int.from_bytes(header[8:12], "big")
+        size = file.seek(0, os.SEEK_END)
+        if len(header) < 32 or header[:3] != b"\x37\x7f\x06" or (size - 32) % (24 + page):
+            return True
+        file.seek(max(32, size - 24 - page))
+        frame = file.read(24)
+    return frame[8:16] == header[16:24] and frame[4:8] == bytes(4)  # of this round, and no commit
