@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from ansible.plugins.action import ActionBase
 
 from contract import ContractError
-from fleet.base.errors import FleetError, PlanChanged, PlanFileError, ReplayRefused
+from fleet.base.errors import FleetError, PlanChanged, PlanFileError, ReplayRejected
 from placement import BadInput, Infeasible
 
 ERRORS = (BadInput, Infeasible, FleetError, ContractError)
@@ -60,6 +60,6 @@ def failure(error: Exception) -> Result:
             details = {"changes": error.changes}
         case PlanFileError():
             details = {"changes": []}
-        case ReplayRefused():
+        case ReplayRejected():
             details = {"changes": error.differences}
     return {"failed": True, "msg": message, **details}

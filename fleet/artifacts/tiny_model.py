@@ -1,4 +1,4 @@
-"""Write a tiny, valid GGUF: `python -m tests.tiny_model OUT [--seed 1]`. It proves function, never quality.
+"""Write a tiny, valid GGUF: `python -m fleet.artifacts.tiny_model OUT [--seed 1]`. It proves function, never quality.
 
 A llama of two layers with random weights: same seed, same bytes (the weights come from SHAKE-256, and gguf is pinned).
 Hidden channel 0 is constant, since nothing writes to it, so column 0 of the output weights is a bias for each token. It

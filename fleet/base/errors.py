@@ -54,7 +54,7 @@ class Unsigned(SigningError):
     """A manifest has no signature."""
 
 
-class ReplayRefused(FleetError):
+class ReplayRejected(FleetError):
     """A run cannot be repeated as it was. `differences` names each thing that is not as its record says."""
 
     def __init__(self, run_id: str, differences: list[str]) -> None:

@@ -22,7 +22,7 @@ class Placed:
 
 
 def place(request: Request, cluster: Cluster) -> Placed:
-    """Decide. Raises Infeasible, BadInput; PlanFileError, PlanChanged or ReplayRefused for what was decided earlier."""
+    """Decide. Raises Infeasible, BadInput; PlanFileError, PlanChanged or ReplayRejected for what was decided earlier."""
     experiment = request.experiment
     code, command = request.release.hash, request.command
     now = depends_on(experiment, cluster.nodes, cluster.ports, request.model_hashes, code, command)

@@ -17,7 +17,7 @@ import fleet
 from fleet.artifacts.models import resolve
 from fleet.artifacts.releases import WORKLOAD, stage, staged
 from fleet.base.differences import change_text, differences
-from fleet.base.errors import ModelError, ReleaseError, ReplayRefused
+from fleet.base.errors import ModelError, ReleaseError, ReplayRejected
 from fleet.base.files import write_text
 from fleet.intake.reader import Intake, Places
 from fleet.intake.request import ModelRef, ReleaseRef, ReplayOf, Request
@@ -74,12 +74,12 @@ def prepare(run: Run, keys: Keys, places: Places, *, check: bool = False) -> Int
     models are found or made again.
 
     `replay` in it holds what `hold` compares, and the differences that show without a node. check: stage and download
-    nothing. Raises SigningError, ReplayRefused for a record that is incomplete or was changed, BadInput.
+    nothing. Raises SigningError, ReplayRejected for a record that is incomplete or was changed, BadInput.
     """
     manifest, signer = verify(run, keys)
     plan = run.plan
     if faults := [*_missing(manifest)] or [*_changed(manifest, plan)]:
-        raise ReplayRefused(run.run_id, faults)
+        raise ReplayRejected(run.run_id, faults)
     path = _experiment_file(manifest, places.cache)
     experiment = parse_experiment(manifest["experiment"], path)
     # In the file's order, which plan.json does not keep: of nodes that share a build, the first builds it.
@@ -124,7 +124,7 @@ def nodes_of(request: Request, known: Sequence[str]) -> list[str]:
 def hold(request: Request, replay: ReplayOf, experiment: Experiment, cluster: Cluster) -> Plan:
     """The recorded plan, if all is as it was. `experiment` has its sizes.
 
-    Raises ReplayRefused with everything that is not as it was.
+    Raises ReplayRejected with everything that is not as it was.
     """
     plan = Plan.from_json(replay.plan)
     lines = [
@@ -134,7 +134,7 @@ def hold(request: Request, replay: ReplayOf, experiment: Experiment, cluster: Cl
         *_starts(request, replay, plan, experiment, cluster),
     ]
     if lines:
-        raise ReplayRefused(replay.run_id, lines)
+        raise ReplayRejected(replay.run_id, lines)
     return plan
 
 

@@ -16,7 +16,7 @@ import yaml
 from contract.node_state import NodeState
 from fleet.artifacts.models import origin, resolve
 from fleet.artifacts.releases import stage
-from fleet.base.errors import ReplayRefused, SigningError, Unsigned
+from fleet.base.errors import ReplayRejected, SigningError, Unsigned
 from fleet.intake.reader import Intake, Places, release_ref
 from fleet.intake.request import ModelRef, Request
 from fleet.launch import replay
@@ -108,7 +108,7 @@ class World:
         return replay.hold(request, request.replay, request.experiment, self.cluster)
 
     def refused(self, run: Run) -> list[str]:
-        with pytest.raises(ReplayRefused) as refused:
+        with pytest.raises(ReplayRejected) as refused:
             self.again(run)
         assert str(refused.value).splitlines()[1:] == refused.value.differences
         return refused.value.differences
