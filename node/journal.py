@@ -14,6 +14,12 @@ def text(units: Sequence[str], *options: str) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, errors="replace").stdout
 
 
+def last_line(unit: str) -> str:
+    """The last line that a process of the unit itself printed; systemd's lines about it do not count."""
+    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=1", f"_SYSTEMD_UNIT={unit}"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, errors="replace").stdout.strip()
+
+
 def after(units: Sequence[str], cursor: str, lines: int) -> Tuple[List[str], str]:
     """The lines after a cursor (without one: the last so many), and the cursor after them."""
     start = f"--after-cursor={cursor}" if cursor else f"--lines={lines}"

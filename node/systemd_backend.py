@@ -99,9 +99,11 @@ class SystemdBackend:
             self._wait_healthy(spec, start_timeout)
         except Exception as error:
             printed = journal.text(list(self.units.values()), "--lines=30")
+            last = journal.last_line(self.units[names.WORKLOAD])
             self._conclude(FAILED)
             self._remove(self.all)
-            raise StartFailed(f"{self.ref.id} did not start: {error}\n{printed}") from error
+            reason = f"{self.ref.id} did not start: {error}{f'; its last words: {last}' if last else ''}"
+            raise StartFailed(f"{reason}\n{printed}") from error
         return Done(True, self.status(), diff)
 
     def _reserve(self, spec: LaunchSpec, description: Dict[Path, str]) -> List[str]:

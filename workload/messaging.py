@@ -20,10 +20,10 @@ from http.server import ThreadingHTTPServer
 from typing import Any, Callable, Mapping
 from urllib.parse import urlencode
 
-from .database import now
 from .client import Unavailable, request
-from .server import JsonHandler
+from .database import now
 from .life_record import LifeRecord
+from .server import JsonHandler
 
 log = logging.getLogger(__name__)
 BIGGEST_BODY = 2**20  # bytes

@@ -41,6 +41,12 @@ class Settled:
     failed: Mapping[str, str]
     warnings: Sequence[str] = field(default=())
 
+    @property
+    def rejection(self) -> str:
+        """The closing lines of a launch that failed: why, for each instance that did not start; empty when all did."""
+        reasons = [f"{name}: {(reason.splitlines() or [''])[0]}" for name, reason in self.failed.items()]
+        return "\n".join([*reasons, "what had started is stopped again"]) if reasons else ""
+
 
 def create(
     runs_dir: Path, request: Request, plan: Plan, cluster: Cluster, keys: Keys, ansible: str, *, check: bool = False

@@ -76,7 +76,13 @@ class ActionModule(LocalAction):
         run = Run.open(given["runs_dir"], given["run_id"])
         settled = settle(run, _results(task_vars, "instance_started"), Cluster.from_task_vars(task_vars), self._keys)
         shown = {"table": detached_table(run, _inventory())} if given["detached"] and not settled.failed else {}
-        return {"changed": False, "failed_instances": settled.failed, "warnings": settled.warnings, **shown}
+        return {
+            "changed": False,
+            "failed_instances": settled.failed,
+            "rejection": settled.rejection,
+            "warnings": settled.warnings,
+            **shown,
+        }
 
     def _collected(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run = Run.open(given["runs_dir"], given["run_id"])

@@ -33,6 +33,7 @@ path: {description: The run's folder., returned: when created or collected, type
 instances: {description: "Entries for C(add_host): C(name), C(launch_spec), C(instance_ref).", returned: when created, type: list}
 nodes: {description: "Entries for C(add_host): C(name) of each node that takes part, and C(artifacts), what has to be sent there.", returned: when created, type: list}
 failed_instances: {description: Instances that did not start, with the reason., returned: when launched, type: dict}
+rejection: {description: "Why the run is rejected, a line an instance that did not start; empty when all did.", returned: when launched, type: str}
 statuses: {description: Status of each instance., returned: when collected, type: dict}
 memory: {description: "By instance, what C(memory.json) says - predicted and measured GB (2**30 bytes).", returned: when collected, type: dict}
 bad: {description: "Those that failed or were lost, with the status and the reason.", returned: when collected, type: dict}
