@@ -1,6 +1,6 @@
 """Write a tiny, valid GGUF file: `python -m fleet.artifacts.tiny_model OUT [--seed 1]`.
 
-It serves to test function, never quality.
+The model is for testing whether the system works; the content of its answers is meaningless.
 
 A two-layer llama with random weights. The same seed gives the same bytes: the weights come from SHAKE-256, and gguf is
 pinned. Hidden channel 0 is constant, since no layer writes to it, so column 0 of the output weights is a bias for each

@@ -32,7 +32,7 @@ COLUMNS = {
     "ended_at": "TEXT",
     "lived_seconds": "REAL",
     "cause": "TEXT NOT NULL",  # completed | out_of_memory | signal | exit | stopped | node_lost | fenced
-    "detail": "TEXT NOT NULL",  # in words
+    "detail": "TEXT NOT NULL",  # a description for a person
     "memory_peak_mb": "REAL",  # of the unit in this life
     "memory_limit_mb": "REAL",  # of the instance
     "cycle_number": "INTEGER",  # the mind's life, if it reported it

@@ -340,7 +340,7 @@ def _readable(db: sqlite3.Connection, table: _Table) -> int:
 
 
 def _tables(db: sqlite3.Connection, schema: str) -> list[tuple[str, bool]]:
-    """Return (name, whether without rowid) of the ordinary tables: no views, no virtual tables, none of SQLite's own."""
+    """Return (name, whether without rowid) of the ordinary tables: no views, virtual tables, or SQLite's own tables."""
     found = db.execute(
         "SELECT name, wr FROM pragma_table_list WHERE schema = ? AND type = 'table' ORDER BY name", (schema,)
     )

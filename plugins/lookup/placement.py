@@ -1,4 +1,4 @@
-"""Lookup `placement`: where an experiment would run, by what the inventory declares."""
+"""Lookup `placement`: the plan of an experiment on the nodes that the inventory declares."""
 
 from __future__ import annotations
 
