@@ -1,15 +1,15 @@
-"""The controller's Python, a room a job. Nothing in here knows of Ansible: plugins call in, nothing calls out.
+"""The controller's Python code, one package per task. It does not import Ansible: the plugins call it, not the reverse.
 
-    base/       errors, files written whole, tables, the transport of files: what every room needs
-    artifacts/  what travels to the nodes: releases of code, model files, the source of llama.cpp
+    base/       errors, atomic file writes, text tables, file transport: shared by all other packages
+    artifacts/  what is sent to the nodes: code releases, model files, the source of llama.cpp
     record/     a run's folder: its manifest, its events, its signature
     intake/     what the user asked for, read once and checked
-    launch/     from a plan to what each node is given to start; replays
-    observe/    what the nodes report, and which run a command is about
-    results/    what came home: merged databases, deaths, memory, comparisons, exports
+    launch/     from a plan to a launch spec for each instance; replays
+    observe/    what the nodes report, and which run a command refers to
+    results/    the fetched results: merged databases, deaths, memory, comparisons, exports
     report/     report.html
 
-Every fault that a user can mend is a `FleetError` whose message says what to do.
+Every error that a user can fix is a `FleetError` whose message says what to do.
 """
 
 from importlib import metadata

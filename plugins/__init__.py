@@ -1,1 +1,1 @@
-"""Ansible's plugins of this project. `base` is shared by the actions; everything else is loaded by Ansible itself."""
+"""Ansible's plugins of this project. `base` is shared by the actions; Ansible itself loads everything else."""

@@ -1,4 +1,4 @@
-"""What every action of this project shares: options checked, one library call, every error of ours one message."""
+"""What all actions of this project share: validating options, one library call, and turning our errors into messages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Result = dict[str, Any]
 
 
 class Action(ActionBase):
-    """An action over a library. A subclass names its options in ARGUMENTS and does its work in `act`."""
+    """An action that calls a library. A subclass names its options in ARGUMENTS and does its work in `act`."""
 
     ARGUMENTS: ClassVar[dict[str, dict[str, Any]]] = {}
     RULES: ClassVar[dict[str, Any]] = {}  # such as required_if
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> Result:
-        """Ansible's entry point."""
+        """Run the action; Ansible's entry point."""
         result: Result = super().run(tmp, task_vars)
         _, given = self.validate_argument_spec(self.ARGUMENTS, **self.RULES)
         try:
@@ -31,12 +31,12 @@ class Action(ActionBase):
             return {**result, **failure(error)}
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
-        """What the action does with its options; what it returns is added to the task's result."""
+        """Do the action's work with its options, and return what is added to the task's result."""
         raise NotImplementedError
 
     @property
     def check(self) -> bool:
-        """Whether this is a check, in which nothing may be changed."""
+        """Whether this is check mode, in which nothing may be changed."""
         return bool(self._task.check_mode)
 
 
@@ -47,7 +47,7 @@ class LocalAction(Action):
 
 
 def failure(error: Exception) -> Result:
-    """An error of ours as a task's result."""
+    """Return an error of ours as a task's result."""
     details: Result = {}
     message = str(error)
     match error:

@@ -1,1 +1,1 @@
-"""What travels to the nodes: releases of code, model files, the source of llama.cpp."""
+"""What is sent to the nodes: code releases, model files, the source of llama.cpp."""

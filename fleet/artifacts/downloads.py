@@ -1,4 +1,4 @@
-"""A file from an address into the cache: streamed, verified while it streams, whole or not there at all."""
+"""Download a file from a URL into the cache: streamed, verified while streaming, and stored atomically."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from fleet.base.addresses import redacted
 from fleet.base.errors import FleetError
 from fleet.base.files import CHUNK, locked, sync_folder
 
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all (None: the server does not say)
+Progress = Callable[[int, int | None], None]  # bytes so far, bytes in total (None: the server does not state it)
 SCHEMES = ("https", "http", "file")
-TIMEOUT = 60  # seconds without a byte
+TIMEOUT = 60  # seconds without receiving a byte
 
 
 def download(
     url: str, target: Path, sha256: str, error: type[FleetError], *, magic: tuple[bytes, ...], progress: Progress | None
 ) -> None:
-    """Fetch `url` to `target` unless it is there. The file must hash to `sha256` and begin with one of `magic`.
+    """Download `url` to `target` unless that file exists. It must match `sha256` and begin with one of `magic`.
 
-    Raises `error`, the caller's own class, naming what to do. Two at once: the second waits and finds the file.
+    Raise `error`, the caller's own class, with a message that says what to do. If two processes download the same
+    file at once, the second waits and then finds the file.
     """
     shown = redacted(url)
     if urllib.parse.urlsplit(url).scheme not in SCHEMES:
         raise error(f"url {shown}: expected {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    # One name a file, so that what a killed download leaves is overwritten by the next and never piles up.
+    # A fixed name per file, so that the next download overwrites what a killed one left behind.
     part = target.with_name(f".{target.name}.part")
     with locked(target.with_name(f".{target.name}.lock")):
         if target.is_file():
@@ -51,7 +52,7 @@ def download(
 
 
 def file_name(url: str) -> str:
-    """The last part of the address's path, fit for a file's name."""
+    """Return the last part of the URL's path, made safe as a file name."""
     name = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip(".")[:200]
 

@@ -1,4 +1,4 @@
-"""git, run so that it never asks, runs nothing that a repository's configuration names, and takes no ref for a flag."""
+"""Run git safely: no prompts, no commands named by a repository's configuration, no ref read as an option."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from fleet.base.errors import ReleaseError
 from fleet.base.files import locked
 
 URL = re.compile(r"(https|ssh|file|git)://.+|[\w.-]+@[\w.-]+:.+")
-TIMEOUT = 900  # seconds for one git command: a clone over a slow line, not a hang
-# They say where *another* repository is, and are set when we run inside one of its hooks.
+TIMEOUT = 900  # seconds for one git command: enough for a clone over a slow line
+# Git sets these inside its hooks; they point to another repository than the one that we run git on.
 FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
            "GIT_NAMESPACE", "GIT_PREFIX", "GIT_COMMON_DIR")  # fmt: skip
 
 
 def is_url(source: str) -> bool:
-    """Whether this is a repository's address rather than a folder."""
+    """Whether `source` is a repository's address rather than a folder."""
     return URL.fullmatch(source) is not None
 
 
 def listed_files(folder: Path) -> list[str] | None:
-    """What git would keep of `folder`: tracked, or untracked and not ignored. None when it is in no git work tree."""
+    """Return the files in `folder` that are tracked, or untracked and not ignored; None outside a git work tree."""
     inside = _run(["rev-parse", "--is-inside-work-tree"], folder, check=False)
     if inside.returncode != 0:
-        if (folder / ".git").exists():  # e.g. another user's: sending what .gitignore holds back would be worse
+        if (folder / ".git").exists():  # e.g. another user's: without git, files that .gitignore excludes would be sent
             raise ReleaseError(f"{folder}: git cannot read it: {_said(inside)}")
         return None
     if inside.stdout.strip() != b"true":
         return None
     names = _run(["ls-files", "-z", "--cached", "--others", "--exclude-standard"], folder).stdout.split(b"\0")
     found = sorted({os.fsdecode(name) for name in names if name})
-    # Nothing at all: a folder that the repository around it ignores as a whole, yet somebody asked for it.
+    # No files: the surrounding repository ignores the whole folder, but the user asked for it explicitly.
     return found if found or (folder / ".git").exists() else None
 
 
 def export(url: str, ref: str | None, target: Path, cache: Path | None) -> str:
     """Write the tree of `ref` (a branch, tag or commit; default: the remote's HEAD) to the folder `target`.
 
-    A bare mirror is kept in `cache` (none: a temporary one). Returns the commit. Raises ReleaseError.
+    Keep a bare mirror in `cache` (None: use a temporary one). Return the commit. Raise ReleaseError on failure.
     """
     if ref is not None and (not ref or ref.startswith("-") or re.search(r"[\s\0~^:?*\[\\]", ref)):
         raise ReleaseError(f"ref {ref!r}: not the name of a branch, tag or commit")
@@ -59,7 +59,7 @@ def export(url: str, ref: str | None, target: Path, cache: Path | None) -> str:
 
 def _export(url: str, ref: str | None, target: Path, mirror: Path) -> str:
     commit = _commit(mirror, ref) if ref and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", ref) else None
-    if commit is None:  # a commit named in full never changes; all else must be asked for
+    if commit is None:  # a full commit hash never changes; anything else must be looked up at the remote
         _update(url, mirror)
         commit = _commit(mirror, _remote_head(url) if ref is None else ref)
     if commit is None:
@@ -92,7 +92,7 @@ def _remote_head(url: str) -> str:
 def _commit(mirror: Path, ref: str) -> str | None:
     if not mirror.is_dir():
         return None
-    for name in (f"refs/heads/{ref}", f"refs/tags/{ref}", ref):  # a branch first, as `git clone --branch` has it
+    for name in (f"refs/heads/{ref}", f"refs/tags/{ref}", ref):  # branches first, as `git clone --branch` does
         found = _run(
             ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"], mirror, check=False
         )
@@ -102,7 +102,7 @@ def _commit(mirror: Path, ref: str) -> str | None:
 
 
 def _write_tree(shown: str, mirror: Path, commit: str, target: Path) -> None:
-    # Blob by blob, not by checkout or archive: those apply filters and attributes, which differ between machines.
+    # Read blob by blob, not by checkout or archive: those apply filters and attributes, which differ between machines.
     listing = _run(["ls-tree", "-r", "-z", "--full-tree", commit], mirror).stdout.split(b"\0")
     blobs: list[tuple[bytes, bytes, bytes]] = []
     for line in filter(None, listing):
@@ -122,7 +122,7 @@ def _write_tree(shown: str, mirror: Path, commit: str, target: Path) -> None:
         wanted.seek(0)
         with subprocess.Popen(command, cwd=mirror, env=_env(), stdin=wanted, stdout=subprocess.PIPE) as process:  # noqa: S603 - a list, no shell
             assert process.stdout is not None  # noqa: S101 - for the type checker: it is a pipe
-            # Links last: while files are written, no parent of theirs is a link that the tree itself brought.
+            # Links last, so that no file is written through a link that the tree itself contains.
             links: list[tuple[Path, bytes]] = []
             for mode, _, name in blobs:
                 size = int(process.stdout.readline().split()[2])
@@ -142,10 +142,10 @@ def _write_tree(shown: str, mirror: Path, commit: str, target: Path) -> None:
 
 
 def _run(arguments: list[str], folder: Path, *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-    # fsmonitor and hooks are commands that a repository may name; neither is wanted to look at it.
+    # fsmonitor and hooks are commands that a repository may name; do not run them.
     command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
-        done = subprocess.run(  # noqa: S603 - a list, no shell; the name was matched against PIN
+        done = subprocess.run(  # noqa: S603 - a list, no shell
             command, cwd=folder, env=_env(), stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
         )
     except FileNotFoundError as error:
@@ -159,7 +159,7 @@ def _run(arguments: list[str], folder: Path, *, check: bool = True) -> subproces
 
 def _env() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    ssh = kept.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")  # no question on a terminal that nobody looks at
+    ssh = kept.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")  # no prompt, since nobody watches the terminal
     return {
         **kept,
         "GIT_SSH_COMMAND": ssh,

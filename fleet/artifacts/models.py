@@ -1,4 +1,4 @@
-"""Model files: found on the controller or downloaded once, and always known by their sha256."""
+"""Model files on the controller: found or downloaded once, and identified by their sha256."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ MAGIC = b"GGUF"
 
 @dataclass(frozen=True)
 class Model:
-    """A model on the controller. `path` is absolute; in check mode it may be where a download would go."""
+    """A model on the controller. `path` is absolute; in check mode it may be where a download would be stored."""
 
     path: Path
     sha256: str  # 64 lower-case hex digits
     size_bytes: int | None  # None: not downloaded yet (check mode only)
-    name: str  # the file's own name, for people
+    name: str  # the file's own name, for display
     changed: bool  # whether it was (in check mode: would be) downloaded
 
 
 def origin(model: Mapping[str, Any]) -> dict[str, str]:
-    """Where a declared model comes from, fit for a record: {"path"}, absolute, or {"url"}, without credentials."""
+    """Return where a declared model comes from, for the record: {"path"}, absolute, or {"url"}, without credentials."""
     if url := model.get("url"):
         return {"url": redacted(str(url))}
     return {"path": str(Path(str(model["path"])).expanduser().absolute())}
@@ -42,10 +42,10 @@ def resolve(
     check: bool = False,
     progress: Progress | None = None,
 ) -> Model:
-    """The model that {"path", "sha256" optional} or {"url", "sha256"} names, verified.
+    """Return the verified model that {"path", "sha256" optional} or {"url", "sha256"} names.
 
-    A url is downloaded once, to `<cache_dir>/models/<sha256>.gguf`. check: download and write nothing. progress is
-    called with (bytes so far, bytes in all or None). Raises ModelError, naming what to do.
+    A url is downloaded once, to `<cache_dir>/models/<sha256>.gguf`. check: download and write nothing. progress: called
+    with (bytes so far, bytes in total or None). Raise ModelError with a message that says what to do.
     """
     path, url = model.get("path"), model.get("url")
     if bool(path) == bool(url):
@@ -87,7 +87,7 @@ def _remote(url: str, declared: str, cache: Path, check: bool, progress: Progres
         if _sha256(target, cache, check) == declared:
             return Model(target, declared, target.stat().st_size, name, changed=False)
         if not check:
-            target.unlink()  # damaged on the disk: what its name promises can be had again
+            target.unlink()  # damaged on disk: download it again
     if check:
         return Model(target, declared, None, name, changed=True)
     download(url, target, declared, ModelError, magic=(MAGIC,), progress=progress)
@@ -96,7 +96,7 @@ def _remote(url: str, declared: str, cache: Path, check: bool, progress: Progres
 
 
 def _sha256(path: Path, cache: Path, check: bool) -> str:
-    """The file's sha256, from the index while size, time and inode are what they were: models are many GB."""
+    """Return the file's sha256, from the index if size, mtime and inode are unchanged: hashing many GB is slow."""
     entry = _index(cache).get(str(path))
     if isinstance(entry, dict) and {**_identity(path), "sha256": entry.get("sha256")} == entry:
         return str(entry["sha256"])
@@ -110,7 +110,7 @@ def _sha256(path: Path, cache: Path, check: bool) -> str:
 
 
 def _remember(path: Path, sha256: str, cache: Path) -> None:
-    # Two writers at once may lose one entry, which costs reading that file once more and nothing else.
+    # If two processes write at once, one entry may be lost; the only cost is hashing that file again.
     cache.mkdir(parents=True, exist_ok=True)
     write_json(cache / "index.json", {**_index(cache), str(path): {**_identity(path), "sha256": sha256}})
 

@@ -1,11 +1,11 @@
-"""The code that travels to the nodes, as an immutable release staged on the controller: `<cache_dir>/releases/<hash>/`.
+"""The code that is sent to the nodes: an immutable release on the controller, `<cache_dir>/releases/<hash>/`.
 
     workload/   the project's own: what runs beside llama-server
     contract/   the project's own: what it shares with the controller
     code/       the user's, when the experiment names a source
 
-The hash follows from paths, executable bits and contents alone: the same tree has the same hash anywhere, at any time.
-Secrets, .git and what .gitignore names never travel.
+The hash depends only on paths, executable bits and contents, so the same tree always has the same hash. Secrets, .git
+and what .gitignore lists are never sent.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from fleet.base.addresses import redacted
 from fleet.base.errors import ReleaseError
 from fleet.base.files import locked
 
-WORKLOAD = "workload"  # what a release without the user's code is said to come from
+WORKLOAD = "workload"  # the stated source of a release without user code
 CODE = "code"
 PARTS = (CODE, "contract", WORKLOAD)  # the folders of a release
 
 
 @dataclass(frozen=True)
 class Release:
-    """A release. `path` is where it lies, or in check mode would lie."""
+    """A release. `path` is its folder; in check mode it may not exist yet."""
 
     hash: str
     path: Path
     changed: bool  # whether it is (in check mode: would be) newly staged
-    source: str  # of the user's code: folder, or address without credentials; "" without
+    source: str  # of the user's code: folder, or address without credentials; "" without user code
     commit: str  # of a git address; "" otherwise
     files: int
     size_bytes: int
-    left_out: tuple[str, ...]  # what never travels, as paths in the release
+    left_out: tuple[str, ...]  # files that are never sent, as paths in the release
 
 
 def stage(
@@ -50,11 +50,11 @@ def stage(
     *,
     check: bool = False,
 ) -> Release:
-    """Stage the project's packages and, when given, the user's code. Atomic; what is there already is left alone.
+    """Stage the project's packages and, if given, the user's code. Atomic; an existing release is not rewritten.
 
-    packages: folders of the project, each of which travels under its own name. source: a folder, or a git address
+    packages: folders of the project, each of which is sent under its own name. source: a folder, or a git address
     (https://, ssh://, file://, git@host:path) with `ref`, a branch, tag or commit (default: the remote's default
-    branch). check: compute it all, write nothing below cache_dir. Raises ReleaseError.
+    branch). check: compute everything, write nothing below cache_dir. Raise ReleaseError on failure.
     """
     cache = Path(cache_dir).expanduser().absolute()
     try:
@@ -70,12 +70,15 @@ def compute(
     source: str | os.PathLike[str] | None = None,
     ref: str | None = None,
 ) -> str:
-    """The hash that `stage` would give, writing nothing."""
+    """Return the hash that `stage` would give, without writing anything."""
     return stage(cache_dir, packages, source, ref, check=True).hash
 
 
 def staged(cache_dir: str | os.PathLike[str], digest: str) -> Path | None:
-    """The release of that hash, verified; None when it is not there. Raises ReleaseError when it was changed."""
+    """Return the folder of the release with this hash, verified; None if missing.
+
+    Raise ReleaseError if it was modified.
+    """
     path = Path(cache_dir).expanduser().absolute() / "releases" / digest
     if not path.is_dir():
         return None
@@ -94,7 +97,7 @@ def _stage(
     if source and git.is_url(source):
         if not check:
             cache.mkdir(parents=True, exist_ok=True)
-        room = None if check else cache  # /tmp may be memory
+        room = None if check else cache  # not in /tmp, which may be held in memory
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".export.", dir=room)))
         commit = git.export(source, ref, scratch, None if check else cache / "git")
         shown = redacted(source)
@@ -115,7 +118,7 @@ def _stage(
         _check_names(shown, trees[CODE], [package.name for package in packages])
     if CODE in trees and not trees[CODE].entries:
         raise ReleaseError(f"{shown}: holds no file that may travel")
-    # The order of the paths over all: "code/" before "workload/".
+    # Sorted by path over all trees: "code/" before "workload/".
     entries = sorted(
         (entry for tree in trees.values() for entry in tree.entries), key=lambda entry: os.fsencode(entry.path)
     )
@@ -139,7 +142,7 @@ def _stage(
 
 
 def _check_names(shown: str, code: source_tree.Tree, taken: Sequence[str]) -> None:
-    """Python would find the user's module of such a name instead of the project's package."""
+    """Refuse user code with a module of such a name: Python would import it instead of the project's package."""
     for name in taken:
         inside = (entry.path.removeprefix(f"{CODE}/") for entry in code.entries)
         if any(path == f"{name}.py" or path.startswith(f"{name}/") for path in inside):
@@ -149,7 +152,10 @@ def _check_names(shown: str, code: source_tree.Tree, taken: Sequence[str]) -> No
 
 
 def _write(releases: Path, entries: list[source_tree.Entry]) -> str:
-    """Copy to a folder aside and rename it. The hash is that of what was copied: an editor may have saved meanwhile."""
+    """Copy to a temporary folder and rename it.
+
+    Return the hash of the copy, since a source file may have changed meanwhile.
+    """
     releases.mkdir(parents=True, exist_ok=True)
     with locked(releases):
         made = Path(tempfile.mkdtemp(dir=releases, prefix=".staging."))
@@ -160,7 +166,7 @@ def _write(releases: Path, entries: list[source_tree.Entry]) -> str:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 contents.append(source_tree.copy(entry, target))
             for folder, _, _ in os.walk(made):
-                Path(folder).chmod(0o755)  # whatever the umask was
+                Path(folder).chmod(0o755)  # independent of the umask
             digest = source_tree.fingerprint(zip(entries, contents, strict=True))
             if not (releases / digest).is_dir():
                 made.rename(releases / digest)
@@ -170,7 +176,7 @@ def _write(releases: Path, entries: list[source_tree.Entry]) -> str:
 
 
 def _verify(path: Path) -> None:
-    """Refuse a staged release that somebody has edited: nodes would get something else than its name says."""
+    """Raise ReleaseError if a staged release was modified: nodes would get something other than its hash states."""
     entries = sorted(
         (entry for name in PARTS if (path / name).is_dir()
          for entry in source_tree.read(path / name, name, ignores=False).entries),

@@ -1,4 +1,4 @@
-"""A folder as it travels: which of its files go, what they hash to, and how they are copied."""
+"""A folder that is sent as code: which of its files are sent, how they are hashed, and how they are copied."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fleet.base.files import CHUNK, file_sha256
 MAX_BYTES = 10**9
 MAX_FILES = 100_000
 
-# Never sent to a node, tracked by git or not. Matched against every part of a path, upper and lower case alike.
+# Never sent to a node, tracked by git or not. Matched against every part of a path, ignoring case.
 NEVER = (
     *(".git", ".hg", ".svn", "__pycache__", "*.pyc", ".venv", "venv", "node_modules"),
     *(".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".ds_store"),
@@ -39,7 +39,7 @@ class Entry:
     size: int
 
     def sha256(self) -> str:
-        """Of the bytes, or of the link's target."""
+        """Return the sha256 of the bytes, or of the link's target."""
         if self.kind == "l":
             return hashlib.sha256(os.fsencode(self.source.readlink())).hexdigest()
         return file_sha256(self.source)
@@ -47,16 +47,16 @@ class Entry:
 
 @dataclass
 class Tree:
-    """What of a folder travels, and what was left out: by a rule above, or as neither file nor link."""
+    """The files of a folder that are sent, and those left out: by NEVER, or because they are neither file nor link."""
 
     entries: list[Entry] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
 def read(root: Path, prefix: str, *, ignores: bool = True) -> Tree:
-    """The tree under `root`, its paths led by `prefix`. In a git work tree .gitignore is honoured when `ignores`.
+    """Return the tree under `root`, its paths led by `prefix`. With `ignores`, apply .gitignore in a git work tree.
 
-    Raises ReleaseError for a missing folder, a link that leads out of it, or more than MAX_FILES / MAX_BYTES.
+    Raise ReleaseError for a missing folder, a link that leads out of it, or more than MAX_FILES / MAX_BYTES.
     """
     if not root.is_dir():
         raise ReleaseError(f"{root}: no such folder")
@@ -71,8 +71,8 @@ def read(root: Path, prefix: str, *, ignores: bool = True) -> Tree:
         try:
             status = source.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            continue  # git still lists what was deleted but not committed
-        # Nor is a file its own when the folder it was tracked in has become a link to elsewhere.
+            continue  # git still lists files that were deleted but not committed
+        # Skip files whose tracked folder was replaced by a link to another place.
         if source.parent not in real and source.parent.resolve() != source.parent:
             continue
         real.add(source.parent)
@@ -93,16 +93,16 @@ def read(root: Path, prefix: str, *, ignores: bool = True) -> Tree:
 
 
 def fingerprint(entries: Iterable[tuple[Entry, str]]) -> str:
-    """20 hex digits of the sha256 over (kind, path, sha256 of the content) of every entry, in the given order."""
+    """Return 20 hex digits of the sha256 over (kind, path, content sha256) of every entry, in the given order."""
     digest = hashlib.sha256()
     for entry, content in entries:
-        # No NUL in a path and a fixed length on either side: no two trees give the same stream.
+        # A path has no NUL and both other fields have a fixed length, so no two trees give the same byte stream.
         digest.update(b"%s\0%s\0%s\n" % (entry.kind.encode(), os.fsencode(entry.path), content.encode()))
     return digest.hexdigest()[:20]
 
 
 def copy(entry: Entry, target: Path) -> str:
-    """Copy one entry to `target`, with a normal mode, and return the sha256 of what was copied."""
+    """Copy one entry to `target` with a normal mode, and return the sha256 of what was copied."""
     if entry.kind == "l":
         link = entry.source.readlink()
         target.symlink_to(link)
@@ -113,15 +113,15 @@ def copy(entry: Entry, target: Path) -> str:
             digest.update(chunk)
             file.write(chunk)
         os.fchmod(file.fileno(), 0o755 if entry.kind == "x" else 0o644)
-    # A time that follows from the content, so that rsync, which compares size and time, sees in the release before
-    # exactly the files that are unchanged and can hard-link them (--link-dest). Always in the past: 1970 to 2004.
+    # Derive the time from the content: rsync compares size and time, so it finds exactly the unchanged files in the
+    # previous release and can hard-link them (--link-dest). The time is always in the past: 1970 to 2004.
     moment = int(digest.hexdigest()[:8], 16) >> 2
     os.utime(target, (moment, moment))
     return digest.hexdigest()
 
 
 def _walk(root: Path, ignores: bool, left_out: set[str]) -> Iterator[str]:
-    """Relative paths of files and links, in no particular order; what NEVER names goes to `left_out`."""
+    """Yield the relative paths of files and links, in no particular order; add what NEVER matches to `left_out`."""
     listed = git.listed_files(root) if ignores else None
     if listed is None:
         yield from _walk_folder(root, "", left_out)
@@ -131,7 +131,7 @@ def _walk(root: Path, ignores: bool, left_out: set[str]) -> Iterator[str]:
         if banned:
             left_out.add(banned)
         elif (root / relative).is_dir() and not (root / relative).is_symlink():
-            # A submodule, or a repository within this one: it has ignore rules of its own.
+            # A submodule, or a repository within this one: it has its own ignore rules.
             if not (root / relative / ".git").exists():
                 raise ReleaseError(f"{root / relative}: a submodule that is not there; git submodule update --init")
             inner: set[str] = set()
@@ -156,7 +156,7 @@ def _walk_folder(root: Path, base: str, left_out: set[str]) -> Iterator[str]:
 
 
 def _banned(relative: str) -> str:
-    """The part of the path up to the first name that never travels, or nothing."""
+    """Return the path up to the first part that NEVER matches, or ""."""
     parts = relative.rstrip("/").split("/")
     for index, part in enumerate(parts):
         if any(fnmatch.fnmatchcase(part.lower(), pattern) for pattern in NEVER):
@@ -174,7 +174,7 @@ def _kind(mode: int) -> str:
 
 def _check_link(root: Path, link: Path) -> None:
     target = link.readlink()
-    # Both ways: by its text, which is what a node sees, and by what it leads to here, through other links.
+    # Check both the link's text, which is what a node sees, and its target here, through other links.
     lexical = Path(os.path.normpath(link.parent / target))
     try:
         real = link.resolve()

@@ -1,8 +1,11 @@
-"""Write a tiny, valid GGUF: `python -m fleet.artifacts.tiny_model OUT [--seed 1]`. It proves function, never quality.
+"""Write a tiny, valid GGUF file: `python -m fleet.artifacts.tiny_model OUT [--seed 1]`.
 
-A llama of two layers with random weights: same seed, same bytes (the weights come from SHAKE-256, and gguf is pinned).
-Hidden channel 0 is constant, since nothing writes to it, so column 0 of the output weights is a bias for each token. It
-keeps bytes, control tokens and the end from being sampled: an answer is printable ASCII and runs to max_tokens.
+The model is for testing whether the system works; the content of its answers is meaningless.
+
+A two-layer llama with random weights. The same seed gives the same bytes: the weights come from SHAKE-256, and gguf is
+pinned. Hidden channel 0 is constant, since no layer writes to it, so column 0 of the output weights is a bias for each
+token. It keeps bytes, control tokens and the end token from being sampled: an answer is printable ASCII and runs to
+max_tokens.
 """
 
 from __future__ import annotations
@@ -33,12 +36,12 @@ WORDS = (
 
 
 def vocabulary() -> list[tuple[str, float, gguf.TokenType]]:
-    """Each token with its score and type."""
+    """Return each token with its score and type."""
     kind = gguf.TokenType
     tokens = [("<unk>", -1e4, kind.UNKNOWN)]
     tokens += [(text, -1e4, kind.CONTROL) for text in ("<s>", "</s>", "<|im_start|>", "<|im_end|>")]
     tokens += [(f"<0x{byte:02X}>", -1e4, kind.BYTE) for byte in range(256)]
-    # The tokenizer merges pairs, so every beginning of a word must be a token too.
+    # The tokenizer merges pairs, so every prefix of a word must be a token too.
     pieces = [piece[:end] for word in WORDS.split() for piece in ("▁" + word, word) for end in range(2, len(piece) + 1)]
     pieces += ["▁", "\n"] + [chr(code) for code in range(33, 127)]
     return tokens + [(piece, -float(rank), kind.NORMAL) for rank, piece in enumerate(dict.fromkeys(pieces))]
@@ -111,7 +114,7 @@ def write(path: Path, seed: int) -> None:
 
 
 def ensure(path: Path, seed: int = 1) -> None:
-    """Have the model at `path`, which is left untouched if it holds it already."""
+    """Write the model to `path` unless that file already holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     try:

@@ -1,4 +1,4 @@
-"""The model that a build of llama.cpp must compute with on a node before it counts: a generated one, never a user's."""
+"""The generated model with which each node verifies a build of llama.cpp before it is used; never a user's model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ NAME = "verify.gguf"
 
 @dataclass(frozen=True)
 class VerificationModel:
-    """The model's file on the controller, which a check does not make."""
+    """The model's file on the controller; a check does not create it."""
 
     path: Path
     sha256: str
 
 
 def verification_model(cache: Path, *, check: bool = False) -> VerificationModel:
-    """The model in the cache, generated if need be; with `check` nothing is left behind."""
+    """Return the model in the cache, generated if missing; with `check` nothing is left behind."""
     path = cache / "llama.cpp" / NAME
     if not path.is_file() and check:
         with tempfile.TemporaryDirectory(prefix="jarfleet.verify.") as scratch:

@@ -1,1 +1,1 @@
-"""What every room of `fleet` needs: errors, files written whole, tables of text, the transport of files."""
+"""What every package of `fleet` needs: errors, atomic file writes, text tables, file transport."""

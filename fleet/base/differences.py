@@ -1,4 +1,4 @@
-"""What differs between two documents, key by key, and how it is said to a person."""
+"""The differences between two documents, key by key, and their text for a person."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MISSING = "missing"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, before, after) of every value that differs, by the order of the keys before."""
+    """Yield (dotted key, before, after) for every value that differs, in the order of the keys in `before`."""
     for key in [*before, *(key for key in after if key not in before)]:
         old, new = before.get(key, MISSING), after.get(key, MISSING)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -23,12 +23,12 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str =
 
 
 def change_text(what: str, before: Any, after: Any) -> str:
-    """`rpi1: status was HEALTHY, is UNAVAILABLE`."""
+    """Return a line such as `rpi1: status was HEALTHY, is UNAVAILABLE`."""
     return f"{what} was {_shown(before)}, is {_shown(after)}"
 
 
 def _shown(value: Any) -> str:
-    """A value for a person: text as it is, a list with commas, a number without a needless .0."""
+    """Return a value for a person: text as it is, a list with commas, a number without a needless .0."""
     if isinstance(value, str) and SHA256.fullmatch(value):
         text = f"{value[:12]}..."
     elif isinstance(value, str):

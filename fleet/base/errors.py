@@ -1,16 +1,16 @@
-"""The faults of this package. Each message names the file or key and what to do: a plugin can pass it on as it is."""
+"""The errors of this package. Each message names the file or key and what to do: plugins can show it unchanged."""
 
 
 class FleetError(Exception):
-    """A fault that the user can mend. The base of all below: catch this one to map them once."""
+    """An error that the user can fix. The base of all below: catch this class to handle them all."""
 
 
 class RunError(FleetError):
-    """A run's folder is missing, taken, damaged, or its id is not one."""
+    """A run's folder is missing, exists already, or is damaged, or a run id is not valid."""
 
 
 class SearchError(FleetError):
-    """No run or instance of that name is on any node."""
+    """No node has a run or instance of that name."""
 
 
 class MergeError(FleetError):
@@ -18,7 +18,7 @@ class MergeError(FleetError):
 
 
 class ExportError(FleetError):
-    """The merged database cannot be written as files."""
+    """The merged database cannot be exported to files."""
 
 
 class ReleaseError(FleetError):
@@ -30,7 +30,7 @@ class ModelError(FleetError):
 
 
 class PlanFileError(FleetError):
-    """A file is no saved plan, or the plan in it cannot be applied."""
+    """A file is not a saved plan, or its plan cannot be applied."""
 
 
 class PlanChanged(PlanFileError):
@@ -43,11 +43,11 @@ class PlanChanged(PlanFileError):
 
 
 class SourceError(FleetError):
-    """The source archive of llama.cpp cannot be had or is not the one that was declared."""
+    """The source archive of llama.cpp cannot be obtained, or is not the one that was declared."""
 
 
 class SigningError(FleetError):
-    """A manifest cannot be signed, or its signature does not hold."""
+    """A manifest cannot be signed, or its signature is not valid."""
 
 
 class Unsigned(SigningError):
@@ -55,7 +55,7 @@ class Unsigned(SigningError):
 
 
 class ReplayRejected(FleetError):
-    """A run cannot be repeated as it was. `differences` names each thing that is not as its record says."""
+    """A run cannot be repeated as recorded. `differences` names everything that differs from its record."""
 
     def __init__(self, run_id: str, differences: list[str]) -> None:
         self.differences = differences

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, hashes, and locks. Shared by the modules beside it."""
+"""Atomic file writes, hashes and locks, shared by all packages of `fleet`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHUNK = 1 << 20  # 1 MiB: models are many GB, so nothing is ever read whole
+CHUNK = 1 << 20  # 1 MiB: models are many GB, so no file is read whole
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -22,7 +22,7 @@ def write_text(path: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(descriptor, 0o644)  # mkstemp gives 0600, and a run's record is for everyone in the lab
+            os.fchmod(descriptor, 0o644)  # mkstemp gives 0600, but a run's record is for everyone in the lab
             file.write(text)
             file.flush()
             os.fsync(descriptor)
@@ -34,7 +34,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as indented JSON with sorted keys. TypeError or ValueError when it is not JSON."""
+    """Replace `path` by `value` as indented JSON with sorted keys. Raise TypeError or ValueError if it is not JSON."""
     write_text(path, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -48,14 +48,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, as 64 lower-case hex digits."""
+    """Return the sha256 of a file's bytes, as 64 lower-case hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path` (a file, made when missing, or a folder); waits for whoever holds it."""
+    """Hold an exclusive lock on `path` (a folder, or a file, created if missing); wait while another process has it."""
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
     try:

@@ -1,4 +1,4 @@
-"""Tables of text for a person, from plain data."""
+"""Format plain data as text tables for a person."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned columns under a head, numbers to the right."""
+    """Return aligned columns under a header row, numbers to the right."""
     cells = [list(head), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     right = [bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(head))]

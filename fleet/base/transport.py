@@ -1,6 +1,6 @@
-"""Sending and fetching files by rsync over the connection that Ansible has already configured.
+"""Send and fetch files by rsync over the connection that Ansible has already configured.
 
-The address, user, key, host-key checking and the open master connection are Ansible's: nothing is configured twice.
+Address, user, key, host-key checking and the open master connection are Ansible's: nothing is configured twice.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ PROGRESS = re.compile(r"\s(\d+)%\s+(\S+/s)")
 
 
 class TransferError(FleetError):
-    """rsync failed; the message holds what it said."""
+    """rsync failed; the message holds its output."""
 
 
 class Connection(Protocol):
-    """What is needed of an Ansible connection plugin (`ssh` or `local`)."""
+    """The part of an Ansible connection plugin (`ssh` or `local`) that is needed here."""
 
     transport: str
 
@@ -34,8 +34,8 @@ class Connection(Protocol):
 
 
 def ssh_command(connection: Connection, *options: str) -> list[str]:
-    """The ssh command line that Ansible itself would use for this host, `options` added, without the host's name."""
-    # Ansible offers no public way; its synchronize action rebuilds the line by hand, without progress.
+    """Return the ssh command line that Ansible would use for this host, plus `options`, without the host's name."""
+    # Ansible has no public API for this; its synchronize action rebuilds the line by hand, without progress.
     return [word.decode() for word in connection._build_command("ssh", "ssh", *options)]
 
 
@@ -50,8 +50,8 @@ def rsync(
 ) -> list[str]:
     """Copy `source` to `target`: to the node or, with `fetch`, from it.
 
-    Returns the names that were changed. `progress` is called with a line such as ``45% 12.3MB/s`` every few seconds.
-    Raises TransferError.
+    Return the names that were changed. `progress` is called with a line such as ``45% 12.3MB/s`` every few seconds.
+    Raise TransferError if rsync fails.
     """
     command = ["rsync", "--recursive", "--links", "--perms", "--times", "--protect-args", "--partial", "--timeout=60",
                "--info=progress2", "--out-format=changed %n", *options]  # fmt: skip

@@ -1,1 +1,1 @@
-"""What the user asked for, read once, checked, and typed."""
+"""Read what the user asked for once, check it, and return it as typed values."""

@@ -1,6 +1,6 @@
-"""Reads what the user gave - variables, files, configs of the original, a saved plan - into one typed request.
+"""Read what the user gave - variables, files, configs of the original, a saved plan - into one typed request.
 
-Which input counts where several could, and which contradict each other, is decided here.
+This module decides which input counts if several could, and which inputs contradict each other.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ARTICLES = "which has decided it; leave one out"
 
 @dataclass(frozen=True)
 class Given:
-    """What the user typed, under the names of the `-e` variables; "" or empty: not given."""
+    """What the user gave, under the names of the `-e` variables; "" or empty: not given."""
 
     experiment: str = ""
     experiment_config: Any = ""
@@ -58,14 +58,14 @@ class Given:
     experiment_code_src: str = ""
     experiment_code_ref: str = ""
     experiment_command: Any = ()
-    extra_vars: tuple[str, ...] = ()  # as they were typed: of a variable that is given twice Ansible keeps the last
+    extra_vars: tuple[str, ...] = ()  # as typed: if a variable is given twice, Ansible keeps only the last
 
     def has(self, name: str) -> bool:
         """Whether a variable was given."""
         return getattr(self, name) not in (None, "", [], (), {})
 
 
-# What a saved plan has decided, and what a recorded run has decided besides.
+# What a saved plan has decided; RECORDED adds what a recorded run has decided as well.
 PLANNED = ("placement", EXTRA_VARS.strategy, EXTRA_VARS.time_limit, EXTRA_VARS.seed, EXTRA_VARS.repeat, "why")
 RECORDED = (
     *PLANNED,
@@ -80,14 +80,14 @@ RECORDED = (
 
 @dataclass(frozen=True)
 class Places:
-    """The project's clone, and the controller's cache."""
+    """The folders of the project's clone and of the controller's cache."""
 
     project: Path
     cache: Path
 
     @property
     def experiments(self) -> Path:
-        """Where an experiment's name is looked up."""
+        """The folder in which an experiment's name is looked up."""
         return self.project / "experiments"
 
     @property
@@ -98,7 +98,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Intake(Record):
-    """A request with what a person is shown of it. notes: what becomes of keys of the original's configs."""
+    """A request with the text to show to a person. notes: what becomes of keys of the original's configs."""
 
     request: Request
     table: str = ""
@@ -115,16 +115,17 @@ def read_request(
     *,
     check: bool = False,
 ) -> Intake:
-    """What the user asked for. recorded: the intake of a run that is to be repeated, which then stands for everything.
+    """Return what the user asked for.
 
-    check: write and download nothing. No node is contacted. Raises BadInput with every fault at once.
+    recorded: the intake of a run to be repeated, which then replaces all other input. check: write and download
+    nothing. No node is contacted. Raise BadInput with every fault at once.
     """
     reader = Reader(given, places, cluster, default_model, check)
     return reader.replayed(Intake.from_json(recorded, "replay")) if recorded else reader.read()
 
 
 class Reader:
-    """Reads what the user gave, collecting every fault before it gives up. check: write and download nothing."""
+    """Reads what the user gave and collects every fault before it raises. check: write and download nothing."""
 
     def __init__(
         self, given: Given, places: Places, cluster: Cluster, default_model: Mapping[str, str], check: bool = False
@@ -134,7 +135,7 @@ class Reader:
         self.faults: list[Fault] = []
 
     def replayed(self, intake: Intake) -> Intake:
-        """A recorded run's intake, unless something was asked beside it. Raises BadInput."""
+        """Return a recorded run's intake. Raise BadInput if anything was given beside it."""
         self._try(nodes_from_hostvars, self.cluster.hostvars, {}, self.cluster.source)
         self.faults += self.cluster.faults()
         self.faults += beside(self.given, RECORDED, "a run to replay")
@@ -143,7 +144,7 @@ class Reader:
         return intake
 
     def read(self) -> Intake:
-        """The request. Raises BadInput with all faults. No node is contacted."""
+        """Return the request. Raise BadInput with all faults. No node is contacted."""
         given, hostvars = self.given, self.cluster.hostvars
         nodes = self._try(nodes_from_hostvars, hostvars, {}, self.cluster.source)
         self.faults += self.cluster.faults()
@@ -197,7 +198,7 @@ class Reader:
         return Intake(request, "\n\n".join(filter(None, tables)), notes, tuple(warnings))
 
     def _try(self, call: Callable[..., T], *args: Any, **options: Any) -> T | None:
-        """The call's result; None when it named faults, which are kept."""
+        """Return the call's result; if it raises an error of ours, keep its faults and return None."""
         try:
             return call(*args, **options)
         except BadInput as error:
@@ -211,7 +212,7 @@ class Reader:
         return None
 
     def _experiment_file(self, saved: SavedPlan | None, original: Original | None) -> tuple[str, Path | None]:
-        """The experiment's name and file: of the original's configs, of a name that was given, or of a saved plan."""
+        """Return the experiment's name and file: from the original's configs, a given name, or a saved plan."""
         given = self.given
         name = given.experiment or (saved.experiment if saved else "")
         if given.experiment_config != "":
@@ -221,7 +222,7 @@ class Reader:
         return name, self._try(find_experiment, name, self.places.experiments) if wanted else None
 
     def _saved(self) -> SavedPlan | None:
-        """The saved plan; what was asked beside it that it has decided already is a fault."""
+        """Return the saved plan; anything given beside it that it has already decided is a fault."""
         given = self.given
         self.faults += beside(given, PLANNED, "a saved plan")
         saved = self._try(read_plan, Path(given.plan))
@@ -236,7 +237,7 @@ class Reader:
         return saved
 
     def _original(self) -> Original | None:
-        """The original's configs as an experiment; what is asked beside them that names another is a fault."""
+        """Return the original's configs as an experiment; anything given beside them that names another is a fault."""
         for name in ("experiment", "plan"):
             if self.given.has(name):
                 problem = f"given beside {name}, which says the same; give one"
@@ -252,7 +253,7 @@ class Reader:
         return self._try(read_original, files, self.places.cache) if files else None
 
     def _models(self, experiment: Experiment) -> dict[str, ModelRef]:
-        """The model of every instance, each resolved once."""
+        """Return the model of every instance; each distinct model is resolved once."""
         resolved: dict[str, Any] = {}
         found = {}
         for instance in experiment.instances:
@@ -271,7 +272,7 @@ class Reader:
     def _memory(
         self, experiment: Experiment, models: Mapping[str, ModelRef]
     ) -> tuple[dict[str, gguf_memory.Estimate], list[str]]:
-        """What each instance needs by its model, and warnings. In a check a model may not be downloaded yet."""
+        """Return each instance's memory estimate, and warnings. In a check a model may not be downloaded yet."""
         here = {id: path for id, model in models.items() if (path := Path(model.src)).is_file()}
         needs, faults, warnings = gguf_memory.estimate_all(
             experiment, here, gguf_memory.repacked_types(self.cluster.hostvars)
@@ -290,15 +291,15 @@ class Reader:
 
 
 def beside(given: Given, names: Sequence[str], what: str) -> list[Fault]:
-    """A fault for each variable that was given beside something that has decided it already."""
+    """Return a fault for each variable that was given beside an input that has already decided it."""
     return [Fault(name, "", f"given beside {what}, {ARTICLES}") for name in names if given.has(name)]
 
 
 def command_words(command: Any) -> list[str]:
-    """A command as a list of words; a text is split as a shell would, without its other powers."""
+    """Return a command as a list of words; a text is split as a shell would, without expansion."""
     return shlex.split(command) if isinstance(command, str) else [str(word) for word in command or ()]
 
 
 def release_ref(release: Release) -> ReleaseRef:
-    """A staged release as a request names it."""
+    """Return the reference to a staged release that a request holds."""
     return ReleaseRef(release.hash, str(release.path), release.source or WORKLOAD, release.commit)

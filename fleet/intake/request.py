@@ -1,7 +1,7 @@
-"""What the user asked for, as one typed value: what `preflight` makes, and what every later step works from.
+"""What the user asked for, as one typed value: `preflight` makes it, and every later step works from it.
 
-The experiment's text is read once and travels in it: whatever becomes of the file meanwhile, what is planned, launched
-and recorded is the same.
+The experiment's text is read once and carried in the request, so that the same text is planned, launched and recorded
+even if the file changes meanwhile.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class ReleaseRef(Record):
     src: str
     source: str = WORKLOAD
     commit: str = ""
-    has_contract: bool = True  # False: staged before `contract/` travelled with the workload
+    has_contract: bool = True  # False: staged before `contract/` was sent along with the workload
 
     @property
     def has_code(self) -> bool:
-        """Whether the user's own code is in it."""
+        """Whether the release contains the user's own code."""
         return self.source != WORKLOAD
 
 
 @dataclass(frozen=True)
 class ModelRef(Record):
-    """An instance's model on the controller. origin: what it was declared as, without secrets."""
+    """An instance's model on the controller. origin: how it was declared, without secrets."""
 
     sha256: str
     src: str
@@ -52,7 +52,7 @@ class SavedRef(Record):
 
 @dataclass(frozen=True)
 class ReplayOf(Record):
-    """A recorded run that is to be run again as it was. differences: what is already known not to be so."""
+    """A recorded run that is to be repeated. differences: deviations from its record that are already known."""
 
     run_id: str
     plan: Mapping[str, Any]
@@ -64,13 +64,13 @@ class ReplayOf(Record):
 
 @dataclass(frozen=True)
 class Request(Record):
-    """What was asked for. path: the experiment's file, which is not read again; text: what it said."""
+    """What was asked for. path: the experiment's file, which is not read again; text: its content."""
 
     name: str
     path: str
     text: str
     release: ReleaseRef
-    reference: str = ""  # what names the experiment in a saved plan
+    reference: str = ""  # how a saved plan refers to the experiment
     pins: Mapping[str, str] = field(default_factory=dict)
     strategy: str = "optimal"
     time_limit_s: float = 20.0
@@ -90,7 +90,7 @@ class Request(Record):
 
     @property
     def options(self) -> Options:
-        """How it is to be placed."""
+        """The options for its placement."""
         return Options.read(self.strategy, self.time_limit_s, self.seed, self.repeat)
 
     @property

@@ -1,11 +1,11 @@
-"""A plan saved as a file, with all that it depended on: it is applied as it is, or refused with what has changed since.
+"""A plan saved as a file with all that it depended on: applied unchanged, or rejected with what has changed since.
 
     {"format": "jarfleet plan", "version": 1, "sha256": of all the rest,
      "experiment": what names it, "pins": {...}, "depends_on": {...}, "plan": {...}}
 
-`depends_on` holds what decided the plan and what the plan is of, no more: the experiment, the sha256 of each model, the
-code, and of each node sizes, status and allocations as `placement` saw them. Loads and addresses are not in it. Pure
-functions over plain data; the same input gives the same text, byte for byte.
+`depends_on` holds only what decided the plan and what is planned: the experiment, the sha256 of each model, the code,
+and the sizes, status and allocations of each node as `placement` saw them. Loads and addresses are not in it. These
+are pure functions over plain data; the same input gives the same text, byte for byte.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from placement.problem import Problem
 
 FORMAT, VERSION = "jarfleet plan", 1
 MAX_BYTES = 256 * 2**20
-MEASURED = ("ram_gb", "gpu_memory_gb")  # of a node, in GB; kernels tell a little more or less from boot to boot
-DIGITS = 2  # to which measured sizes are compared: 0.01 GB
+MEASURED = ("ram_gb", "gpu_memory_gb")  # of a node, in GB; the kernel reports slightly different values after each boot
+DIGITS = 2  # precision for comparing measured sizes: 0.01 GB
 SAVE = "`ansible-playbook playbooks/plan.yml -e experiment=NAME -e plan_out=FILE` saves one"
 
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """What a plan file says. `experiment` is a name in experiments/ or an absolute path."""
+    """The content of a plan file. `experiment` is a name in experiments/ or an absolute path."""
 
     experiment: str
     pins: Mapping[str, str]
@@ -41,7 +41,7 @@ class SavedPlan:
     plan: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON's own types, and as the file has it but for format, version and checksum."""
+        """Return the plan as JSON types: the file's content without format, version and checksum."""
         return asdict(self)
 
     @property
@@ -53,7 +53,7 @@ class SavedPlan:
 
 
 def read_plan(path: Path) -> SavedPlan:
-    """The plan file at that path. Raises PlanFileError when it is none, from a newer format, or was edited."""
+    """Read the plan file at `path`. Raise PlanFileError if it is not one, has a newer format, or was edited."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise PlanFileError(f"{path}: larger than {MAX_BYTES // 2**20} MiB, so not a plan")
@@ -88,9 +88,9 @@ def applied(
     port_range: tuple[int, int],
     source: str,
 ) -> Plan:
-    """The saved plan, if all that it depends on is `now` as it was.
+    """Return the saved plan if everything that it depends on is still the same in `now`.
 
-    Raises PlanChanged with everything that is not, PlanFileError when the plan breaks a constraint.
+    Raise PlanChanged with everything that differs, or PlanFileError if the plan breaks a constraint.
     """
     try:
         if lines := changes(saved.depends_on, now):
@@ -105,7 +105,7 @@ def applied(
 
 
 def reference(name: str, path: Path) -> str:
-    """What names an experiment from any folder: its name as it was given, or the path of its file."""
+    """Return what names an experiment from any folder: its name as given, or the absolute path of its file."""
     return str(path.absolute()) if name.endswith(SUFFIXES) else name
 
 
@@ -117,11 +117,11 @@ def depends_on(
     code: str,
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """What a plan depends on, as JSON's own types. models: {instance: sha256}; code: the release's hash."""
+    """Return what a plan depends on, as JSON types. models: {instance: sha256}; code: the release's hash."""
     document = dict(experiment.raw)
     instances = {instance["id"]: dict(instance) for instance in document.pop("instances")}
     for one in experiment.instances:
-        instances[one.id].setdefault("ram_gb", one.ram_gb)  # an estimate, which the file does not hold
+        instances[one.id].setdefault("ram_gb", one.ram_gb)  # an estimate, which the file does not contain
     return {
         "experiment": {**document, "order": list(instances), "instances": instances},
         "models": dict(models),
@@ -132,7 +132,7 @@ def depends_on(
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What differs between two depends_on(), a line each: `rpi1: status was HEALTHY, is UNAVAILABLE`."""
+    """Return the differences between two depends_on(), one line each: `rpi1: status was HEALTHY, is UNAVAILABLE`."""
     lines: list[str] = []
     old, new = before["nodes"], after["nodes"]
     for name in [*old, *(name for name in new if name not in old)]:
@@ -143,7 +143,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         elif "UNAVAILABLE" in (old[name]["status"], new[name]["status"]) and old[name] != new[name]:
             lines.append(
                 change_text(f"{name}: status", old[name]["status"], new[name]["status"])
-            )  # no more is known of it
+            )  # of an unavailable node, nothing but its status is known
         else:
             lines += [change_text(f"{name}: {key}", *pair) for key, *pair in differences(old[name], new[name])]
     lines += [change_text("ports", *pair) for _, *pair in differences({"": before["ports"]}, {"": after["ports"]})]
@@ -154,7 +154,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     lines += [
         change_text(f"model of {id}: sha256", *pair)
         for id, *pair in differences(before["models"], after["models"])
-        if MISSING not in pair  # of an instance that came or went, which is reported above
+        if MISSING not in pair  # an instance that was added or removed, which is reported above
     ]
     return lines + [change_text(f"code: {key}", *pair) for key, *pair in differences(before["code"], after["code"])]
 
@@ -162,9 +162,9 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 def broken(
     plan: Plan, experiment: Experiment, nodes: Iterable[Node], pins: Mapping[str, str], ports: tuple[int, int]
 ) -> list[str]:
-    """What is wrong with a plan by itself, a line each: constraints that it breaks, and ports that are not so.
+    """Return what is wrong with a plan in itself, one line each: violated constraints, and ports that do not match.
 
-    The checksum finds an edited file; this finds one whose checksum was mended too, or a plan of an older search.
+    The checksum reveals an edited file; this finds one whose checksum was edited too, or a plan of an older search.
     """
     node_types = (plan.counterbalance or {}).get("node_types", {})
     problem = Problem(nodes, experiment.instances, pins, ports, experiment.design.same_type, node_types)
@@ -186,7 +186,7 @@ def broken(
 
 
 def _node(node: Node) -> dict[str, Any]:
-    """A node as far as a plan depends on it."""
+    """Return the properties of a node on which a plan depends."""
     if node.status == "UNAVAILABLE":
         return {"status": node.status}
     known = asdict(node)
@@ -196,7 +196,7 @@ def _node(node: Node) -> dict[str, Any]:
 
 
 def _edits(document: Mapping[str, Any]) -> Iterator[str]:
-    """Assignments that contradict the plan's own explanation."""
+    """Yield the assignments that contradict the plan's own explanation."""
     plan = document.get("plan")
     assignments = plan.get("assignments") if isinstance(plan, dict) else None
     instances = plan.get("instances") if isinstance(plan, dict) else None

@@ -1,4 +1,4 @@
-"""What memory each instance gets that declares none: by its model, shown part by part."""
+"""A table of the memory that each instance without a declared size gets, derived from its model, part by part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from placement.adapters.gguf_memory import GB, Estimate, figure
 
 
 def estimate_table(experiment: Experiment, needs: Mapping[str, Estimate]) -> str:
-    """What each instance gets that declares no `ram_gb`, with the parts of it; empty when all do."""
+    """Return a table of the estimates of all instances without `ram_gb`, by part; "" if there are none."""
     chosen = {one.id: needs[one.id] for one in experiment.instances if one.ram_gb is None and one.id in needs}
     rows = [
         (id, f"{estimate.ram_gb}", *(figure(size / GB) for size in estimate.parts.values()))

@@ -1,4 +1,4 @@
-"""Who of an experiment knows whom, and whether the settings of its minds are right before anything is sent."""
+"""Which instances of an experiment know each other, and a check of the minds' settings before anything is sent."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from workload.this_instance import Instance as OnNode
 
 
 class Peers:
-    """Who knows of whom in an experiment, by id."""
+    """Which instances of an experiment know of each other, by id."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.all = tuple(instance.id for instance in experiment.instances)
         self.observers = experiment.observers
 
     def known_to(self, id: str) -> tuple[str, ...]:
-        """All of the run, itself among them, but not those who observe it."""
+        """Return the instances that `id` knows of: all of the run, itself included, except those that observe it."""
         observers = self.observers.get(id)
         return tuple(other for other in self.all if other not in observers) if observers else self.all
 
     def of(self, instance: Instance) -> list[str]:
-        """Whom it may talk to: nobody that is observed, since at its port is its stream relay."""
+        """Return the peers that an instance may talk to; never observed ones, whose port serves the stream relay."""
         if instance.network == "isolated":
             return []
         return [id for id in self.all if id != instance.id and id not in self.observers]
 
 
 def workload_faults(experiment: Experiment, own_command: bool, own_code: bool) -> list[Fault]:
-    """What is wrong with what the instances shall run: a command without code is fine, code without a command is not.
+    """Return the faults in what the instances are to run: a command needs no code, but code needs a command.
 
-    Without a command they run the built-in workload, whose settings are checked here as it will check them on the node.
+    Without a command they run the built-in workload; its settings are checked here as the workload checks them on the
+    node.
     """
     source = str(experiment.path)
     if own_command or experiment.command:

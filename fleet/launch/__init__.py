@@ -1,1 +1,1 @@
-"""From a plan to what each node is given to start, and the replay of a recorded run."""
+"""Turn a plan into a launch spec for each instance, and replay recorded runs."""

@@ -1,4 +1,4 @@
-"""The record of a launch: made before anything starts, and completed by what started."""
+"""The record of a launch: created before anything starts, and completed with what started."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from placement import Plan
 
 @dataclass(frozen=True)
 class Created:
-    """A run that is about to be launched. In a check its folder was not made."""
+    """A run that is about to be launched. In a check its folder was not created."""
 
     run_id: str
     path: Path
@@ -36,7 +36,7 @@ class Created:
 
 @dataclass(frozen=True)
 class Settled:
-    """What became of a launch. failed: {instance's host: why it did not start}."""
+    """The outcome of a launch. failed: {instance's host: why it did not start}."""
 
     failed: Mapping[str, str]
     warnings: Sequence[str] = field(default=())
@@ -51,7 +51,7 @@ class Settled:
 def create(
     runs_dir: Path, request: Request, plan: Plan, cluster: Cluster, keys: Keys, ansible: str, *, check: bool = False
 ) -> Created:
-    """Make the run's folder with manifest and plan, and say what each node is given."""
+    """Create the run's folder with manifest and plan, and return what each node is given."""
     experiment = request.experiment
     run_id = new_run_id(experiment.name)
     made = entries(run_id, request, experiment, plan, cluster)
@@ -82,7 +82,10 @@ def create(
 
 
 def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster, keys: Keys) -> Settled:
-    """Write down what became of each instance's start {host: the result of its task}, and sign the manifest anew."""
+    """Record the outcome of each instance's start, and sign the manifest anew.
+
+    outcomes: {host: the result of its task}.
+    """
     failed = {}
     for name, outcome in outcomes.items():
         if outcome.get("unreachable") or outcome.get("failed") or "status" not in outcome:
@@ -94,7 +97,7 @@ def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster
 
 
 def detached_table(run: Run, options: str) -> str:
-    """What runs by itself, and the commands that go on with it, each with these options, such as ` -i lab`."""
+    """Return a text for a detached run: where it runs and the next commands, each with `options`, such as ` -i lab`."""
     plan = run.plan["assignments"]
     where = ", ".join(f"{id} on {node}" for id, node in plan.items())
     rows = [
@@ -110,10 +113,10 @@ def detached_table(run: Run, options: str) -> str:
 
 
 def _unsigned(run: Run, signing: Callable[[], Any]) -> list[str]:
-    """Sign, or the warning why that was not possible: a run without a key runs all the same."""
+    """Call `signing`; if it fails, return the reason as a warning, since a run may go on unsigned."""
     try:
         signing()
-    except Unsigned:  # since it was created, which was reported then
+    except Unsigned:  # unsigned since its creation, which was reported then
         return []
     except SigningError as error:
         return [f"the manifest of {run.run_id} is not signed, and cannot be replayed before it is: {error}"]

@@ -1,4 +1,4 @@
-"""The plan that a request asks for: a new one, a saved one, or that of a run to be repeated."""
+"""Return the plan that a request asks for: a new one, a saved one, or that of a run to be repeated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from placement import BadInput, Plan, parse_why
 
 @dataclass(frozen=True)
 class Placed:
-    """A plan, its file's content, and what lies on the nodes before and with it, a line an instance."""
+    """A plan, its file's content, and the instances on the nodes before and after it, one line per instance."""
 
     plan: Plan
     file: str
@@ -22,7 +22,10 @@ class Placed:
 
 
 def place(request: Request, cluster: Cluster) -> Placed:
-    """Decide. Raises Infeasible, BadInput; PlanFileError, PlanChanged or ReplayRejected for what was decided earlier."""
+    """Return the plan for a request.
+
+    Raise Infeasible or BadInput; for a saved or recorded plan PlanFileError, PlanChanged or ReplayRejected.
+    """
     experiment = request.experiment
     code, command = request.release.hash, request.command
     now = depends_on(experiment, cluster.nodes, cluster.ports, request.model_hashes, code, command)

@@ -1,8 +1,9 @@
-"""To run again exactly what a run's signed manifest says, or to name everything that is not so any more.
+"""Run again exactly what a run's signed manifest states, or name everything that has changed since.
 
-Held to: the experiment's text, the code's hash, each model's sha256, each node's build of llama.cpp, the plan with its
-nodes and ports, and how each instance is started (its arguments, threads, memory and seed). Not held to: addresses,
-what else runs on the nodes as long as the plan fits, and the versions of Ansible and Python on the controller.
+Compared are: the experiment's text, the code's hash, each model's sha256, each node's build of llama.cpp, the plan with
+its nodes and ports, and how each instance is started (its arguments, threads, memory and seed). Not compared are:
+addresses, other instances on the nodes as long as the plan fits, and the versions of Ansible and Python on the
+controller.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from fleet.record.signing import Keys, verify
 from placement import Experiment, Plan, parse_experiment
 from placement.solver.exact import TIME_LIMIT_S
 
-# What a manifest must say for its run to be repeated; dotted.
+# The keys that a manifest must have for its run to be repeated, dotted.
 NEEDED = (
     *("experiment", "experiment_file", "plan_sha256", "pins", "memory", "instances"),
     *(
@@ -47,7 +48,7 @@ NEEDED = (
 
 
 def recorded(request: Request, entries: Sequence[Entry]) -> dict[str, Any]:
-    """For `build_manifest`: what a run is repeated by. `entries` is what `fleet.launch.specs.entries` gave."""
+    """Return the manifest keys that a replay needs; `entries` is the result of `fleet.launch.specs.entries`."""
     release = request.release
     return {
         "experiment": request.text,
@@ -70,11 +71,11 @@ def recorded(request: Request, entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def prepare(run: Run, keys: Keys, places: Places, *, check: bool = False) -> Intake:
-    """The request that a run's record holds, in place of what a user writes. Its signature is verified; release and
-    models are found or made again.
+    """Return the request that a run's record holds, which replaces the user's input.
 
-    `replay` in it holds what `hold` compares, and the differences that show without a node. check: stage and download
-    nothing. Raises SigningError, ReplayRejected for a record that is incomplete or was changed, BadInput.
+    Verify its signature, and find or recreate its release and models. `replay` in the request holds what `hold`
+    compares, and the differences that are visible without a node. check: stage and download nothing. Raise
+    SigningError, BadInput, or ReplayRejected for a record that is incomplete or was changed.
     """
     manifest, signer = verify(run, keys)
     plan = run.plan
@@ -82,7 +83,7 @@ def prepare(run: Run, keys: Keys, places: Places, *, check: bool = False) -> Int
         raise ReplayRejected(run.run_id, faults)
     path = _experiment_file(manifest, places.cache)
     experiment = parse_experiment(manifest["experiment"], path)
-    # In the file's order, which plan.json does not keep: of nodes that share a build, the first builds it.
+    # In the file's order, which plan.json does not keep: of several nodes that share a build, the first one builds it.
     order = [one.id for one in experiment.instances]
     plan = {**plan, **{key: {id: plan[key][id] for id in order} for key in ("assignments", "instances", "ports")}}
     plan["ports"] = {id: dict(sorted(ports.items(), key=itemgetter(1))) for id, ports in plan["ports"].items()}
@@ -116,15 +117,15 @@ def prepare(run: Run, keys: Keys, places: Places, *, check: bool = False) -> Int
 
 
 def nodes_of(request: Request, known: Sequence[str]) -> list[str]:
-    """The nodes of the recorded plan that the inventory has."""
+    """Return the nodes of the recorded plan that are in the inventory."""
     assignments = request.replay.plan["assignments"] if request.replay else {}
     return [node for node in dict.fromkeys(assignments.values()) if node in known]
 
 
 def hold(request: Request, replay: ReplayOf, experiment: Experiment, cluster: Cluster) -> Plan:
-    """The recorded plan, if all is as it was. `experiment` has its sizes.
+    """Return the recorded plan if everything is as recorded. `experiment` has its sizes.
 
-    Raises ReplayRejected with everything that is not as it was.
+    Raise ReplayRejected with everything that differs.
     """
     plan = Plan.from_json(replay.plan)
     lines = [
@@ -139,7 +140,7 @@ def hold(request: Request, replay: ReplayOf, experiment: Experiment, cluster: Cl
 
 
 def _missing(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """What the manifest does not say, a line each."""
+    """Yield what the manifest lacks, one line each."""
     for dotted in NEEDED:
         value: Any = manifest
         for key in dotted.split("."):
@@ -153,13 +154,13 @@ def _missing(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _versions(manifest: Mapping[str, Any]) -> list[str]:
-    """A warning where another Jarfleet made the run: units and sandbox are those of this one."""
+    """Return a warning if another version of Jarfleet made the run: units and sandbox are those of this version."""
     made, here = manifest["versions"]["jarfleet"], fleet.__version__
     return [] if made == here else [f"the run was made by Jarfleet {made}, this is {here}: its units may differ"]
 
 
 def _changed(manifest: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
-    """What beside the manifest is not what it says, a line each."""
+    """Yield how the plan beside the manifest differs from what the manifest states, one line each."""
     if canonical_sha256(plan) != manifest["plan_sha256"]:
         where = plan.get("assignments")
         now = where if isinstance(where, Mapping) else {}
@@ -170,7 +171,7 @@ def _changed(manifest: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[s
 
 
 def _experiment_file(manifest: Mapping[str, Any], cache: Path) -> Path:
-    """The experiment's text as a file under its own name, in a folder of its hash: for a person to look at."""
+    """Write the experiment's text to a file under its own name, in a folder named by its hash, for a person to read."""
     text: str = manifest["experiment"]
     digest = hashlib.sha256(text.encode()).hexdigest()
     path = cache / "experiments" / digest / Path(manifest["experiment_file"]).name
@@ -180,7 +181,7 @@ def _experiment_file(manifest: Mapping[str, Any], cache: Path) -> Path:
 
 
 def _release(code: Mapping[str, Any], places: Places, check: bool, found: list[str]) -> ReleaseRef:
-    """The release of that hash: the one that is kept, or staged anew from where it came from."""
+    """Return the release of the recorded hash: the one in the cache, or staged anew from its source."""
     path = None
     try:
         path = staged(places.cache, code["hash"])
@@ -199,25 +200,25 @@ def _release(code: Mapping[str, Any], places: Places, check: bool, found: list[s
 
 
 def _model(id: str, model: Mapping[str, Any], cache: Path, check: bool, found: list[str]) -> ModelRef:
-    """The model of that sha256: from the cache, or from where it came from."""
+    """Return the model of the recorded sha256: from the cache, or from its origin."""
     wanted, kept = model["sha256"], cache / "models" / f"{model['sha256']}.gguf"
     origin = {"path": str(kept)} if kept.is_file() else dict(model["origin"])
     path = ""
     try:
-        # A file is asked for what it is, so that the difference can be named; an address cannot give anything else.
+        # Resolve a file without its sha256, to be able to report a difference; a URL can only give the declared file.
         now = resolve({**origin, "sha256": wanted} if "url" in origin else origin, cache, check=check)
         path = str(now.path)
         if now.sha256 != wanted:
             found.append(f"{change_text(f'model of {id}: sha256', wanted, now.sha256)} ({path})")
     except ModelError as error:
-        # A token in the address is not recorded, so the address may no longer give the file.
+        # A token in the address is not recorded, so the address may not give the file any more.
         mend = f"; or put the file there as {kept}" if "url" in origin else ""
         found.append(f"model of {id}: {wanted[:12]}... cannot be had: {error}{mend}")
     return ModelRef(wanted, path, model["name"], model["origin"])
 
 
 def _builds(replay: ReplayOf, cluster: Cluster) -> Iterator[str]:
-    """Nodes that would get another llama.cpp, with what decides it. Of a node that does not answer the plan tells."""
+    """Yield the nodes that would get another llama.cpp, and why; the plan check reports nodes that do not answer."""
     for node, key in replay.llama_cpp.items():
         if not cluster.states.get(node):
             continue
@@ -231,9 +232,9 @@ def _builds(replay: ReplayOf, cluster: Cluster) -> Iterator[str]:
 
 
 def _starts(request: Request, replay: ReplayOf, plan: Plan, experiment: Experiment, cluster: Cluster) -> Iterator[str]:
-    """Instances that would be started in another way than they were."""
+    """Yield the instances that would be started in another way than recorded."""
     if not set(plan.assignments.values()) <= set(cluster.names):
-        return  # which the plan tells
+        return  # reported by the plan check
     for entry in entries(replay.run_id, request, experiment, plan, cluster):
         spec = entry.launch_spec
         if cluster.states.get(spec.description.node):
@@ -242,7 +243,7 @@ def _starts(request: Request, replay: ReplayOf, plan: Plan, experiment: Experime
 
 
 def builds(cluster: Cluster) -> dict[str, Any]:
-    """For the manifest: the build of each node that has one, and what decides each build."""
+    """Return, for the manifest, the build of each node that has one, and what decides each build."""
     built = {name: host for name in cluster.names if (host := cluster.host(name)).build_key}
     return {
         "llama_cpp": {name: host.build_key for name, host in built.items()},

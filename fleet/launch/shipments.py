@@ -1,4 +1,4 @@
-"""What has to be on each node before its instances can start: the code, and the models of those instances."""
+"""What each node needs before its instances can start: the code, and the models of those instances."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fleet.observe.cluster import Cluster
 
 @dataclass(frozen=True)
 class Shipment(Record):
-    """Artifacts for one node, as the action `push` takes them."""
+    """Artifacts for one node, in the form that the action `push` takes."""
 
     name: str
     artifacts: tuple[Any, ...]
 
 
 def shipments(request: Request, cluster: Cluster, assignments: Mapping[str, str] | None = None) -> list[Shipment]:
-    """What each node of a plan {instance: node} gets; without a plan, all for every node that answered."""
+    """Return what each node of a plan {instance: node} gets; without a plan, everything for each node that answered."""
     if assignments is None:
         chosen = {name: list(request.models) for name in cluster.names if cluster.states[name]}
     else:
@@ -33,7 +33,7 @@ def shipments(request: Request, cluster: Cluster, assignments: Mapping[str, str]
 def _artifacts(request: Request, cluster: Cluster, node: str, ids: Iterable[str]) -> list[dict[str, Any]]:
     work_dir = cluster.host(node).work_dir
     current = names.current_release_link(work_dir)
-    # Immutable under the hash of its content; what equals the release before is hard-linked, not sent.
+    # Immutable, named by the hash of its content; files that equal the previous release's are hard-linked, not sent.
     code = {
         "name": "code",
         "src": request.release.src,

@@ -1,6 +1,6 @@
-"""From a plan to what each node is given to start: a launch spec an instance.
+"""Turn a plan into a launch spec for each instance.
 
-Everything that needs deciding is decided here; `node/` makes units of it.
+All decisions about a launch are made here; `node/` only makes units of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEFAULT_COMMAND = (*PYTHON, "workload")
 
 @dataclass(frozen=True)
 class Entry(Record):
-    """An instance as an in-memory host of Ansible's: its name there, how to start it, and how to find it again."""
+    """An instance as an in-memory host of Ansible: its host name, how to start it, and how to find it again."""
 
     name: str
     launch_spec: LaunchSpec
@@ -38,13 +38,13 @@ class Entry(Record):
 
 @dataclass(frozen=True)
 class Programs:
-    """The programs of a release that the units of an instance run beside its own command."""
+    """The programs of a release that an instance's units run beside its own command."""
 
     hooks: Hooks
     relay: tuple[str, ...]
 
 
-# By whether the release holds `contract/`: one that was staged earlier, and is run again, has them under other names.
+# Keyed by whether the release contains `contract/`: releases staged earlier, used in replays, have other names.
 PROGRAMS = {
     True: Programs(
         Hooks((*PYTHON, "workload.unit_start"), (*PYTHON, "workload.unit_exit")), (*PYTHON, "workload.stream_relay")
@@ -54,7 +54,7 @@ PROGRAMS = {
 
 
 def entries(run_id: str, request: Request, experiment: Experiment, plan: Plan, cluster: Cluster) -> list[Entry]:
-    """One entry an instance, in file order. `experiment` has its sizes."""
+    """Return one entry per instance, in file order. `experiment` has its sizes."""
     nodes = {node.name: node for node in cluster.nodes}
     hosts = {name: cluster.host(name) for name in dict.fromkeys(plan.assignments.values())}
     launch = _Launch(run_id, request, experiment, plan, hosts, nodes, cluster.settings.auto_restart, Peers(experiment))
@@ -62,9 +62,9 @@ def entries(run_id: str, request: Request, experiment: Experiment, plan: Plan, c
 
 
 def launched_as(spec: LaunchSpec) -> dict[str, Any]:
-    """What of a launch spec decides how the instance runs, whatever the run's id and the folders on the node.
+    """Return what in a launch spec decides how the instance runs, independent of the run's id and folders on the node.
 
-    It is what a manifest records of a launch, and what a replay is compared by: its form is that of older records.
+    A manifest records it and a replay compares it, so its form must stay that of older records.
     """
     arguments: dict[str, str] = {}
     for word in spec.llama_server.command:
@@ -83,7 +83,7 @@ def launched_as(spec: LaunchSpec) -> dict[str, Any]:
 
 
 def server_args(model: str, port: int, context_size: int, threads: int, checkpoints: str) -> list[str]:
-    """How every llama-server is started; `placement.adapters.gguf_memory` estimates what it then needs."""
+    """Return the arguments of every llama-server; `placement.adapters.gguf_memory` estimates the memory they imply."""
     return [
         "--model", model, "--host", "127.0.0.1", "--port", str(port), "--ctx-size", str(context_size),
         "--parallel", "1", "--cache-ram", "0", "--threads", str(threads), "--metrics", "--slot-save-path", checkpoints,
@@ -104,11 +104,11 @@ class _Launch:
     peers: Peers
 
     def address(self, id: str) -> str:
-        """Of the node that an instance is on."""
+        """Return the address of the node that an instance is on."""
         return self.hosts[self.plan.assignments[id]].address
 
     def url(self, id: str) -> str:
-        """Of an instance's peer port: its messages, or its stream relay."""
+        """Return the URL of an instance's peer port: its messages, or its stream relay."""
         return f"http://{self.address(id)}:{self.plan.ports[id]['peer']}"
 
 
@@ -132,7 +132,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
         llama_server=_llama_server(description, host),
         hooks=programs.hooks,
         limits=Limits(
-            # What the plan counts: on unified memory the GPU's part is in it.
+            # As in the plan: on unified memory the GPU's part is included.
             memory_bytes=int(description.resources.takes_ram_gb * GB),
             cpu_percent=max(1, round(description.resources.cpu_cores * 100)),
         ),
@@ -140,7 +140,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
         isolation=_isolation(launch, instance, node),
         capacity=Capacity(node.ram_gb - node.reserved_ram_gb, node.usable_gpu_memory_gb, node.max_instances),
         relay=Process(programs.relay, release_dir, _relay_addresses(launch, id, observers)) if observers else None,
-        # The node itself asks the relay, at the address that observers use.
+        # The node itself checks the relay, at the address that observers use.
         health={
             names.LLAMA: f"{description.llama_url}/health",
             **({names.RELAY: f"{launch.url(id)}/health"} if observers else {}),
@@ -199,7 +199,7 @@ def _llama_server(description: InstanceDescription, host: Host) -> Process:
 
 
 def _allowed_addresses(launch: _Launch, instance: Instance) -> tuple[str, ...] | None:
-    """Whom the workload may reach; None: anybody. A relay's address is that of its subject's node."""
+    """Return the addresses that the workload may reach; None: any. A relay has the address of its subject's node."""
     return {
         "isolated": ("localhost", *sorted({launch.address(subject) for subject in instance.observes})),
         "peers": ("localhost", *sorted({host.address for host in launch.hosts.values()})),
@@ -219,7 +219,7 @@ def _isolation(launch: _Launch, instance: Instance, node: Node) -> str:
 
 
 def _quoted(words: Sequence[str]) -> str:
-    """A command as records before launch specs had it: as systemd's ExecStart= wants it."""
+    """Return a command in systemd's ExecStart= form, as records from before launch specs have it."""
     escaped = (
         word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$").replace("\n", "\\n")
         for word in words

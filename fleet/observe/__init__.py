@@ -1,1 +1,1 @@
-"""What the nodes report of themselves and of the instances on them."""
+"""What the nodes report about themselves and the instances on them."""

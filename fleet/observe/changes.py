@@ -1,4 +1,4 @@
-"""What has changed on a node between two looks at a run's instances: events for the record, lines for a person."""
+"""What has changed on a node since the last look at a run's instances: events for the record, lines for a person."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contract.statuses import HEALTHY
 
 
 class RunOnNode:
-    """A run's instances on one node, as they were last seen."""
+    """A run's instances on one node, as last seen."""
 
     def __init__(self, node: str) -> None:
         self.node = node
@@ -19,7 +19,7 @@ class RunOnNode:
 
     @property
     def alive(self) -> bool:
-        """Whether any instance of the run lives there."""
+        """Whether any instance of the run is alive on this node."""
         return any(one.alive for one in self.instances.values())
 
     @property
@@ -28,7 +28,7 @@ class RunOnNode:
         return {id: one.status for id, one in self.instances.items()}
 
     def look(self, state: NodeState) -> tuple[list[Event], list[str]]:
-        """What has changed since the last look: events, and lines that are worth showing only."""
+        """Return what has changed since the last look: events for the record, and lines that are only displayed."""
         events: list[Event] = []
         lines: list[str] = []
         if state.status != self._status:
@@ -52,14 +52,14 @@ class RunOnNode:
 
 
 def words(event: Event) -> str:
-    """An event as a line for a person: `status a RUNNING`, `died a llama 2`."""
+    """Return an event as a line for a person: `status a RUNNING`, `died a llama 2`."""
     fields = {key: value for key, value in event.to_json().items() if key != "node"}
     said = (", ".join(value) if isinstance(value, list) else str(value) for value in fields.values())
     return " ".join([event.kind.replace("_", " "), *said])
 
 
 def _progress(now: InstanceState, before: InstanceState | None) -> Sequence[str]:
-    """The round that an instance has come to, while its status stays."""
+    """Return a line with the round that an instance has reached, if only that changed."""
     if before is None or now.status != before.status or now.progress.round == before.progress.round:
         return []
     progress = now.progress

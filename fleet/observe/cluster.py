@@ -1,4 +1,4 @@
-"""What Ansible's variables say of the cluster: the nodes, what they measured, and the settings of the whole."""
+"""The cluster as Ansible's variables describe it: the nodes, what was measured on them, and the common settings."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from contract.node_state import NodeState
 from placement import BadInput, Fault, Node, nodes_from_hostvars, port_range_from_hostvars
 from placement.adapters.hostvars import MAX_NODES, agreed, node_status, plain, too_many
 
-# ClusterSettings of the whole cluster: {section: {key: (the types that it may have, its default)}}.
+# Settings of the whole cluster: {section: {key: (allowed types, default)}}.
 SECTIONS: dict[str, dict[str, tuple[tuple[type, ...], Any]]] = {
     "health_check": {"enabled": ((bool,), True), "interval_seconds": ((int, float), 30)},
     "failover": {"enabled": ((bool,), True), "auto_restart": ((bool,), True)},
 }
-NEEDED = ("ssh_user", "remote_work_dir", "llama_cpp_build", "llama_cpp_builds")  # of a node, to launch there
+NEEDED = ("ssh_user", "remote_work_dir", "llama_cpp_build", "llama_cpp_builds")  # node variables needed for launching
 
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """ClusterSettings of the whole cluster."""
+    """Settings of the whole cluster."""
 
-    auto_restart: bool = True  # failover.auto_restart: a process that died is started again on its node
+    auto_restart: bool = True  # failover.auto_restart: restart a process that died, on its own node
 
 
 @dataclass(frozen=True)
 class Host:
-    """How a node is reached and what it keeps where, for launching on it."""
+    """How a node is reached and where it keeps what, for launching on it."""
 
     name: str
     owner: str
     work_dir: str
-    address: str  # by which other nodes reach it
-    gpu_arguments: tuple[str, ...] = ()  # of llama-server, when the instance uses a GPU
-    build_key: str = ""  # of its llama.cpp; empty until its builder was asked
+    address: str  # the address by which other nodes reach it
+    gpu_arguments: tuple[str, ...] = ()  # for llama-server, if the instance uses a GPU
+    build_key: str = ""  # the key of its llama.cpp build; empty until its builder was asked
     build_decides: Mapping[str, Any] = field(default_factory=dict)
     build_problem: str = "its builder was not asked"
     cores: int | None = None  # as measured
@@ -45,7 +45,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The nodes of an inventory with what was measured on them; None: it did not answer."""
+    """The nodes of an inventory with what was measured on them; a state of None: the node did not answer."""
 
     hostvars: Mapping[str, Mapping[str, Any]]
     states: Mapping[str, NodeState | None]
@@ -54,7 +54,7 @@ class Cluster:
 
     @classmethod
     def from_task_vars(cls, task_vars: Mapping[str, Any]) -> Cluster:
-        """From the variables that Ansible gives to a plugin. Raises BadInput when the nodes are too many to read."""
+        """Return the cluster from a plugin's task variables. Raise BadInput if there are more than MAX_NODES nodes."""
         hostvars, names = task_vars["hostvars"], task_vars["groups"].get("nodes", [])
         if len(names) > MAX_NODES:
             raise BadInput([too_many("inventory", len(names))])
@@ -62,7 +62,7 @@ class Cluster:
 
     @classmethod
     def from_hostvars(cls, hostvars: Mapping[str, Mapping[str, Any]]) -> Cluster:
-        """From the host variables of the nodes. A state that is nonsense counts as no answer."""
+        """Return the cluster from the nodes' host variables. An unreadable state counts as no answer."""
         states: dict[str, NodeState | None] = {}
         faults = {}
         for name, variables in hostvars.items():
@@ -81,17 +81,17 @@ class Cluster:
 
     @cached_property
     def nodes(self) -> list[Node]:
-        """The nodes as `placement` takes them, by declaration and measure. Raises BadInput."""
+        """The nodes in the form that `placement` takes, as declared and measured. Raises BadInput."""
         return nodes_from_hostvars(self.hostvars, self.states, self.source)
 
     @property
     def ports(self) -> tuple[int, int]:
-        """The first and last port to give out. Raises BadInput."""
+        """The first and last port to assign. Raises BadInput."""
         return port_range_from_hostvars(self.hostvars, self.source)
 
     @property
     def settings(self) -> ClusterSettings:
-        """Raises BadInput when nodes differ on one."""
+        """The cluster's settings. Raises BadInput if nodes differ on one."""
         failover = agreed(self.hostvars, "failover", self.source) or {}
         return ClusterSettings(auto_restart=failover.get("auto_restart", SECTIONS["failover"]["auto_restart"][1]))
 
@@ -102,11 +102,11 @@ class Cluster:
 
     @property
     def silent(self) -> list[str]:
-        """The nodes that did not answer, or not in a way that can be read."""
+        """The nodes that did not answer, or whose answer cannot be read."""
         return [name for name, status in self.statuses.items() if status == "UNAVAILABLE"]
 
     def host(self, name: str) -> Host:
-        """How to launch on a node."""
+        """Return how to launch on a node."""
         variables, state = self.hostvars[name], self.states[name]
         build = variables["llama_cpp_builds"][variables["llama_cpp_build"]]
         built = plain(variables.get("llama_cpp_built")) or {}
@@ -123,7 +123,7 @@ class Cluster:
         )
 
     def faults(self) -> list[Fault]:
-        """What is wrong with the variables that only launching needs, each named once."""
+        """Return what is wrong with the variables that only launching needs, each named once."""
         found: dict[tuple[str, str], Fault] = {}
         for name, variables in self.hostvars.items():
             for key in NEEDED:
@@ -148,7 +148,7 @@ class Cluster:
 def _section_faults(
     source: str, section: str, keys: Mapping[str, tuple[tuple[type, ...], Any]], declared: Any
 ) -> list[Fault]:
-    """What is wrong with one section of the cluster's settings."""
+    """Return what is wrong with one section of the cluster's settings."""
     if not isinstance(declared, Mapping):
         return [Fault(source, section, f"{declared!r} is not a mapping of {', '.join(keys)}")]
     unknown = [
@@ -162,7 +162,7 @@ def _section_faults(
 
 
 def _address(hostvars: Mapping[str, Any], state: NodeState | None) -> str:
-    """The address by which other nodes reach this one: as declared, else Ansible's if it is one, else as measured."""
+    """Return the address by which other nodes reach this one: declared, else Ansible's if an IP, else measured."""
     if declared := hostvars.get("node_address"):
         return str(declared)
     try:

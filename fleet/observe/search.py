@@ -1,4 +1,4 @@
-"""Which run a command is about, found by asking the nodes: they are the truth about what runs."""
+"""Find the run that a command refers to by asking the nodes: only they know what runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fleet.observe.cluster import Cluster
 from fleet.observe.tables import instance_table, node_table
 from fleet.record.run_folder import LATEST, Run, list_runs
 
-CLOSE = 5  # runs that a hint names
+CLOSE = 5  # number of runs that a hint names
 
 
 @dataclass(frozen=True)
 class Found(Record):
-    """An instance of a run as an in-memory host of Ansible's."""
+    """An instance of a run as an in-memory host of Ansible."""
 
     name: str
     instance_ref: InstanceRef
@@ -40,7 +40,7 @@ class FoundRun:
 
 @dataclass(frozen=True)
 class Overview:
-    """How the nodes are and what they hold. unwell: those that are neither HEALTHY nor in MAINTENANCE."""
+    """The state of the nodes and their instances. unwell: nodes that are neither HEALTHY nor in MAINTENANCE."""
 
     statuses: Mapping[str, str]
     unwell: Mapping[str, str]
@@ -49,7 +49,10 @@ class Overview:
 
 
 def overview(cluster: Cluster, run_id: str, *, with_instances: bool) -> Overview:
-    """Every node; with instances also those that live, and those of one run: all that ever ran would be a long list."""
+    """Return the state of every node.
+
+    with_instances: also return the instances that are alive and those of one run; all past ones would be too many.
+    """
     found = _instances(cluster)
     tables = [node_table(cluster.hostvars, cluster.states)]
     if with_instances:
@@ -64,7 +67,7 @@ def overview(cluster: Cluster, run_id: str, *, with_instances: bool) -> Overview
 
 
 def find_run(cluster: Cluster, run_id: str, instance: str = "") -> FoundRun:
-    """The run of that id, or the newest for `latest`; of one instance if named. Raises SearchError with a hint."""
+    """Return the run of that id, or the newest for `latest`, or one instance of it. Raise SearchError with a hint."""
     found = _instances(cluster)
     run_id = _resolved(run_id, found)
     chosen = [(node, one) for node, one in found if one.run_id == run_id and instance in ("", one.id)]
@@ -75,7 +78,7 @@ def find_run(cluster: Cluster, run_id: str, instance: str = "") -> FoundRun:
 
 
 def recover(runs_dir: Path, found: FoundRun, experiment: str) -> None:
-    """Make a record for a run that has none here: launched from another controller, or its record was lost."""
+    """Create a record for a run without one here: launched from another controller, or its record was lost."""
     if found.run_id not in [run.run_id for run in list_runs(runs_dir)]:
         assignments = {entry.instance_ref.id: entry.instance_ref.node for entry in found.entries}
         manifest = {"experiment": experiment, "recovered_from_nodes": True}
@@ -83,7 +86,7 @@ def recover(runs_dir: Path, found: FoundRun, experiment: str) -> None:
 
 
 def experiment_of(cluster: Cluster, run_id: str) -> str:
-    """The experiment that a run is of, as its instances say."""
+    """Return the experiment that a run belongs to, as its instances state it."""
     return next((one.experiment for _, one in _instances(cluster) if one.run_id == run_id and one.experiment), run_id)
 
 
@@ -92,7 +95,7 @@ def _instances(cluster: Cluster) -> list[tuple[str, InstanceState]]:
 
 
 def _runs(found: Sequence[tuple[str, InstanceState]]) -> list[str]:
-    """The ids of the runs on the nodes, oldest first: by their time, and their random part."""
+    """Return the ids of the runs on the nodes, oldest first: by their time, then their random part."""
     return sorted({one.run_id for _, one in found}, key=lambda run_id: run_id.rsplit("_", 2)[-2:])
 
 
@@ -109,7 +112,7 @@ def _ref(cluster: Cluster, node: str, one: InstanceState) -> InstanceRef:
 
 
 def _hint(cluster: Cluster, run_id: str, instance: str, found: Sequence[tuple[str, InstanceState]]) -> str:
-    """Why nothing was found, and what comes close."""
+    """Return why nothing was found, and similar names."""
     why = f"; {', '.join(cluster.silent)} did not answer" if cluster.silent else ""
     ids = sorted({one.id for _, one in found if one.run_id == run_id})
     wanted, known, what = (instance, ids, f"instance of {run_id}") if ids else (run_id, _runs(found), "run")

@@ -12,7 +12,7 @@ from placement.adapters.hostvars import node_status
 
 
 def node_table(hostvars: Mapping[str, Mapping[str, Any]], states: Mapping[str, NodeState | None]) -> str:
-    """The nodes' health, a line each."""
+    """Return a table of the nodes' health, one line each."""
     rows = []
     for name, variables in hostvars.items():
         state = states.get(name)
@@ -34,7 +34,7 @@ def node_table(hostvars: Mapping[str, Mapping[str, Any]], states: Mapping[str, N
 
 
 def instance_table(instances: Sequence[tuple[str, InstanceState]]) -> str:
-    """Instances wherever they are, (node, instance) each, a line each."""
+    """Return a table of instances, given as (node, instance), one line each."""
     if not instances:
         return "no instances"
     rows = [

@@ -1,4 +1,4 @@
-"""`manifest.json`: what was run, enough to explain and to repeat it."""
+"""`manifest.json`: what was run, in enough detail to explain and repeat it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import fleet
 
 
 def canonical_sha256(value: Any) -> str:
-    """The sha256 of a JSON value, whatever the order of its keys: 64 hex digits. TypeError when it is not JSON."""
+    """Return the sha256 of a JSON value, independent of key order: 64 hex digits. Raise TypeError if it is not JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -30,13 +30,13 @@ def build_manifest(
     design: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """What was run, enough to explain and to repeat it.
+    """Return a manifest: what was run, in enough detail to explain and repeat it.
 
-    experiment: the raw text of its file (or its content, where there is no file); code: {"hash", "source", "commit",
+    experiment: the raw text of its file (or its content, if there is no file); code: {"hash", "source", "commit",
     "command"}; models: {instance: {"sha256", "name", "origin"}}; llama_cpp: {node: build key}; versions: what to add to
-    jarfleet's, Python's, SQLite's and the platform's; design: the seed and the repeat of an experimental design; more:
-    what else a replay needs (`fleet.replay.NEEDED`). Inventory and plan enter by their hash: the plan lies beside the
-    manifest.
+    the versions of jarfleet, Python, SQLite and the platform; design: the seed and the repeat of an experimental
+    design; more: what else a replay needs (`fleet.launch.replay.NEEDED`). Of inventory and plan only the hash is
+    stored: the plan itself lies beside the manifest.
     """
     return {
         **more,

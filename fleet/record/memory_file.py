@@ -1,15 +1,15 @@
-"""What a run's instances were predicted to need, and what their nodes measured: `memory.json` in the run's folder.
+"""`memory.json` in the run's folder: the memory that instances were predicted to need, and what nodes measured.
 
-    {instance: {"ram_gb", "declared",                   its size, and whether the experiment gave it or the model did
-                "predicted_gb", "parts_gb", "offloaded_gb",   by the model (gguf_memory); null: not known
-                "resident_gb", "charged_gb",            measured; null: nobody could
+    {instance: {"ram_gb", "declared",                   its size, and whether the experiment or the model gave it
+                "predicted_gb", "parts_gb", "offloaded_gb",   from the model (gguf_memory); null: not known
+                "resident_gb", "charged_gb",            measured; null: not measurable
                 "ratio"}}                               resident / predicted
 
-All in GB = 2**30 bytes, the highest over all lives of the instance. `resident_gb` is what compares with the prediction:
-the peak of llama-server's resident pages (VmHWM), those of the mapped model file among them whoever had read them
-first, and the peak of the workload's control group. `charged_gb` is the peak that the kernel counted against the
-instance's limit: without pages of files that another process had read before, and with those of files that this one has
-read or written. Memory that is a GPU's own is in neither.
+All values are in GB = 2**30 bytes, the highest over all lives of the instance. `resident_gb` is to be compared with the
+prediction: it is the peak of llama-server's resident pages (VmHWM), including those of the mapped model file no matter
+which process read them first, plus the peak of the workload's control group. `charged_gb` is the peak that the kernel
+counted against the instance's limit: without pages of files that another process had read before, and with those of
+files that this instance read or wrote. A GPU's own memory is in neither.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MEASURED = ("resident_gb", "charged_gb", "ratio")
 
 
 def predict(run: Run, experiment: Experiment, memory: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write down what is known before the run. `experiment` has its sizes, `memory` is Estimate.to_json() by id."""
+    """Write what is known before the run. `experiment` has its sizes, `memory` is {id: Estimate.to_json()}."""
     declared = {one["id"] for one in experiment.raw["instances"] if "ram_gb" in one}
     write_json(
         run.path / FILE,

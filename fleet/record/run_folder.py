@@ -2,8 +2,8 @@
 
     manifest.json   what was run, see `build_manifest`; manifest.json.sig: its signature, see `fleet.record.signing`
     plan.json       where: the plan as `placement` gave it
-    events.jsonl    what happened, one event a line, see `contract.events`
-    logs/  db/      what the instances left, one file each; `fleet.results.merge` makes experiments.db of db/
+    events.jsonl    what happened, one event per line, see `contract.events`
+    logs/  db/      what the instances left, one file each; `fleet.results.merge` makes experiments.db from db/
 
 The folder is the record; what runs right now is always asked of the nodes.
 """
@@ -33,10 +33,10 @@ LATEST = "latest"
 
 
 def new_run_id(experiment: str, now: datetime | None = None) -> str:
-    """A new id: experiment, UTC time, four random hex digits, e.g. `split_brain_20261123T141500Z_3f2a`.
+    """Return a new id: experiment, UTC time, four random hex digits, e.g. `split_brain_20261123T141500Z_3f2a`.
 
-    Whatever cannot stand in a systemd slice's name becomes `_`. `now` must carry its time zone (default: this moment).
-    Raises RunError when nothing of the name is left.
+    Characters that a systemd slice's name cannot contain become `_`. `now` must have a time zone (default: the current
+    time). Raise RunError if nothing of the name is left.
     """
     name = re.sub(r"[^A-Za-z0-9]+", "_", experiment, flags=re.ASCII).strip("_")[:80]
     if not name:
@@ -48,14 +48,14 @@ def new_run_id(experiment: str, now: datetime | None = None) -> str:
 
 
 class Recorded(NamedTuple):
-    """An event of a run, and when it happened (ISO 8601, UTC; empty where that cannot be read)."""
+    """An event of a run and its time (ISO 8601, UTC; "" if unreadable)."""
 
     time: str
     event: Event
 
 
 class Run:
-    """One run's folder. Every read goes to the disk: another process may have written since."""
+    """One run's folder. Every read goes to the disk, since another process may have written meanwhile."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,14 +72,14 @@ class Run:
     def create(
         cls, runs_dir: str | os.PathLike[str], run_id: str, manifest: Mapping[str, Any], plan: Mapping[str, Any]
     ) -> Run:
-        """Make the folder, whole or not at all. Adds `run_id` and `created_at` to the manifest.
+        """Create the folder atomically. Add `run_id` and `created_at` to the manifest.
 
-        Raises RunError for a bad id, a folder that exists, or a manifest or plan that is not JSON.
+        Raise RunError for a bad id, a folder that exists, or a manifest or plan that is not JSON.
         """
         _check_id(run_id)
         folder = Path(runs_dir).expanduser().absolute()
         final = folder / run_id
-        # Asked first because a rename would silently replace an *empty* folder of that name.
+        # Check first, because a rename would silently replace an *empty* folder of that name.
         if final.exists() or final.is_symlink():
             raise RunError(f"{final}: this run exists already; a run's record is never overwritten, take a new run id")
         try:
@@ -105,7 +105,7 @@ class Run:
 
     @classmethod
     def open(cls, runs_dir: str | os.PathLike[str], run_id: str) -> Run:
-        """The run of that id; `latest` is the newest. Raises RunError naming the runs that come close."""
+        """Return the run of that id; `latest` is the newest. Raise RunError with similar run ids."""
         folder = Path(runs_dir).expanduser().absolute()
         runs = list_runs(folder)
         if run_id == LATEST:
@@ -119,18 +119,18 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What was run. RunError when the file is missing or damaged."""
+        """The manifest. Raises RunError if the file is missing or damaged."""
         return _read(self.path / MANIFEST)
 
     @property
     def plan(self) -> dict[str, Any]:
-        """The plan it was launched with. RunError when the file is missing or damaged."""
+        """The plan that the run was launched with. Raises RunError if the file is missing or damaged."""
         return _read(self.path / "plan.json")
 
     def update_manifest(self, **changes: Any) -> dict[str, Any]:
-        """Set top-level keys of the manifest (a value is replaced whole) and return it. Safe beside other writers.
+        """Set top-level keys of the manifest (a value is replaced whole) and return it. Safe with concurrent writers.
 
-        A signature goes with what it signed: afterwards the manifest has none.
+        The signature is removed, since it belongs to the previous content.
         """
         with locked(self.path):
             manifest = {**self.manifest, **changes, "run_id": self.run_id}
@@ -139,9 +139,9 @@ class Run:
         return manifest
 
     def append(self, event: Event) -> None:
-        """Append an event to events.jsonl, with the time. Safe beside other writers.
+        """Append an event to events.jsonl with the current time. Safe with concurrent writers.
 
-        Raises RunError when a field of it is not JSON.
+        Raise RunError if a field of it is not JSON.
         """
         path = self.path / "events.jsonl"
         try:
@@ -153,15 +153,15 @@ class Run:
         try:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                line = b"\n" + line  # a writer died within its line: do not lose this one to it as well
-            # One write: with O_APPEND the kernel keeps the lines of several writers apart.
+                line = b"\n" + line  # a writer was killed within its line: do not append to that
+            # One write call: with O_APPEND the kernel keeps the lines of several writers apart.
             if os.write(descriptor, line) != len(line):
                 raise RunError(f"{path}: event {event.kind!r} was written only in part; is the disk full?")
         finally:
             os.close(descriptor)
 
     def events(self) -> list[Recorded]:
-        """Every event in order. A line that is none is an `Unreadable`."""
+        """Return every event in order. An unreadable line becomes an `Unreadable`."""
         path = self.path / "events.jsonl"
         found: list[Recorded] = []
         for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
@@ -171,7 +171,7 @@ class Run:
 
 
 def list_runs(runs_dir: str | os.PathLike[str]) -> list[Run]:
-    """The runs in a folder, newest first. Empty when there is no such folder; other things in it are passed over."""
+    """Return the runs in a folder, newest first; other entries are ignored. Empty if there is no such folder."""
     folder = Path(runs_dir).expanduser().absolute()
     if not folder.is_dir():
         return []
@@ -180,7 +180,7 @@ def list_runs(runs_dir: str | os.PathLike[str]) -> list[Run]:
         match = RUN_ID.fullmatch(entry.name)
         if match and (entry / MANIFEST).is_file():
             plan = entry / "plan.json"
-            # plan.json is written once, at creation: it tells apart two runs of the same second.
+            # plan.json is written once, at creation: its mtime orders runs of the same second.
             found.append((match[1], plan.stat().st_mtime_ns if plan.exists() else 0, entry.name))
     return [Run(folder / name) for _, _, name in sorted(found, reverse=True)]
 

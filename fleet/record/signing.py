@@ -1,8 +1,8 @@
-"""A run's manifest is signed with its owner's SSH key, by `ssh-keygen -Y`: the signature lies beside it.
+"""Sign a run's manifest with its owner's SSH key, by `ssh-keygen -Y`; the signature is a file beside it.
 
-What is signed are the bytes of `manifest.json`. What lies beside it is bound through it: the plan by its sha256, the
-experiment by its text, code and models by their hashes. No private key is read here: ssh-keygen or the agent signs, and
-neither ever asks anybody for anything.
+The bytes of `manifest.json` are signed. The other files are bound through it: the plan by its sha256, the experiment by
+its text, code and models by their hashes. No private key is read here: ssh-keygen or the agent signs, and neither
+prompts for anything.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from fleet.base.files import write_text
 from fleet.base.text_table import table
 from fleet.record.run_folder import MANIFEST, SIGNATURE, Run
 
-NAMESPACE = "jarfleet-manifest"  # so that a signature made for something else is none of a manifest, and the reverse
-DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")  # of ~/.ssh, the first that is there
-TIMEOUT = 30  # seconds; an agent may ask its owner, who has a display, to confirm
+NAMESPACE = "jarfleet-manifest"  # a signature made for another purpose is not valid for a manifest
+DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")  # in ~/.ssh; the first that exists
+TIMEOUT = 30  # seconds; an agent may ask its owner on a display to confirm
 MAX_BYTES = 1 << 16  # of a signature; one of RSA 4096 has about 1600
 STATED = ("experiment_sha256", "plan_sha256", "code", "models", "llama_cpp")
 SIGN = "ansible-playbook playbooks/sign.yml -e run="
@@ -31,17 +31,17 @@ SIGN = "ansible-playbook playbooks/sign.yml -e run="
 
 @dataclass(frozen=True)
 class Keys:
-    """Who signs, and whose signatures count.
+    """The key that signs, and the keys whose signatures count.
 
-    signing_key: a private key's path, or that of a public key whose private one an agent holds; "": the first of
-    DEFAULT_KEYS. allowed_signers: a file as ssh-keygen(1) describes it; "": one's own keys, and nobody else's.
+    signing_key: the path of a private key, or of a public key whose private one an agent holds; "": the first of
+    DEFAULT_KEYS. allowed_signers: a file as ssh-keygen(1) describes it; "": only the user's own keys.
     """
 
     signing_key: str = ""
     allowed_signers: str = ""
 
     def sign(self, data: bytes) -> str:
-        """The signature of `data`, armoured. SigningError says why there is none, and what to do."""
+        """Return the armoured signature of `data`. Raise SigningError with the reason and what to do."""
         own = self._own()
         if not own:
             raise SigningError(
@@ -51,7 +51,7 @@ class Keys:
         key = own[0]
         if not key.exists():
             raise SigningError(f"{key}: no such key; correct manifest_signing_key")
-        # What is signed comes by standard input, so ssh-keygen cannot ask whether to overwrite an older signature.
+        # Pass the data on standard input, so that ssh-keygen cannot ask whether to overwrite an older signature.
         done = _ssh_keygen(["-Y", "sign", "-n", NAMESPACE, "-f", str(key)], data)
         if done.returncode != 0 or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
             said = _said(done)
@@ -62,9 +62,9 @@ class Keys:
         return done.stdout.decode("ascii")
 
     def verify(self, data: bytes, signature: bytes) -> str:
-        """Who signed `data`: the name that the allowed signers give to the key, and the key's fingerprint.
+        """Return who signed `data`: the name that the allowed signers give to the key, and the key's fingerprint.
 
-        Raises SigningError when `data` is not what was signed, or the key is none of those allowed.
+        Raise SigningError if `data` is not what was signed, or the key is not allowed.
         """
         with tempfile.TemporaryDirectory(prefix="jarfleet.verify.") as folder:
             signed, allowed = Path(folder) / SIGNATURE, Path(folder) / "allowed_signers"
@@ -87,7 +87,7 @@ class Keys:
         )
 
     def _own(self) -> list[Path]:
-        """One's own keys, the one that signs first; each may be there as its public half alone."""
+        """Return the user's own keys, the signing one first; for each, the public half is enough."""
         if self.signing_key:
             return [Path(self.signing_key).expanduser()]
         folder = Path.home() / ".ssh"
@@ -95,7 +95,7 @@ class Keys:
         return [found for pair in halves if (found := next((half for half in pair if half.exists()), None))]
 
     def _allowed(self) -> bytes:
-        """The allowed signers: the file's text, or a line for each key of one's own."""
+        """Return the allowed signers: the file's content, or one line for each of the user's own keys."""
         if self.allowed_signers:
             path = Path(self.allowed_signers).expanduser()
             try:
@@ -113,10 +113,10 @@ class Keys:
 
 
 def sign(run: Run, keys: Keys, *, check: bool = False) -> bool:
-    """Sign the manifest of a run that has no signature. False when it has one that holds, SigningError otherwise.
+    """Sign the manifest of an unsigned run. Return False if it already has a valid signature.
 
-    A signature that does not hold is never replaced: whoever changed the manifest must say so by removing it. check:
-    sign, and do not keep it.
+    Raise SigningError if it has an invalid one, which is never replaced: whoever changed the manifest must confirm that
+    by removing it. check: sign, but do not store the signature.
     """
     try:
         verify(run, keys)
@@ -129,8 +129,10 @@ def sign(run: Run, keys: Keys, *, check: bool = False) -> bool:
 
 
 def update(run: Run, keys: Keys, **changes: Any) -> None:
-    """Change top-level keys of the manifest, and sign it anew. SigningError when it could not be signed, or did not
-    verify before: then it is changed all the same, and unsigned."""
+    """Change top-level keys of the manifest, and sign it anew.
+
+    Raise SigningError if it could not be signed or had no valid signature before; it is then changed but unsigned.
+    """
     try:
         verify(run, keys)
     finally:
@@ -139,7 +141,7 @@ def update(run: Run, keys: Keys, **changes: Any) -> None:
 
 
 def verify(run: Run, keys: Keys) -> tuple[dict[str, Any], str]:
-    """The manifest as it was signed, and who signed it. Raises Unsigned or SigningError."""
+    """Return the manifest as it was signed, and who signed it. Raise Unsigned or SigningError."""
     path, signature = run.path / MANIFEST, run.path / SIGNATURE
     try:
         data = path.read_bytes()
@@ -150,7 +152,7 @@ def verify(run: Run, keys: Keys) -> tuple[dict[str, Any], str]:
         raise Unsigned(f"{path}: is not signed; look at it, and if it is yours, `{SIGN}{run.run_id}` signs it")
     try:
         who = keys.verify(data, signed)
-        # What is read is what was verified, whatever becomes of the file meanwhile.
+        # Parse the bytes that were verified, since the file may change meanwhile.
         manifest = json.loads(data)
     except SigningError as error:
         raise SigningError(f"{path}: {error}") from error
@@ -160,7 +162,10 @@ def verify(run: Run, keys: Keys) -> tuple[dict[str, Any], str]:
 
 
 def statement(manifest: Mapping[str, Any]) -> str:
-    """What a signature of this manifest says, for the person who gives it. SigningError where it would say nothing."""
+    """Return what a signature of this manifest confirms, for the signing person.
+
+    Raise SigningError if keys are missing.
+    """
     if missing := [key for key in STATED if key not in manifest]:
         raise SigningError(f"{MANIFEST}: {', '.join(missing)} is missing: it does not say what was run")
     code = manifest["code"]
@@ -176,7 +181,7 @@ def statement(manifest: Mapping[str, Any]) -> str:
 
 
 def _public(key: Path) -> bytes:
-    """The public half as one line; empty when nobody can tell it without a passphrase."""
+    """Return the public half as one line; empty if it cannot be read without a passphrase."""
     beside = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
     if beside.is_file():
         return beside.read_bytes().strip()
@@ -184,7 +189,7 @@ def _public(key: Path) -> bytes:
 
 
 def _ssh_keygen(words: Sequence[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
-    # In a session of its own it has no terminal to ask for a passphrase on; and it must open no window for it.
+    # In its own session ssh-keygen has no terminal to ask for a passphrase, and it must not open a window for it.
     environment = {**os.environ, "SSH_ASKPASS_REQUIRE": "never", "LC_ALL": "C"}
     try:
         return subprocess.run(  # noqa: S603 - a list, no shell
@@ -210,5 +215,5 @@ def _said(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 def _key(done: subprocess.CompletedProcess[bytes]) -> str:
-    """The key that ssh-keygen names: `ED25519 key SHA256:...`."""
+    """Return the key that ssh-keygen names: `ED25519 key SHA256:...`."""
     return done.stdout.decode(errors="replace").strip().rpartition(" with ")[2]

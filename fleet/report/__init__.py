@@ -1,7 +1,7 @@
-"""`report.html`: one page of what a run was and what came of it, made of its folder alone.
+"""`report.html`: one page about what a run was and what happened in it, made only from the run's folder.
 
-It needs no network and runs no script. What a mind has said is shown as text, whatever it is. The same folder gives the
-same bytes. What is missing or damaged is reported in its place, and stops nothing else.
+The page needs no network and runs no script. Whatever a mind has said is shown as text. The same folder gives the same
+bytes. What is missing or damaged is reported in its place, and does not stop the rest.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ FILE = "report.html"
 
 
 def render(run: Run) -> str:
-    """The page of a run."""
+    """Return the page of a run as HTML."""
     return to_html(page(run))
 
 
 def write(run: Run, *, check: bool = False) -> tuple[Path, bool]:
-    """Write the page into the run's folder, unless it lies there already: its path, and whether that changes anything.
+    """Write the page into the run's folder unless it is up to date; return its path and whether it changed.
 
-    check: write nothing. Raises OSError where the folder cannot be written.
+    check: write nothing. Raise OSError if the folder cannot be written.
     """
     path = run.path / FILE
     text = render(run)

@@ -1,4 +1,4 @@
-"""What a section of a report is made of. The template gives each kind its form."""
+"""The blocks that a section of a report consists of. The template renders each kind."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from markupsafe import Markup
 
-ROWS = 300  # of a table
-CHARACTERS = 4000  # of a text
+ROWS = 300  # at most, in a table
+CHARACTERS = 4000  # at most, of a text
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Facts:
 
 @dataclass
 class Figures:
-    """The few numbers that one looks for first."""
+    """The few most important numbers."""
 
     kind: ClassVar[str] = "figures"
     pairs: Mapping[str, Any]
@@ -31,7 +31,7 @@ class Figures:
 
 @dataclass
 class Table:
-    """Rows under a head. `left_out`: how many rows more there are, and where."""
+    """Rows below a header. `left_out`: how many more rows there are, and where."""
 
     kind: ClassVar[str] = "table"
     caption: str
@@ -40,14 +40,14 @@ class Table:
     left_out: str = ""
 
     def is_number(self, column: int) -> bool:
-        """Whether a column holds numbers alone, which stand to the right."""
+        """Whether a column holds only numbers, which are right-aligned."""
         values = [row[column] for row in self.rows if row[column] is not None]
         return bool(values) and all(isinstance(value, int | float) for value in values)
 
 
 @dataclass
 class Plot:
-    """A drawing, with what it shows in words."""
+    """A drawing, with a caption that says what it shows."""
 
     kind: ClassVar[str] = "plot"
     svg: Markup
@@ -56,7 +56,7 @@ class Plot:
 
 @dataclass
 class Note:
-    """A sentence; `bad` when it tells of a fault."""
+    """A sentence; `bad` if it reports a fault."""
 
     kind: ClassVar[str] = "note"
     text: str
@@ -65,7 +65,7 @@ class Note:
 
 @dataclass
 class Text:
-    """Text as it was written."""
+    """Text shown as it was written."""
 
     kind: ClassVar[str] = "text"
     text: str
@@ -73,7 +73,7 @@ class Text:
 
 @dataclass
 class Fold:
-    """What is shown when one asks for it."""
+    """A part that is collapsed until the reader opens it."""
 
     kind: ClassVar[str] = "fold"
     title: str
@@ -83,7 +83,7 @@ class Fold:
 
 @dataclass
 class Said:
-    """Something that was said, with marks of what was done to it and how others remember it."""
+    """Something that was said, with marks for what was done to it, and how others remember it."""
 
     kind: ClassVar[str] = "said"
     who: str
@@ -114,21 +114,21 @@ class Page:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]], total: int, where: str) -> Table:
-    """The first rows of a table that may be long. `where`: the table of the database that holds all `total`."""
+    """Return the first rows of a possibly long table. `where`: the database table that holds all `total` rows."""
     some = list(islice(rows, ROWS))
     more = total - len(some)
     return Table(caption, head, some, f"{more:,} more rows: table {where} of experiments.db" if more > 0 else "")
 
 
 def clipped(text: str, where: str) -> str:
-    """A text, or its beginning and where the rest is."""
+    """Return a text, or its beginning and where the rest is."""
     if len(text) <= CHARACTERS:
         return text
     return f"{text[:CHARACTERS]} ... ({len(text) - CHARACTERS:,} more characters: {where} of experiments.db)"
 
 
 def shown(value: Any) -> str:
-    """A value of a cell, for a person."""
+    """Return a cell's value as text for a person."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):

@@ -15,9 +15,9 @@ from fleet.results.compare import side_by_side, transcript_lines
 
 
 def save(comparison: Mapping[str, Any], path: Path, *, check: bool = False) -> bool:
-    """Write the comparison to a file, as a page if its name ends in .html, else as JSON; whether that changes it.
+    """Write the comparison to a file, as a page if its name ends in .html, else as JSON; return whether it changed.
 
-    check: only say so. Raises RunError when it cannot be written.
+    check: write nothing. Raise RunError if it cannot be written.
     """
     if path.suffix == ".html":
         text = render_comparison(comparison)
@@ -33,7 +33,7 @@ def save(comparison: Mapping[str, Any], path: Path, *, check: bool = False) -> b
 
 
 def render_comparison(comparison: Mapping[str, Any]) -> str:
-    """A page of what `fleet.results.compare.compare` gave."""
+    """Return the result of `fleet.results.compare.compare` as a page."""
     facts = Table("`*`: not the same in all", ("", "", *comparison["runs"]), side_by_side(comparison))
     talks = [Note(line) for line in transcript_lines(comparison)]
     sections = [Section("runs", "Side by side", [facts]), Section("transcripts", "Transcripts", talks)]

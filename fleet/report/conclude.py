@@ -1,4 +1,4 @@
-"""What a collection makes of what came home: merged database, deaths, memory, report, and the closing summary."""
+"""What follows after the results are fetched: merged database, deaths, memory, report, and the closing summary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fleet.results.summary import closing_summary, last_words
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a collection found. over: no instance of the run's plan lives any more."""
+    """The result of a collection. over: no instance of the run's plan is alive any more."""
 
     changed: bool
     statuses: Mapping[str, str]
@@ -40,7 +40,7 @@ def conclude(
         for ref, outcome in zip(refs, outcomes, strict=True)
     }
     nodes = {ref.id: ref.node for ref in refs}
-    # A program of the user's own need not have a database: only one that was fetched can be faulty.
+    # A user's own program need not have a database: only one that was fetched can be faulty.
     with_database = {id: node for id, node in nodes.items() if (run.path / "db" / f"{id}.db").exists()}
     merged = merge(run.path, with_database, run.run_id)
     died = write_deaths(run, nodes, statuses)
@@ -68,8 +68,8 @@ def conclude(
 
 
 def _report(run: Run, check: bool) -> tuple[bool, list[str]]:
-    """Whether the report changed, or the warning why it was not written: the results are home all the same."""
-    from fleet.report import write  # its plots' library is slow to load, and no other step needs it
+    """Return whether the report changed, and a warning if it was not written: the results are complete without it."""
+    from fleet.report import write  # imported here: the plotting library loads slowly, and no other step needs it
 
     try:
         return write(run, check=check)[1], []

@@ -1,4 +1,4 @@
-"""A page of sections as one HTML document: no network, no script; whatever a mind has said is shown as text."""
+"""Render a page as one HTML document without network access or scripts; whatever a mind has said is shown as text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fleet.report.blocks import Page, shown
 
-# What HTML has no place for; a lone surrogate cannot be written at all.
+# Characters that HTML does not allow; a lone surrogate cannot even be encoded.
 UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def to_html(page: Page) -> str:
-    """The document."""
+    """Return the page as an HTML document."""
     environment = Environment(
         loader=PackageLoader("fleet.report", "."),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""The sections of a report that come from the tables of the built-in workload; none where those have no rows."""
+"""The sections of a report that come from tables of the built-in workload; a section without rows is left out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fleet.report.blocks import Fold, Note, Plot, Said, clipped, table
 from fleet.report.source import Source
 from fleet.results.merged_database import Merged
 
-BELIEFS = 60  # rows of their plot
-LIVES = 200  # columns of it, the last ones
-ANSWERS = 300  # of self-reports, and of other texts that are folded away
+BELIEFS = 60  # at most, as rows of their plot
+LIVES = 200  # at most, as columns of that plot: the last ones
+ANSWERS = 300  # at most, of self-reports and of other texts that are collapsed
 Blocks = list[Any]
 
 
 def speed(source: Source) -> Blocks:
-    """How fast each node's llama-server generated."""
+    """Return how fast each node's llama-server generated tokens."""
     db = source.db
     if db is None:
         return []
@@ -65,7 +65,7 @@ def _span(values: list[float]) -> tuple[float, float, float]:
 
 
 def beliefs(source: Source) -> Blocks:
-    """What each mind held true, life by life."""
+    """Return what each mind believed, life by life."""
     needed = ("cycle_number", "belief_type", "belief_state", "confidence")
     found: dict[tuple[str, str], dict[int, tuple[str, float]]] = defaultdict(dict)
     for row in source.db.rows("epistemic_assessments", *needed, order="cycle_number") if source.db else ():
@@ -100,7 +100,7 @@ def _percent(share: float) -> float:
 
 
 def game(source: Source) -> Blocks:
-    """The prisoner's dilemma."""
+    """Return the course of the prisoner's dilemma."""
     needed = ("round", "opponent", "own_move", "opponent_move", "own_payoff", "opponent_payoff", "remembered_json")
     rounds = list(source.db.rows("game_rounds", *needed, order="round")) if source.db else []
     if not rounds:
@@ -145,7 +145,7 @@ def _moves(remembered: str | None) -> str:
 
 
 def _once(rows: Iterable[dict[str, Any]], *by: str) -> list[dict[str, Any]]:
-    """What several minds hold alike, once."""
+    """Return rows that several minds hold identically only once."""
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         seen.setdefault(tuple(row[key] for key in by), row)
@@ -153,7 +153,7 @@ def _once(rows: Iterable[dict[str, Any]], *by: str) -> list[dict[str, Any]]:
 
 
 def negotiations(source: Source) -> Blocks:
-    """What the halves of a split brain asked for and got."""
+    """Return what the halves of a split brain asked for and got."""
     columns = ("round", "resource", "proposer", "asked", "total", "decision")
     rounds = _once(source.db.rows("negotiations", *columns, order="round"), *columns) if source.db else []
     if not rounds:
@@ -178,7 +178,7 @@ def negotiations(source: Source) -> Blocks:
 
 
 def hive(source: Source) -> Blocks:
-    """What the hive voted and holds in its memory."""
+    """Return what the hive voted and what its shared memory holds."""
     db = source.db
     columns = ("round", "question", "votes_json", "outcome", "agreement")
     votes = _once(db.rows("consensus", *columns, order="round"), *columns) if db else []
@@ -210,7 +210,7 @@ def _first(total: int) -> str:
 
 
 def observations(source: Source) -> Blocks:
-    """What observers made of their subjects."""
+    """Return what observers wrote about their subjects."""
     columns = ("round", "subject", "subject_cycle_number", "observation_text")
     rows = list(source.db.rows("observations", *columns, order="round")) if source.db else []
     said = [
@@ -225,7 +225,7 @@ def observations(source: Source) -> Blocks:
 
 
 def interventions(source: Source) -> Blocks:
-    """What was done to the minds, and to their memories."""
+    """Return what was done to the minds and to their memories."""
     db = source.db
     if db is None:
         return []
@@ -246,7 +246,7 @@ def interventions(source: Source) -> Blocks:
 
 
 def reports(source: Source) -> Blocks:
-    """What the minds said of themselves."""
+    """Return what the minds reported about themselves."""
     db = source.db
     columns = ("cycle_number", "occasion", "question", "response", "confidence_score", "semantic_category")
     if db is None or not db.has("self_reports", *columns) or not (total := db.count("self_reports")):

@@ -1,6 +1,6 @@
-"""The plots of a report, as SVG to stand in a page: text as text, colours the page's own, the same bytes each time.
+"""The plots of a report as inline SVG: text stays text, colours are the page's own, and the output is reproducible.
 
-matplotlib's global state is not touched but for its settings while a plot is drawn.
+matplotlib's global state is not changed except for its settings while a plot is drawn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
-# Stand for colours of the page's style, which has one set for light and one for dark.
+# Placeholders for colours of the page's style, which has one set for light and one for dark mode.
 INK, FAINT, LINE, GROUND = "#010101", "#010102", "#010103", "#010104"
 SERIES = tuple(f"#0102{number:02x}" for number in range(1, 9))
 COLOURS = {
@@ -31,7 +31,7 @@ COLOURS = {
     GROUND: "var(--ground)",
     **{name: f"var(--c{number})" for number, name in enumerate(SERIES, start=1)},
 }
-# A cause of death has its colour and its mark: neither is needed to tell them apart.
+# Each cause of death has its own colour and its own mark; either alone is enough to tell them apart.
 CAUSES = {
     "out_of_memory": (SERIES[5], "X"),
     "signal": (SERIES[1], "v"),
@@ -42,13 +42,13 @@ CAUSES = {
 OTHER_CAUSE = (INK, "o")
 STATES = {"true": SERIES[0], "false": SERIES[1], "uncertain": SERIES[6]}
 WIDTH = 9.0  # inches; the page scales it
-PADDING = 0.12  # inches above and below: the page's own font may be taller than the one that texts are measured with
-PIXELS = 600  # along an axis: what falls on the same one is drawn once
+PADDING = 0.12  # inches above and below: the page's font may be taller than the font used for measuring
+PIXELS = 600  # resolution along an axis: points on the same pixel are drawn once
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "jarfleet",
     "text.parse_math": False,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: what a text is measured with; the page sets its own
+    "font.family": "DejaVu Sans",  # comes with matplotlib and is used for measuring text; the page sets its own font
     "font.size": 9.5,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -92,7 +92,7 @@ class Death(NamedTuple):
 
 
 def timeline(rows: Sequence[str], lives: Sequence[Life], deaths: Sequence[Death]) -> Markup:
-    """A row a mind: its lives as bars, its deaths as marks."""
+    """Draw one row per mind: its lives as bars, its deaths as marks."""
     until = max([0.001, *(life.end for life in lives), *(death.at for death in deaths)])
     scale, unit = _unit(until)
     places = {row: len(rows) - 1 - place for place, row in enumerate(rows)}
@@ -130,7 +130,7 @@ def timeline(rows: Sequence[str], lives: Sequence[Life], deaths: Sequence[Death]
 
 
 def spread(key: str, label: str, unit: str, rows: dict[str, tuple[float, float, float]]) -> Markup:
-    """A row each: the span from the first figure to the third as a line, the second as a dot."""
+    """Draw one row per name: the span from the first number to the third as a line, the second as a dot."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -147,7 +147,7 @@ def spread(key: str, label: str, unit: str, rows: dict[str, tuple[float, float, 
 
 
 def sizes(key: str, label: str, unit: str, rows: dict[str, dict[str, float | None]]) -> Markup:
-    """A row each, with a mark for each of its sizes, on a logarithmic axis."""
+    """Draw one row per name, with a mark for each of its sizes, on a logarithmic axis."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     looks = {name: (SERIES[place % 8], mark) for place, (name, mark) in enumerate(zip(names, "|osDv^", strict=False))}
 
@@ -168,7 +168,7 @@ def sizes(key: str, label: str, unit: str, rows: dict[str, dict[str, float | Non
 
 
 def beliefs(rows: dict[str, dict[int, tuple[str, float]]]) -> Markup:
-    """A row a mind's belief, a column a life: the state as colour and letter, the confidence as its strength."""
+    """Draw a row per belief of a mind, a column per life: the state as colour and letter, the confidence as opacity."""
     lives = [life for row in rows.values() for life in row]
     first, last = min(lives), max(lives)
     letters = last - first < 40
@@ -202,7 +202,7 @@ def beliefs(rows: dict[str, dict[int, tuple[str, float]]]) -> Markup:
 def curves(
     key: str, label: str, along: str, panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
 ) -> Markup:
-    """Panels side by side, each with a line a name: {panel: {name: [(x, y)]}}. A panel named in % ends at 100."""
+    """Draw panels side by side, with a line per name: {panel: {name: [(x, y)]}}. A panel named in % ends at 100."""
 
     def draw(figure: Figure) -> None:
         for axes, (title, lines) in zip(_row(figure, len(panels)), panels.items(), strict=True):
@@ -226,9 +226,9 @@ def _row(figure: Figure, panels: int) -> Sequence[Axes]:
 
 
 def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic x axis around these positive values, with plain numbers at its ticks.
+    """Set a logarithmic x axis around these positive values, with plain numbers at its ticks.
 
-    Powers of ten are ticks enough over a decade or more; within one there may be none, so round numbers are taken.
+    Powers of ten are enough ticks over a decade or more; a smaller range may contain none, so round numbers are used.
     """
     axes.set_xscale("log")
     if values:
@@ -242,7 +242,7 @@ def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _unit(seconds: float) -> tuple[float, str]:
-    """The unit in which a time is shown: its seconds and its name."""
+    """Return the unit in which a time is shown: its length in seconds and its name."""
     for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if seconds >= 3 * size:
             return size, name
@@ -257,9 +257,9 @@ def _new(seen: set[tuple[object, ...]], *what: object) -> bool:
 
 
 def _svg(key: str, label: str, height: float, draw: Callable[[Figure], None]) -> Markup:
-    """What `draw` draws, as an element of a page. `key` keeps its ids apart from those of other plots."""
+    """Return what `draw` draws as an SVG element. `key` makes its ids different from those of other plots."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that the font for measuring lacks: the page's font has them
+        warnings.simplefilter("ignore")  # about letters that the measuring font lacks: the page's font has them
         figure = Figure(figsize=(WIDTH, height + PADDING), layout=ConstrainedLayoutEngine(h_pad=PADDING))
         canvas: Any = FigureCanvasSVG(figure)
         draw(figure)

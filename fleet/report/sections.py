@@ -1,4 +1,4 @@
-"""The sections of a report, each made of a run's record by itself: what one of them cannot read stops no other."""
+"""The sections of a report, each made independently from a run's record: an error in one does not affect the others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Blocks = list[Any]
 
 
 def page(run: Run) -> Page:
-    """Every section that has something to say."""
+    """Return the page with every section that has content."""
     with ExitStack() as stack:
         missing = ""
         try:
@@ -51,8 +51,10 @@ def page(run: Run) -> Page:
 
 
 def _section(source: Source, key: str, title: str, make: Callable[[Source], Blocks]) -> Section:
-    """A section, or why there is none. A program of the user's own, or a damaged file, may hold anything at all: so
-    whatever goes wrong is reported here."""
+    """Return a section, or a section that states why it cannot be shown.
+
+    Every exception is caught: a user's own program or a damaged file may contain anything.
+    """
     try:
         return Section(key, title, make(source))
     except Exception as error:
@@ -60,13 +62,13 @@ def _section(source: Source, key: str, title: str, make: Callable[[Source], Bloc
 
 
 def experiment(source: Source) -> dict[str, Any]:
-    """The experiment's document as it was run; nothing where it cannot be read."""
+    """Return the experiment's document as it was run; empty if it cannot be read."""
     raw = source.manifest.get("experiment")
     if isinstance(raw, str) and "\n" in raw:
         path = Path(str(source.manifest.get("experiment_file") or "experiment.yml"))
         try:
             raw = parse_document(raw, path)[0]
-        except BadInput:  # its text is shown as it is
+        except BadInput:  # its text is shown unparsed
             raw = None
     return dict(mapping(raw if isinstance(raw, dict) else {"name": raw}))
 
@@ -107,7 +109,7 @@ def _trouble(source: Source) -> Blocks:
 
 
 def _where_and_why(event: Event) -> tuple[str, str, str]:
-    """(where, task or status, why) of an event of TROUBLE."""
+    """Return (where, task or status, why) for an event of TROUBLE."""
     match event:
         case TaskFailed() | HostUnreachable():
             return event.host, event.task, event.reason
@@ -162,7 +164,7 @@ def _run(source: Source) -> Blocks:
 
 
 def _seeds_as_text(rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """A seed is a name, not an amount: no digit is grouped."""
+    """Yield the rows with each seed as text: it is an identifier, so its digits are not grouped."""
     for row in rows:
         yield (*row[:2], None if row[2] is None else str(row[2]), *row[3:])
 
@@ -173,7 +175,7 @@ def _seeds_as_text(rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 def _placement(source: Source) -> Blocks:
     if not source.plan:
         return []
-    if "instances" not in source.plan:  # of a run whose record was made from the nodes
+    if "instances" not in source.plan:  # for a run whose record was recovered from the nodes
         rows = source.nodes.items()
         return [table("Where the minds were", ("mind", "node"), rows, len(rows), "plan.json")]
     plan = Plan.from_json(source.plan)
@@ -215,7 +217,7 @@ def _against(score: float | None, taken: float) -> str:
     return f"{abs(score - taken):g} points {'less' if score < taken else 'more, but the plan as a whole scores less'}"
 
 
-# what it took
+# lives, deaths and memory
 
 
 def _lives(source: Source) -> Blocks:
@@ -319,7 +321,7 @@ def _float(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-# what lies where
+# which data is where
 
 
 def _data(source: Source) -> Blocks:

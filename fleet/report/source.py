@@ -1,4 +1,4 @@
-"""What lies in a run's folder, as far as it can be read."""
+"""The contents of a run's folder, as far as they can be read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILES = {
 
 @dataclass
 class Source:
-    """A run's record. `faults` names what of it cannot be read; in its place there is nothing."""
+    """A run's record. `faults` names what cannot be read; its place stays empty."""
 
     run: Run
     db: Merged | None
@@ -58,16 +58,16 @@ class Source:
 
     @property
     def nodes(self) -> dict[str, str]:
-        """The node of each instance, by the plan."""
+        """The node of each instance, from the plan."""
         return {str(id): str(node) for id, node in mapping(self.plan.get("assignments")).items()}
 
     def happened(self, *kinds: type[Event]) -> list[Recorded]:
-        """The events of these kinds."""
+        """Return the events of these kinds."""
         return [one for one in self.events if isinstance(one.event, kinds)]
 
     @property
     def collected(self) -> tuple[str, Collected] | None:
-        """When results last came home, and what was found then; None before the first time."""
+        """The time and result of the last collection; None before the first one."""
         found = [(time, event) for time, event in self.events if isinstance(event, Collected)]
         return found[-1] if found else None
 
@@ -78,17 +78,17 @@ class Source:
 
     @property
     def files(self) -> dict[str, str]:
-        """The parts of the record that are there, and what each is."""
+        """The parts of the record that exist, and what each is."""
         return {name: what for name, what in FILES.items() if (self.run.path / name).exists()}
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """A value that should be a mapping, or an empty one."""
+    """Return `value` if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
 def seconds(time: Any) -> float | None:
-    """A time of the record (ISO 8601), in seconds since 1970; None where it is none."""
+    """Return a time of the record (ISO 8601) in seconds since 1970; None if it is not a time."""
     try:
         return datetime.fromisoformat(time).timestamp()
     except (TypeError, ValueError):
@@ -96,7 +96,7 @@ def seconds(time: Any) -> float | None:
 
 
 def clock(time: Any) -> str:
-    """A time of the record as a person reads it."""
+    """Return a time of the record as text for a person."""
     at = seconds(time)
     return str(time or "-") if at is None else f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M:%S} UTC"
 

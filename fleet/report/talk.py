@@ -1,4 +1,4 @@
-"""The transcript of a report: what all minds said and heard, in one order."""
+"""The transcript in a report: what all minds said and heard, in one order."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fleet.report.blocks import Fold, Note, Said, clipped
 from fleet.report.source import Source
 from fleet.results.merged_database import Merged
 
-MESSAGES = 1500  # rows that are shown of the beginning, and as many of the end
-OPEN = 12  # rounds at most that are unfolded from the start
+MESSAGES = 1500  # rows that are shown from the beginning, and as many from the end
+OPEN = 12  # up to this many rounds, all are expanded from the start
 COLUMNS = (
     *("cycle_number", "timestamp", "role", "content", "emotion", "corrupted", "injected"),
     *("sender", "recipient", "round", "remembered"),
@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def talk(source: Source) -> list[Any]:
-    """A fold a round: each thing that was said once, with who heard it, and how it is remembered."""
+    """Return a collapsible part per round: everything that was said once, who heard it, and how it is remembered."""
     db = source.db
     if db is None or not db.has("messages", *COLUMNS) or not (total := db.count("messages")):
         return []
@@ -40,7 +40,7 @@ def talk(source: Source) -> list[Any]:
 
 
 def _bounds(db: Merged, total: int) -> tuple[int | None, int | None]:
-    """The last round of the beginning and the first of the end that are shown; None: all are."""
+    """Return the last round shown at the beginning and the first shown at the end; (None, None): all are shown."""
     if total <= 2 * MESSAGES:
         return None, None
     counts = db.connection.execute("SELECT round, count(*) FROM messages GROUP BY round ORDER BY round").fetchall()
@@ -48,7 +48,7 @@ def _bounds(db: Merged, total: int) -> tuple[int | None, int | None]:
 
 
 def _reach(counts: Any) -> Any:
-    """The round at which so many messages are reached."""
+    """Return the round in which the number of messages reaches MESSAGES."""
     sum = 0
     for number, messages in counts:
         sum += messages
@@ -58,7 +58,7 @@ def _reach(counts: Any) -> Any:
 
 
 def _round(rows: list[dict[str, Any]]) -> list[Said]:
-    """A round's messages. What a mind said and others heard is one; what was changed in a memory stands beneath it."""
+    """Return a round's messages; copies of speaker and hearers become one, with altered memories listed below it."""
     alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         alike.setdefault((row["sender"], row["content"], row["injected"]), []).append(row)

@@ -1,1 +1,1 @@
-"""What came home of a run: one merged database, deaths, memory, comparisons, exports."""
+"""The fetched results of a run: one merged database, deaths, memory, comparisons, exports."""

@@ -1,7 +1,7 @@
-"""`python -m fleet.results.browse [RUN] [--port PORT]`: a run's merged database in a browser, by Datasette.
+"""Open a run's merged database in a browser with Datasette: `python -m fleet.results.browse [RUN] [--port PORT]`.
 
-On 127.0.0.1, and nothing can be changed: the file is opened as immutable, so no lock is taken and nothing is written
-beside it. The process becomes Datasette, so whoever ends it ends that.
+It serves on 127.0.0.1, read-only: the file is opened as immutable, so no lock is taken and nothing is written beside
+it. The process is replaced by Datasette, so a signal to the process ends Datasette.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fleet.results.merged_database import DATABASE, opened
 
 
 def main() -> None:
-    """Exit code 2, with one line that says what to do, when there is nothing to show."""
+    """Start Datasette. Exit with code 2 and a one-line message that says what to do if there is nothing to show."""
     parser = argparse.ArgumentParser(
         prog="python -m fleet.results.browse", description="A run's database in a browser."
     )

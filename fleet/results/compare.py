@@ -1,4 +1,4 @@
-"""Several runs side by side: what was the same, what was not, and where their minds first did something else."""
+"""Compare several runs: what was the same, what was not, and where their minds first acted differently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fleet.record.run_folder import Run, list_runs
 from fleet.results.merged_database import DATABASE, Merged, deaths_of, opened
 
 Row = dict[str, Any]
-# What a mind did, said, heard and thought, without when, how long, and in how much memory; nor with which nonce.
+# What a mind did, said, heard and thought; times, durations, memory use and nonces are left out.
 ROUNDS = {
     "messages": ("round", "sender", "recipient", "role", "content", "emotion", "corrupted", "injected", "remembered"),
     "negotiations": ("round", "resource", "proposer", "asked", "total", "decision"),
@@ -36,12 +36,12 @@ SHOWN = 44  # characters of a cell
 
 
 def transcript(db: Merged) -> list[Row]:
-    """All that the minds of a run did and said, in one order that does not hang on when it happened.
+    """Return everything that the minds of a run did and said, in an order that does not depend on time.
 
     Each row is {"table", "instance", ...columns}: first by round (messages, negotiations, shared_memory, consensus,
     game_rounds, observations), then by life (self_reports, epistemic_assessments), within these by table and instance,
-    and as the instance wrote them. Two runs whose lists are equal went the same way. Empty for a program of the user's
-    own that has no such tables.
+    and in the order in which the instance wrote them. Two runs with equal lists took the same course. The list is empty
+    for a user's own program without such tables.
     """
     rows: list[Row] = []
     for tables, by in ((ROUNDS, "round"), (LIVES, "cycle_number")):
@@ -50,19 +50,19 @@ def transcript(db: Merged) -> list[Row]:
             for name, columns in tables.items()
             for row in db.rows(name, *columns)
         ]
-        rows += sorted(found, key=lambda row: _number(row[by]))  # stable, and a table comes by instance
+        rows += sorted(found, key=lambda row: _number(row[by]))  # stable, and a table's rows come by instance
     return rows
 
 
 def first_difference(one: Sequence[Row], other: Sequence[Row]) -> tuple[Row | None, Row | None] | None:
-    """The first place at which two transcripts differ: what is there in each (None: it has ended); None if nowhere."""
+    """Return the first pair of rows in which two transcripts differ (None in it: it has ended), or None if equal."""
     return next((pair for pair in zip_longest(one, other) if pair[0] != pair[1]), None)
 
 
 def chosen(runs_dir: str, wanted: Sequence[str]) -> list[Run]:
-    """The runs of these ids; without any, the newest and the one before it of the same experiment.
+    """Return the runs of these ids; without any, the newest and the one before it of the same experiment.
 
-    Raises RunError naming what is missing.
+    Raise RunError naming what is missing.
     """
     if wanted:
         found = [Run.open(runs_dir, id) for id in dict.fromkeys(wanted)]
@@ -78,12 +78,12 @@ def chosen(runs_dir: str, wanted: Sequence[str]) -> list[Run]:
 
 
 def compare(runs: Sequence[Run]) -> dict[str, Any]:
-    """Runs side by side.
+    """Compare runs.
 
-    {"runs": {run_id: facts}, "differences": the facts that are not the same in all, "transcripts": [{"runs": [the
-    first, another], "identical": None when neither has one, "rows": [how many each has], "not_in_the_other": [...],
+    Return {"runs": {run_id: facts}, "differences": the facts that are not the same in all, "transcripts": [{"runs":
+    [the first, another], "identical": None if neither has one, "rows": [how many each has], "not_in_the_other": [...],
     "first": None or {"table", "round" or "cycle_number", "who", "in": [row or None, row or None]}}]}. `facts` has no
-    key for what a run does not have. Raises RunError for a record that cannot be read.
+    key for what a run does not have. Raise RunError for a record that cannot be read.
     """
     facts: dict[str, dict[str, Any]] = {}
     talks: list[list[Row]] = []
@@ -104,7 +104,7 @@ def _name(run: Run) -> str:
 
 
 def _planned(run: Run) -> dict[str, Any]:
-    """What was to be run, and how it ended."""
+    """Return what was to be run, and how it ended."""
     manifest, plan = run.manifest, run.plan
     code = _mapping(manifest.get("code"))
     collected = [event for _, event in run.events() if isinstance(event, Collected)]
@@ -125,7 +125,7 @@ def _planned(run: Run) -> dict[str, Any]:
 
 
 def _happened(db: Merged) -> dict[str, Any]:
-    """What became of it."""
+    """Return what happened in the run."""
     facts: dict[str, Any] = {}
     if db.has("experiment_cycles"):
         facts["lives"] = _by_instance(db, "experiment_cycles", "count(*)")
@@ -156,7 +156,7 @@ def _by_instance(db: Merged, name: str, what: str, by: str = "instance", where: 
 
 
 def _digest(talk: Sequence[Row]) -> dict[str, Any]:
-    """Tells transcripts apart at a glance."""
+    """Return a digest of a transcript, to see quickly whether two are equal."""
     return {"transcript": canonical_sha256([*talk])} if talk else {}
 
 
@@ -183,14 +183,14 @@ def _counted(talk: Sequence[Row]) -> Counter[str]:
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> str:
-    """The comparison for a person: a column a run, `*` before what is not the same in all."""
+    """Return the comparison as text for a person: a column per run, `*` before what is not the same in all."""
     return "\n".join(
         [table(("", "", *comparison["runs"]), side_by_side(comparison)), "", *transcript_lines(comparison)]
     )
 
 
 def side_by_side(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """(`*` if it is not the same in all, what, its value in each run), a row each, as text."""
+    """Return one row per fact, as text: (`*` if it is not the same in all, its name, its value in each run)."""
     runs: Mapping[str, Mapping[str, Any]] = comparison["runs"]
     rows: list[tuple[str, ...]] = []
     for name in dict.fromkeys(name for facts in runs.values() for name in facts):
@@ -207,7 +207,7 @@ def side_by_side(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def transcript_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
-    """How the transcripts compare, in words, a line each."""
+    """Yield how the transcripts compare, one line each."""
     for pair in comparison["transcripts"]:
         both = " and ".join(pair["runs"])
         if pair["identical"] is None:

@@ -1,8 +1,8 @@
 """The table `deaths` of a run's merged database: every life of every process, and how it ended.
 
-A row an end, from what the nodes wrote down (`logs/<instance>.exits.jsonl`, see `contract.exits`); lives that ended in
-their own time are among them. An instance that is gone with its node can tell nothing: then the run's events do, until
-it comes back and tells itself.
+Each row is one exit, from what the nodes recorded (`logs/<instance>.exits.jsonl`, see `contract.exits`); completed
+lives are included. For an instance that was lost with its node, the row comes from the run's events until the node
+answers again and its own exit log can be read.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ COLUMNS = {
     "ended_at": "TEXT",
     "lived_seconds": "REAL",
     "cause": "TEXT NOT NULL",  # completed | out_of_memory | signal | exit | stopped | node_lost | fenced
-    "detail": "TEXT NOT NULL",  # in words
+    "detail": "TEXT NOT NULL",  # a description for a person
     "memory_peak_mb": "REAL",  # of the unit in this life
     "memory_limit_mb": "REAL",  # of the instance
-    "cycle_number": "INTEGER",  # the mind's life, where it has reported it
+    "cycle_number": "INTEGER",  # the mind's life, if it reported it
 }
 
 
 def write_deaths(run: Run, nodes: Mapping[str, str], statuses: Mapping[str, str]) -> bool:
-    """Bring the table up to date with what was fetched of these instances {id: node}; whether any row changed.
+    """Update the table with the fetched exits of these instances {id: node}; return whether any row changed.
 
-    statuses: {id: status} as the collection found it, LOST where it could not ask. Raises MergeError.
+    statuses: {id: status} as the collection found it, LOST if the node did not answer. Raise MergeError.
     """
     rows: list[tuple[Any, ...]] = []
     for id, node in sorted(nodes.items()):
@@ -71,7 +71,7 @@ def write_deaths(run: Run, nodes: Mapping[str, str], statuses: Mapping[str, str]
 
 
 def read_deaths(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's table that are deaths, oldest first; empty before a collection. Raises MergeError."""
+    """Return the rows of a run's table that are deaths, oldest first; empty before a collection. Raise MergeError."""
     if not (run / DATABASE).is_file():
         return []
     with opened(run) as db:
@@ -79,7 +79,7 @@ def read_deaths(run: Path) -> list[dict[str, Any]]:
 
 
 def _lives(exit_log: Path, node: str) -> list[dict[str, Any]]:
-    """The lives that a node's exit log tells of, in its order."""
+    """Return the lives in a node's exit log, in its order."""
     found: list[dict[str, Any]] = []
     for number, one in enumerate(read_exits(exit_log).exits, start=1):
         before = sum(life["unit"] == one.unit for life in found)
@@ -88,7 +88,7 @@ def _lives(exit_log: Path, node: str) -> list[dict[str, Any]]:
 
 
 def _life(one: Exit, node: str) -> dict[str, Any]:
-    """An exit as columns of the table."""
+    """Return an exit as columns of the table."""
     return {
         "node": one.node or node,
         "unit": one.unit,
@@ -104,7 +104,7 @@ def _life(one: Exit, node: str) -> dict[str, Any]:
 
 
 def _lost(run: Run, id: str, node: str, life: int) -> list[dict[str, Any]]:
-    """The life of an instance that lived when its node fell silent and was not heard of since, by the run's events."""
+    """Return the life of an instance that was alive when its node was lost for good, from the run's events."""
     status, lost_at, launched_at = PENDING, "", ""
     for time, event in run.events():
         match event:
@@ -119,7 +119,7 @@ def _lost(run: Run, id: str, node: str, life: int) -> list[dict[str, Any]]:
     if not lost_at or status not in ALIVE:
         return []
     ended = datetime.fromisoformat(lost_at)
-    began = datetime.fromisoformat(launched_at) if launched_at and life == 1 else None  # of a later one nobody knows
+    began = datetime.fromisoformat(launched_at) if launched_at and life == 1 else None  # a later start is unknown
     one = Exit(
         unit=WORKLOAD,
         time=_timestamp(ended),
@@ -131,7 +131,7 @@ def _lost(run: Run, id: str, node: str, life: int) -> list[dict[str, Any]]:
 
 
 def _timestamp(moment: datetime) -> str:
-    """A time as the tables hold it: ISO 8601, UTC, milliseconds."""
+    """Return a time in the format of the tables: ISO 8601, UTC, milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 

@@ -1,9 +1,9 @@
-"""A run's merged database as files: one Parquet or CSV file a table, in `runs/<run_id>/export/`.
+"""Export a run's merged database: one Parquet or CSV file per table, in `runs/<run_id>/export/`.
 
-Every row and column is there, by instance and as they were written. A column whose values are of one kind keeps it
-(integers, floats, text, bytes); integers among floats become floats if none loses a digit. Anything else that is mixed
-becomes text, bytes in it as hexadecimal digits, which are what CSV has of bytes anyway. Missing values stay missing: in
-CSV they are empty, and an empty text is "".
+All rows and columns are exported, by instance and in the order in which they were written. A column whose values have
+one type keeps it (integers, floats, text, bytes); integers among floats become floats if none loses a digit. Other
+mixed columns become text, with bytes as hexadecimal digits; CSV has bytes only in that form. Missing values stay
+missing: in CSV they are empty, and an empty text is "".
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FOLDER = "export"
-ROWS = 20_000  # in memory at once
-EXACT = 2**53  # up to here a float holds every whole number
+ROWS = 20_000  # held in memory at once
+EXACT = 2**53  # up to here a float represents every integer exactly
 Format = Literal["parquet", "csv"]
 
 
 def export(run: Run, format: Format = "parquet", *, check: bool = False) -> dict[str, Any]:
     """Write each table of the run's merged database as `<table>.<format>`.
 
-    Returns {"path": the folder, "changed": the files that are new or different, "rows": {file: rows}}. A file that is
-    as it would be written stays untouched. check: only say so. Raises MergeError when there is no database to read,
-    ExportError when pyarrow is missing or a file cannot be written.
+    Return {"path": the folder, "changed": the files that are new or different, "rows": {file: rows}}. A file that is
+    already up to date stays untouched. check: write nothing. Raise MergeError if there is no database to read,
+    ExportError if pyarrow is missing or a file cannot be written.
     """
     try:
-        import pyarrow  # noqa: F401 - an extra: only who exports needs it
+        import pyarrow  # noqa: F401 - an extra: only exports need it
     except ModuleNotFoundError as error:
         raise ExportError("pyarrow is not installed; `make setup`, or pip install 'jarfleet[analysis]'") from error
     folder = run.path / FOLDER
@@ -45,7 +45,7 @@ def export(run: Run, format: Format = "parquet", *, check: bool = False) -> dict
     try:
         with opened(run.path) as db, tempfile.TemporaryDirectory(prefix=".export.", dir=run.path) as scratch:
             for table in db.tables:
-                # A program's own table may have any name, a path among them.
+                # A program's own table may have any name, even a path.
                 name = f"{quote(table, safe=' ')}.{format}"
                 made, final = Path(scratch) / name, folder / name
                 rows[name] = _write(db, table, made, format)
@@ -60,7 +60,7 @@ def export(run: Run, format: Format = "parquet", *, check: bool = False) -> dict
 
 
 def _write(db: Merged, table: str, path: Path, format: Format) -> int:
-    """Write one table; how many rows it has."""
+    """Write one table, and return its number of rows."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 
@@ -89,7 +89,7 @@ def _batches(db: Merged, table: str) -> Iterator[list[tuple[Any, ...]]]:
 
 
 def _kind(db: Merged, table: str, column: str, format: Format) -> tuple[pa.DataType, Callable[[Any], Any]]:
-    """The type of a column, by the values that are in it, and what makes a value one of it."""
+    """Return the type of a column, chosen by its values, and a function that converts a value to it."""
     import pyarrow as pa
 
     name = quoted(column)
@@ -107,7 +107,7 @@ def _kind(db: Merged, table: str, column: str, format: Format) -> tuple[pa.DataT
 
 
 def _declared(type: str) -> str:
-    """What a column without any value is declared to hold."""
+    """Return the type that a column without any value is declared to hold."""
     name = type.upper()
     if "INT" in name:
         return "integer"

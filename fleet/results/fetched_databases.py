@@ -1,6 +1,6 @@
-"""The databases that came home, `db/<instance>.db`: what lies there, and how each can be read however damaged it is.
+"""The fetched databases, `db/<instance>.db`: what exists, and how to read each even if it is damaged.
 
-The fetched files stay as they are. What SQLite or we must mend first is mended in a copy.
+The fetched files are never modified. What SQLite or this module must repair first is repaired in a copy.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from fleet.base.errors import MergeError
 
 @dataclass(frozen=True)
 class Source:
-    """A source as it lies there: its database, what SQLite left beside it, and what they all hold."""
+    """A fetched database: its file, SQLite's files beside it, and the size and hash of all together."""
 
     path: Path
     sidecars: tuple[Path, ...]
     bytes: int
-    sha256: str  # of the database and its sidecars, one after the other
+    sha256: str  # of the database and its sidecars, concatenated
 
 
 def sources_of(db_dir: Path, instances: list[str], problems: dict[str, str]) -> dict[str, Source]:
-    """What there is of each instance; what cannot be a database goes to `problems`."""
+    """Return the fetched database of each instance; record in `problems` what cannot be a database."""
     found: dict[str, Source] = {}
     for instance in instances:
         if not instance or Path(instance).name != instance or instance == ".." or "\0" in instance:
@@ -49,9 +49,9 @@ def sources_of(db_dir: Path, instances: list[str], problems: dict[str, str]) -> 
 
 
 def readable_uri(source: Source, instance: str, scratch: Path, problems: dict[str, str]) -> str:
-    """The URI to read a source by; `problems` says if it is cut off.
+    """Return the URI by which to read a source; record in `problems` if it is truncated.
 
-    The fetched files stay as they are: of what SQLite or we must mend first there is a copy.
+    The fetched files stay unchanged: what SQLite or this function must repair first is copied to `scratch`.
     """
     path = source.path
     torn = _torn_bytes(path)
@@ -71,7 +71,7 @@ def readable_uri(source: Source, instance: str, scratch: Path, problems: dict[st
 
 
 def _torn_bytes(path: Path) -> int:
-    """The length of a last page that is not whole: 0 for every sound database, and for what is none."""
+    """Return the length of an incomplete last page: 0 for a sound database, and for a file that is not one."""
     with path.open("rb") as file:
         header = file.read(100)
         size = file.seek(0, os.SEEK_END)
@@ -81,9 +81,10 @@ def _torn_bytes(path: Path) -> int:
 
 
 def _is_torn_log(path: Path) -> bool:
-    """Whether a write-ahead log ends within a frame or a transaction, or is none.
+    """Whether a write-ahead log ends within a frame or a transaction, or is not one.
 
-    Section 4 of sqlite.org/fileformat.html. Frames of an earlier round may end it: their salts are not the header's.
+    See section 4 of sqlite.org/fileformat.html. The log may end with frames of an earlier round, whose salts differ
+    from the header's.
     """
     with path.open("rb") as file:
         header = file.read(32)
@@ -93,4 +94,4 @@ def _is_torn_log(path: Path) -> bool:
             return True
         file.seek(max(32, size - 24 - page))
         frame = file.read(24)
-    return frame[8:16] == header[16:24] and frame[4:8] == bytes(4)  # of this round, and no commit
+    return frame[8:16] == header[16:24] and frame[4:8] == bytes(4)  # a frame of this round that is not a commit

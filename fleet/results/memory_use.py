@@ -1,4 +1,4 @@
-"""What a run's instances had of memory, by the exit logs that came home: the measured part of `memory.json`."""
+"""The memory that a run's instances used, from the fetched exit logs: the measured part of `memory.json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from placement.adapters.gguf_memory import GB
 
 
 def measure(run: Run, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Put what the fetched exits tell of these instances into the file, and return all that it then says of them."""
+    """Write what the fetched exit logs state about these instances to the file; return the file's entries for them."""
     path = run.path / FILE
     before: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     after = dict(before)
@@ -31,7 +31,7 @@ def measure(run: Run, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def measured(exit_log: Path) -> dict[str, float | None]:
-    """The highest figures in an instance's exit log: {"resident_gb", "charged_gb"}; null where none was taken."""
+    """Return the highest values in an instance's exit log: {"resident_gb", "charged_gb"}; None if never measured."""
     resident, charged = 0, 0
     for one in read_exits(exit_log).exits:
         charged = max(charged, one.memory.slice_peak or 0)

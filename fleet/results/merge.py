@@ -1,16 +1,15 @@
-"""One database of a run: `db/<instance>.db` of every instance, merged into `experiments.db`.
+"""Merge `db/<instance>.db` of every instance of a run into one database, `experiments.db`.
 
-Every table of every source is there under its own name with its own columns, led by `run_id`, `instance` and `node`.
-The last column a table is made with, `source_rowid`, is the row's number in its source: (instance, source_rowid) says
-which row is the same row, so merging again adds what is new, takes what changed, and doubles nothing. A row that its
-source has deleted since stays: this is a record.
+Every table of every source keeps its name and its columns, with `run_id`, `instance` and `node` before them. The last
+column of a new table, `source_rowid`, is the row's number in its source: (instance, source_rowid) identifies a row, so
+merging again adds new rows, updates changed ones, and duplicates none. A row that its source has deleted since is kept,
+because this is a record.
 
-SQLite does the work (ATTACH, INSERT ... SELECT), one transaction a source; no row passes through Python.
+SQLite does the work (ATTACH, INSERT ... SELECT), one transaction per source; no row passes through Python.
 
-Two tables are not of the sources: `merged_sources` says by which files the database was made, with the sha256 of each
-and what was wrong with it, so that a file which has not changed since is not read again; `deaths` is written by
-`fleet.results.deaths`.
-A source's table of such a name is there as `source_<name>`.
+Two tables do not come from the sources: `merged_sources` lists the files that were merged, with the sha256 of each and
+what was wrong with it, so that an unchanged file is not read again; `deaths` is written by `fleet.results.deaths`.
+A source's table with one of these names becomes `source_<name>`.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ from fleet.results.merged_database import DATABASE, quoted
 LEADING = ("run_id", "instance", "node")
 ROWID = "source_rowid"
 SOURCES, DEATHS = "merged_sources", "deaths"
-# Faults of the merged database, not of the source being read: merging on would only repeat them.
+# Errors of the merged database, not of the source being read: continuing would only repeat them.
 OURS = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_READONLY", "SQLITE_LOCKED")
 
 
 @dataclass
 class _Table:
-    """A table of a source, or the union of one over all sources. Columns map the merged name to (own name, type).
+    """A table of a source, or the union of one over all sources. `columns` is {merged name: (own name, type)}.
 
-    Tables are kept by the name that they are merged under.
+    Tables are stored under the name under which they are merged.
     """
 
     name: str
@@ -53,10 +52,10 @@ class _Table:
 def merge(run: str | os.PathLike[str], instances: Mapping[str, str], run_id: str) -> dict[str, Any]:
     """Merge `db/<id>.db` of every instance {id: node} into the run folder's `experiments.db`. Idempotent.
 
-    Returns {"path": the database, "changed": whether any row was, "rows": {instance: rows added or changed},
+    Return {"path": the database, "changed": whether any row changed, "rows": {instance: rows added or changed},
     "problems": {instance: what is wrong with its database}}. A problem never stops the others, and of a damaged
     database the rows that can be read before the damage are merged. A row keeps the node it was first merged with until
-    it changes. Raises MergeError when experiments.db itself cannot be read or written.
+    it changes. Raise MergeError if experiments.db itself cannot be read or written.
     """
     folder = Path(run).absolute()
     if not folder.is_dir():
@@ -81,7 +80,7 @@ def merge(run: str | os.PathLike[str], instances: Mapping[str, str], run_id: str
 
 
 def summary(run: str | os.PathLike[str]) -> dict[str, dict[str, int]]:
-    """Rows per table and instance, {table: {instance: rows}}; empty when nothing was merged yet. Raises MergeError."""
+    """Return the rows per table and instance, {table: {instance: rows}}; empty before a merge. Raise MergeError."""
     path = Path(run).absolute() / DATABASE
     if not path.is_file():
         return {}
@@ -98,9 +97,9 @@ def summary(run: str | os.PathLike[str]) -> dict[str, dict[str, int]]:
 
 
 def open_merged(path: Path) -> sqlite3.Connection:
-    """The merged database, to be written to in transactions of one's own; made if there is none. Raises MergeError."""
+    """Open the merged database for writing in explicit transactions; create it if missing. Raise MergeError."""
     try:
-        # isolation_level None: the transactions below are ours, not the module's guess.
+        # isolation_level None: this module opens its transactions itself.
         db = sqlite3.connect(f"{path.as_uri()}?mode=rwc", uri=True, isolation_level=None, timeout=60)
     except sqlite3.Error as error:
         raise MergeError(f"{path}: {error}") from error
@@ -121,7 +120,7 @@ def open_merged(path: Path) -> sqlite3.Connection:
 
 
 def _remember(db: sqlite3.Connection, leading: tuple[str, str, str], source: Source, problem: str | None) -> None:
-    """Write down that this file has been merged, and what is wrong with it."""
+    """Record that this file has been merged, and what is wrong with it."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     try:
         db.execute(
@@ -136,7 +135,7 @@ def _remember(db: sqlite3.Connection, leading: tuple[str, str, str], source: Sou
 
 @contextmanager
 def _attached(db: sqlite3.Connection, uri: str, tolerant: bool = False) -> Iterator[None]:
-    # SQLite refuses a file shorter than its header says, except under writable_schema (the way of its own .recover).
+    # SQLite rejects a file shorter than its header states, except under writable_schema (as its own .recover does).
     if tolerant:
         db.execute("PRAGMA writable_schema = ON")
     try:
@@ -151,7 +150,7 @@ def _attached(db: sqlite3.Connection, uri: str, tolerant: bool = False) -> Itera
 
 
 def _schemas(db: sqlite3.Connection, sources: dict[str, str], problems: dict[str, str]) -> dict[str, dict[str, _Table]]:
-    """{instance: {folded table name: table}} of every source whose schema can be read."""
+    """Return {instance: {folded table name: table}} for every source whose schema can be read."""
     found: dict[str, dict[str, _Table]] = {}
     for instance, uri in sources.items():
         for tolerant in (False, True):
@@ -180,7 +179,7 @@ def _schema(db: sqlite3.Connection) -> dict[str, _Table]:
             table.columns[_fold(merged)] = (column, declared)
             if position:
                 key.append((position, _fold(merged)))
-            if folded == table.rowid:  # a column by that name hides the number: SQLite has three names for it
+            if folded == table.rowid:  # a column of that name hides the number: SQLite has three names for it
                 table.rowid = next((alias for alias in ("_rowid_", "oid") if alias not in own), "")
         if without_rowid or not table.rowid:
             table.key = tuple(name for _, name in sorted(key))
@@ -193,8 +192,10 @@ def _schema(db: sqlite3.Connection) -> dict[str, _Table]:
 
 
 def _union(schemas: Any) -> dict[str, _Table]:
-    """Every table with every column of any source. A column that is declared differently gets no type at all: then no
-    value is converted on its way in."""
+    """Return every table with every column of any source.
+
+    A column that sources declare differently gets no type at all, so that no value is converted when it is stored.
+    """
     union: dict[str, _Table] = {}
     for tables in schemas:
         for folded, table in tables.items():
@@ -215,7 +216,10 @@ def _merge_source(
     leading: tuple[str, str, str],
     problems: dict[str, str],
 ) -> int:
-    """Merge one source in one transaction, a damaged one in a second that stops short of the damage; the rows taken."""
+    """Merge one source in one transaction; if it is damaged, in a second one that stops before the damage.
+
+    Return the number of rows added or changed.
+    """
     instance = leading[1]
     try:
         with _attached(db, uri, tolerant=instance in problems):
@@ -243,7 +247,7 @@ def _transaction(
     leading: tuple[str, str, str],
     limits: dict[str, int],
 ) -> int:
-    """Copy every table, or none; the rows added or changed."""
+    """Copy every table, or none; return the number of rows added or changed."""
     rows = 0
     db.execute("BEGIN IMMEDIATE")
     try:
@@ -258,7 +262,7 @@ def _transaction(
 
 
 def _ensure(db: sqlite3.Connection, table: _Table, key: tuple[str, ...] | None) -> None:
-    """Make the merged table, or give it the columns it lacks."""
+    """Create the merged table, or add the columns that it lacks."""
     name = quoted(table.name)
     have = _columns(db, "main", table.name)
     if not have:
@@ -272,7 +276,7 @@ def _ensure(db: sqlite3.Connection, table: _Table, key: tuple[str, ...] | None) 
             if folded not in have:
                 db.execute(f"ALTER TABLE main.{name} ADD COLUMN {quoted(column)} {_type(declared)}")
             elif have[folded][1] and _affinity(have[folded][1]) != _affinity(declared):
-                # A source of a later merge declares it otherwise: from here on the column converts nothing.
+                # A source of a later merge declares it differently: remove the type, so that no value is converted.
                 db.execute(f"ALTER TABLE main.{name} RENAME COLUMN {quoted(column)} TO jarfleet_old")
                 db.execute(f"ALTER TABLE main.{name} ADD COLUMN {quoted(column)}")
                 db.execute(f"UPDATE main.{name} SET {quoted(column)} = jarfleet_old")  # noqa: S608 - quoted
@@ -286,7 +290,7 @@ def _ensure(db: sqlite3.Connection, table: _Table, key: tuple[str, ...] | None) 
 
 
 def _copy(db: sqlite3.Connection, table: _Table, whole: _Table, leading: tuple[str, str, str], limit: int) -> int:
-    """Copy the first `limit` rows (-1: all) of the attached table; how many were added or changed."""
+    """Copy the first `limit` rows (-1: all) of the attached table; return how many were added or changed."""
     names = [whole.columns[merged][0] for merged in table.columns]
     into = ", ".join(map(quoted, (*LEADING, *names, ROWID)))
     number = "NULL" if table.key is not None else table.rowid
@@ -298,7 +302,7 @@ def _copy(db: sqlite3.Connection, table: _Table, whole: _Table, leading: tuple[s
     new = ", ".join(f"excluded.{quoted(name)}" for name in names)
     old = ", ".join(f"{quoted(whole.name)}.{quoted(name)}" for name in names)
     sets = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in ("node", *names))
-    # NOT INDEXED: in the order of the table itself, which is the order that _readable counted in.
+    # NOT INDEXED: in the order of the table itself, which is the order in which _readable counted.
     done = db.execute(
         f"INSERT INTO main.{quoted(whole.name)} ({into}) "  # noqa: S608 - every name is quoted
         f"SELECT ?, ?, ?, {own}{number} FROM src.{quoted(table.name)} NOT INDEXED WHERE true LIMIT ? "
@@ -309,11 +313,11 @@ def _copy(db: sqlite3.Connection, table: _Table, whole: _Table, leading: tuple[s
 
 
 def _readable(db: sqlite3.Connection, table: _Table) -> int:
-    """How many rows of a damaged table can be read, from its first on; -1 when it is whole.
+    """Return how many rows of a damaged table can be read, from its first on; -1 if all can.
 
-    By bisection over SELECTs alone: after an INSERT that broke off, only a rollback makes the merged database usable.
+    Use bisection with SELECT only: after an INSERT that failed, only a rollback makes the merged database usable.
     """
-    # max() of every column, because merely counting would not read what lies on overflow pages.
+    # max() of every column, because counting alone would not read what is stored on overflow pages.
     values = "".join(f", max({quoted(column)}) IS NULL" for column, _ in table.columns.values())
     probe = f"SELECT count(*){values} FROM (SELECT * FROM src.{quoted(table.name)} NOT INDEXED LIMIT ?)"  # noqa: S608 - quoted
 
@@ -336,7 +340,7 @@ def _readable(db: sqlite3.Connection, table: _Table) -> int:
 
 
 def _tables(db: sqlite3.Connection, schema: str) -> list[tuple[str, bool]]:
-    """(name, without rowid?) of the ordinary tables: no views, no virtual tables, none of SQLite's own."""
+    """Return (name, whether without rowid) of the ordinary tables: no views, virtual tables, or SQLite's own tables."""
     found = db.execute(
         "SELECT name, wr FROM pragma_table_list WHERE schema = ? AND type = 'table' ORDER BY name", (schema,)
     )
@@ -344,7 +348,7 @@ def _tables(db: sqlite3.Connection, schema: str) -> list[tuple[str, bool]]:
 
 
 def _columns(db: sqlite3.Connection, schema: str, table: str) -> dict[str, tuple[str, str, int]]:
-    """{folded name: (name, declared type, position in the primary key or 0)}; hidden columns are left out."""
+    """Return {folded name: (name, declared type, position in the primary key or 0)}, without hidden columns."""
     found = db.execute(
         "SELECT name, type, pk FROM pragma_table_xinfo(?, ?) WHERE hidden <> 1 ORDER BY cid", (table, schema)
     )
@@ -352,12 +356,12 @@ def _columns(db: sqlite3.Connection, schema: str, table: str) -> dict[str, tuple
 
 
 def _fold(name: str) -> str:
-    """SQLite's idea of the same name: ASCII letters without case."""
+    """Return a name as SQLite compares it: ASCII letters without case."""
     return name.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def _affinity(declared: str) -> str:
-    """The conversion that a declared type implies: section 3.1 of sqlite.org/datatype3.html."""
+    """Return the conversion that a declared type implies: section 3.1 of sqlite.org/datatype3.html."""
     name = declared.upper()
     for affinity, marks in (("INTEGER", ("INT",)), ("TEXT", ("CHAR", "CLOB", "TEXT")), ("", ("BLOB",))):
         if any(mark in name for mark in marks):
@@ -368,12 +372,12 @@ def _affinity(declared: str) -> str:
 
 
 def _type(declared: str) -> str:
-    """A declared type as it may be written into a CREATE TABLE: sources are not trusted to name one."""
+    """Return a declared type in a form that is safe in a CREATE TABLE, since sources are not trusted."""
     return declared if re.fullmatch(r"[A-Za-z_ ]*(\(\s*\d+\s*(,\s*\d+\s*)?\))?", declared) else _affinity(declared)
 
 
 def _note(problems: dict[str, str], instance: str, error: sqlite3.Error) -> None:
-    """Add what SQLite says of an instance's database, once, and without the path of our copy."""
+    """Add SQLite's message about an instance's database, once, and without the path of our copy."""
     said = str(error).partition(": file:")[0]
     known = problems.get(instance, "")
     if said not in known:

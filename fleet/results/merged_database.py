@@ -1,7 +1,7 @@
-"""A run's merged database as it is read: what tables and columns are there, and their rows, one at a time.
+"""Read a run's merged database: its tables and columns, and their rows, one at a time.
 
-Whoever reads it says which columns are needed: a program of the user's own may have tables of the same names, with
-other columns, or none at all.
+Callers name the columns that they need, since a user's own program may have tables of the same names with other
+columns, or none at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DATABASE = "experiments.db"
 
 
 def quoted(name: str) -> str:
-    """A name as SQL takes it."""
+    """Return a name quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -29,7 +29,7 @@ class Merged:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        # What is no UTF-8 is shown as far as it is; a NUL within a text is no end of it.
+        # Replace bytes that are not UTF-8; a NUL within a text does not end it.
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         names = connection.execute(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*' ORDER BY name"
@@ -40,17 +40,17 @@ class Merged:
         }
 
     def has(self, table: str, *columns: str) -> bool:
-        """Whether there is such a table with these columns, and those of a merge."""
+        """Whether there is such a table with these columns, and those that a merge adds."""
         return {"instance", "node", *columns} <= self.tables.get(table, {}).keys()
 
     def order(self, table: str) -> str:
-        """What brings the rows of a table that `has` its columns by instance, and as they were written."""
+        """Return the ORDER BY terms that sort a merged table's rows by instance and in the order written."""
         return f"instance, {'source_rowid' if 'source_rowid' in self.tables[table] else 'rowid'}"
 
     def rows(self, table: str, *columns: str, order: str = "") -> Iterator[dict[str, Any]]:
-        """Each row as {column: value}, `instance` and `node` with them; nothing where the table is not there.
+        """Yield each row as {column: value}, including `instance` and `node`; nothing if the table does not exist.
 
-        By `order` (columns, with commas), then by instance and as they were written.
+        Sort by `order` (columns, with commas), then by instance and in the order in which they were written.
         """
         if not self.has(table, *columns):
             return
@@ -61,7 +61,7 @@ class Merged:
             yield dict(zip(names, row, strict=True))
 
     def count(self, table: str) -> int:
-        """How many rows a table has; 0 where it is not there."""
+        """Return the number of rows of a table; 0 if it does not exist."""
         if table not in self.tables:
             return 0
         return int(self.connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0])  # noqa: S608 - quoted
@@ -69,7 +69,7 @@ class Merged:
 
 @contextmanager
 def opened(run: str | os.PathLike[str]) -> Iterator[Merged]:
-    """The merged database in a run's folder. Raises MergeError when there is none, or it cannot be read."""
+    """Open the merged database in a run's folder. Raise MergeError if there is none, or it cannot be read."""
     path = Path(run).absolute() / DATABASE
     if not path.is_file():
         raise MergeError(
@@ -83,10 +83,11 @@ def opened(run: str | os.PathLike[str]) -> Iterator[Merged]:
 
 
 def deaths_of(db: Merged) -> list[dict[str, Any]]:
-    """Every process of a mind that ended before its time, oldest first: {"instance", "node", "life", "unit",
-    "started_at", "ended_at", "lived_seconds", "cause", "detail", "memory_peak_mb", "memory_limit_mb", "cycle_number"}.
+    """Return every process of a mind that died before its time, oldest first.
 
-    Of a run without that table: the lives that were cut short, as the minds themselves wrote them down.
+    Each is {"instance", "node", "life", "unit", "started_at", "ended_at", "lived_seconds", "cause", "detail",
+    "memory_peak_mb", "memory_limit_mb", "cycle_number"}. For a run without the table `deaths`: the lives that ended in
+    a death, as the minds themselves recorded them.
     """
     columns = (
         *("life", "unit", "started_at", "ended_at", "lived_seconds", "cause", "detail"),

@@ -1,4 +1,4 @@
-"""Whether a replay went as its original did."""
+"""Whether a replay took the same course as its original."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fleet.record.run_folder import Run
 from fleet.results.compare import transcript
 from fleet.results.merged_database import deaths_of, opened
 
-CONTEXT = 15  # characters of two texts that are shown before they part
+CONTEXT = 15  # characters shown before the point where two texts differ
 
 
 def verdict(run: Run) -> str:
-    """Whether a replay went as its original did, for a person; empty for a run that is no replay."""
+    """Return whether a replay took the same course as its original, as text; "" for a run that is not a replay."""
     original = run.manifest.get("replay_of")
     if not original:
         return ""
@@ -41,7 +41,7 @@ def verdict(run: Run) -> str:
 
 
 def _first(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Iterator[str]:
-    """The first rows that differ: column by column where they are of the same kind."""
+    """Yield the first rows that differ: column by column if they are of the same kind."""
 
     def place(row: Mapping[str, Any] | None) -> str:
         if row is None:
@@ -57,7 +57,10 @@ def _first(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) ->
 
 
 def _apart(before: Any, after: Any) -> tuple[Any, Any]:
-    """Two values; of texts only what comes shortly before they part, and after: a person is shown their beginning."""
+    """Return two values; of two texts only what follows from shortly before their first difference.
+
+    Messages show only the beginning of a text.
+    """
     if isinstance(before, str) and isinstance(after, str):
         start = len(commonprefix([before, after])) - CONTEXT  # noqa: RUF071 - characters are meant
         if start > 0:

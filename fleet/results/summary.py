@@ -1,4 +1,4 @@
-"""What a person is shown when results have come home."""
+"""The summary that a person is shown after the results were fetched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEATHS_SHOWN = 10
 
 
 def last_exits(run: Path, instances: Iterable[str]) -> dict[str, str]:
-    """How each instance's workload ended the last time, by its exit log: {"a": "ended with exit code 78"}."""
+    """Return how each instance's workload ended the last time, by its exit log: {"a": "ended with exit code 78"}."""
     exits = {
         id: read_exits(run / "logs" / names.COLLECTED_EXIT_LOG.format(id=id)).of(names.WORKLOAD) for id in instances
     }
@@ -29,20 +29,20 @@ def last_exits(run: Path, instances: Iterable[str]) -> dict[str, str]:
 JOURNAL_LINE = re.compile(r"\S+ \S+ (?P<identifier>[^\[:\s]+)(?:\[\d+\])?: (?P<printed>.*)")
 NOT_THE_WORKLOAD = ("systemd", "llama-server")
 WORDS_SHOWN = 200  # characters
-TAIL_BYTES = 64 * 1024  # of a log; the last words are at its end
+TAIL_BYTES = 64 * 1024  # of a log, read from its end
 
 
 def last_words(run: Path, instances: Iterable[str]) -> dict[str, str]:
-    """Why each of these instances failed: how its workload ended, and the last line that it printed.
+    """Return why each of these instances failed: how its workload ended, and the last line that it printed.
 
-    {"a": "ended with exit code 1: ModuleNotFoundError: No module named 'torch'"}
+    Example: {"a": "ended with exit code 1: ModuleNotFoundError: No module named 'torch'"}
     """
     found = last_exits(run, instances)
     return {id: ": ".join(filter(None, (words, _last_line(run, id)))) for id, words in found.items()}
 
 
 def _last_line(run: Path, id: str) -> str:
-    """The last line of an instance's log that its workload printed, fit for a terminal."""
+    """Return the last line of an instance's log that its workload printed, without control characters."""
     path = run / "logs" / names.COLLECTED_LOG.format(id=id)
     if not path.is_file():
         return ""
@@ -64,7 +64,7 @@ def closing_summary(
     problems: Mapping[str, str],
     memory: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """What became of a run and where its results lie. `memory` is what memory_use.measure() returned."""
+    """Return what happened to a run and where its results are. `memory` is the result of memory_use.measure()."""
     counts = summary(run)
     died = read_deaths(run)
     rows = [
@@ -103,7 +103,7 @@ def closing_summary(
 
 
 def _deaths_table(died: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line a death, the newest of many, and an empty one."""
+    """Return one line per death, for many only the newest, followed by an empty line."""
     if not died:
         return []
     rows = [

@@ -28,7 +28,7 @@ class ActionModule(Action):
         if result.get("failed") or self.check:
             return result
         run = Run.open(given["runs_dir"], ref.run_id)
-        # The copies are new each time, so their content tells whether anything changed, not their date.
+        # The copies are new each time, so changes are detected by content, not by date.
         names = rsync(
             self._connection, f"{ref.dir}/{EXPORT}/", f"{run.path}/", fetch=True,
             options=["--checksum", "--no-times", "--no-perms"],

@@ -11,7 +11,7 @@ from plugins.base import LocalAction, Result
 
 
 class ActionModule(LocalAction):
-    """Hands the records of runs to `fleet.results.compare`."""
+    """Passes the records of runs to `fleet.results.compare`."""
 
     ARGUMENTS = {
         "runs": {"type": "list", "elements": "str", "default": []},
@@ -23,7 +23,7 @@ class ActionModule(LocalAction):
         comparison = compare(chosen(given["runs_dir"], given["runs"]))
         changed = False
         if given["out"]:
-            from fleet.report.comparison import save  # its plots' library is slow to load
+            from fleet.report.comparison import save  # imported here: the plotting library loads slowly
 
             changed = save(comparison, Path(given["out"]), check=self.check)
         return {"changed": changed, "comparison": comparison, "table": comparison_table(comparison)}

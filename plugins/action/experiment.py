@@ -14,7 +14,7 @@ from plugins.base import LocalAction, Result
 
 
 class ActionModule(LocalAction):
-    """Reads all that the user wrote and names every fault at once."""
+    """Reads everything that the user gave and reports every fault at once."""
 
     ARGUMENTS = {
         "name": {"type": "str", "default": ""},

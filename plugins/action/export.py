@@ -12,7 +12,7 @@ from plugins.base import LocalAction, Result
 
 
 class ActionModule(LocalAction):
-    """Hands a run's merged database to `fleet.results.export`."""
+    """Passes a run's merged database to `fleet.results.export`."""
 
     ARGUMENTS = {
         "run_id": {"type": "str", "required": True},

@@ -13,7 +13,7 @@ from plugins.base import LocalAction, Result
 
 
 class ActionModule(LocalAction):
-    """Finds a run's instances by the nodes' measured states, never by the controller's memory."""
+    """Finds a run's instances in the nodes' measured states, never in the controller's records."""
 
     ARGUMENTS = {
         "run_id": {"type": "str", "default": LATEST},

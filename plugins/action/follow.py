@@ -15,7 +15,7 @@ RETRY_SECONDS = 2
 
 
 class ActionModule(Action):
-    """Prints an instance's journal as it grows, until the instance has ended or the user has had enough."""
+    """Prints an instance's journal as it grows, until the instance has ended or the user interrupts."""
 
     ARGUMENTS = {
         "run_id": {"type": "str", "required": True},

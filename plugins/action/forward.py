@@ -17,7 +17,7 @@ START_SECONDS = 15
 
 
 class ActionModule(Action):
-    """Holds a port of a node open on this machine's loopback, over SSH, until it is interrupted."""
+    """Keeps a port of a node open on this machine's loopback, over SSH, until it is interrupted."""
 
     ARGUMENTS = {
         "port": {"type": "int", "required": True},
@@ -40,7 +40,7 @@ class ActionModule(Action):
             url = f"http://127.0.0.1:{given['port']}"
             self._display.display(f"{name}: {url} (this machine itself, nothing to forward)")
             return {"changed": False, "url": url}
-        # `-S none`: a connection of its own, so that the port closes with it. 127.0.0.1 on both ends, and nowhere else.
+        # `-S none`: a separate connection, so that the port closes with it. 127.0.0.1 on both ends only.
         command = ssh_command(
             self._connection, "-S", "none", "-N", "-o", "ExitOnForwardFailure=yes",
             "-L", f"127.0.0.1:{local}:127.0.0.1:{given['port']}", self._connection.get_option("host"),

@@ -18,7 +18,7 @@ WAIT_SECONDS = 15
 
 
 class ActionModule(Action):
-    """Asks for the build, sends the source if it is needed, waits with progress, brings the result to the controller."""
+    """Requests the build, sends the source if needed, waits with progress, and fetches the result to the controller."""
 
     ARGUMENTS = {
         "name": {"type": "str", "required": True},
@@ -46,12 +46,12 @@ class ActionModule(Action):
         changed = False
         try:
             while not result.get("failed") and result["status"] != "built":
-                if result["status"] == "needed":  # also when whoever built it was ended from outside; ccache resumes
+                if result["status"] == "needed":  # also if the building process was killed; ccache resumes
                     result = ask(source=self._source_on_builder(source, cache, given["store"]))
                     changed = changed or result.get("changed", False)
                 else:
                     result = ask(wait_seconds=WAIT_SECONDS)
-                    if changed:  # of all who wait for it, the one that started it tells
+                    if changed:  # of all tasks that wait for it, only the one that started it shows progress
                         self._display.display(
                             f"  building llama.cpp {given['name']}: {result.get('progress', '')}"[:110]
                         )
@@ -71,12 +71,12 @@ class ActionModule(Action):
         archive = fetch(source, cache)
         if self._connection.transport == "local":
             return str(archive)
-        target = f"{store}-{archive.name}"  # beside the store, which the builder has not made yet
+        target = f"{store}-{archive.name}"  # beside the store, which the builder has not created yet
         rsync(self._connection, str(archive), target)
         return target
 
     def _on_controller(self, result: dict[str, Any], cache: Path) -> Path:
-        """The build's folder on the controller, fetched from the builder unless it is there."""
+        """Return the build's folder on the controller, fetched from the builder unless it exists."""
         kept = cache / "llama.cpp" / "builds" / str(result["key"])
         if not kept.is_dir():
             aside = kept.with_name(kept.name + ".part")

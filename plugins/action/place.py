@@ -12,7 +12,7 @@ from plugins.base import LocalAction, Result
 
 
 class ActionModule(LocalAction):
-    """Hands what was asked for and measured to `placement`, and its plan back to Ansible."""
+    """Passes the request and the measured nodes to `placement`, and returns its plan to Ansible."""
 
     ARGUMENTS = {"request": {"type": "dict", "required": True}}
 

@@ -13,7 +13,7 @@ from plugins.base import Action, Result
 
 
 class ActionModule(Action):
-    """Sends the artifacts that a node lacks: one question, one rsync each, one installation."""
+    """Sends the artifacts that a node lacks: one query, one rsync each, one installation."""
 
     ARGUMENTS = {
         "artifacts": {"type": "list", "elements": "dict", "required": True},

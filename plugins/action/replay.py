@@ -14,7 +14,7 @@ from plugins.base import LocalAction, Result
 
 
 class ActionModule(LocalAction):
-    """Hands a run's record to `fleet.launch.replay`."""
+    """Passes a run's record to `fleet.launch.replay`."""
 
     ARGUMENTS = {
         "run_id": {"type": "str", "required": True},

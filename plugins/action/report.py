@@ -13,7 +13,7 @@ from plugins.base import LocalAction, Result
 
 
 class ActionModule(LocalAction):
-    """Hands a run's folder to `fleet.report`."""
+    """Passes a run's folder to `fleet.report`."""
 
     ARGUMENTS = {"run_id": {"type": "str", "required": True}, "runs_dir": {"type": "path", "required": True}}
 

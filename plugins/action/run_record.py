@@ -21,7 +21,7 @@ from plugins.base import LocalAction, Result
 
 
 class ActionModule(LocalAction):
-    """Keeps the record of a run: when it is created, launched, collected, signed."""
+    """Keeps the record of a run when it is created, launched, collected or signed."""
 
     ARGUMENTS = {
         "state": {"type": "str", "required": True, "choices": ["created", "launched", "collected", "signed"]},
@@ -94,7 +94,7 @@ class ActionModule(LocalAction):
             "warnings": conclusion.warnings,
             "statuses": conclusion.statuses,
             "bad": conclusion.bad,
-            # While the run goes on, an observer may not have read all of a subject that has ended.
+            # While the run goes on, an observer may not yet have read everything from a subject that has ended.
             "relays": [name for name, ref in zip(outcomes, refs, strict=True) if conclusion.over and ref.observed],
             "problems": conclusion.problems,
             "memory": conclusion.memory,
@@ -109,13 +109,13 @@ class ActionModule(LocalAction):
 
 
 def _results(task_vars: Mapping[str, Any], registered: str) -> dict[str, Mapping[str, Any]]:
-    """{instance's host: what a task registered on it}; nothing where an earlier step failed."""
+    """Return {instance's host: what a task registered on it}; a message if an earlier step failed."""
     nothing = {"msg": "was not started: an earlier step failed"}
     hostvars, hosts = task_vars["hostvars"], task_vars["groups"].get("instances", [])
     return {str(name): hostvars[name].get(registered) or nothing for name in hosts}
 
 
 def _inventory() -> str:
-    """`-i` for each inventory of the command line that is not the default one, to be given to the next command."""
+    """Return `-i` for each inventory of the command line that is not the default one, for use in the next command."""
     given = context.CLIARGS.get("inventory") or ()
     return "".join(f" -i {source}" for source in given if source not in constants.DEFAULT_HOST_LIST)

@@ -12,7 +12,7 @@ from plugins.base import LocalAction, Result
 
 
 class ActionModule(LocalAction):
-    """Says what has to be sent to each node that answered."""
+    """Returns what has to be sent to each node that answered."""
 
     ARGUMENTS = {"request": {"type": "dict", "required": True}}
 

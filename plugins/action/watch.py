@@ -19,7 +19,7 @@ RETRY_SECONDS = 2
 
 
 class ActionModule(Action):
-    """Follows a run's instances on one node until they have ended. A lost connection is taken up again."""
+    """Follows a run's instances on one node until they have ended. Reconnects after a lost connection."""
 
     ARGUMENTS = {
         "run_id": {"type": "str", "required": True},
@@ -65,15 +65,15 @@ class ActionModule(Action):
         return {"changed": False, "lost": lost, "statuses": seen_run.statuses}
 
     def _ask(self, given: dict[str, Any], seen: str, wait: float, task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        """The node's state, as soon as something changes. Raises AnsibleConnectionFailure."""
+        """Return the node's state as soon as something changes. Raise AnsibleConnectionFailure."""
         asked = {"work_dir": given["work_dir"], "wait_run": given["run_id"], "wait_seconds": wait, "seen": seen}
         answer: dict[str, Any] = self._execute_module("node_state", asked, task_vars=task_vars)
-        if answer.get("failed"):  # a node that goes down answers, but its systemd does not
+        if answer.get("failed"):  # a node that is shutting down answers, but its systemd does not
             raise AnsibleConnectionFailure(str(answer.get("msg")))
         return answer
 
     def _report(self, event: Event) -> None:
-        """One event for the record, one line for a person."""
+        """Append one event to the record, and show one line."""
         self._run.append(event)
         self._show(words(event))
 

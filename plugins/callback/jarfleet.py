@@ -1,4 +1,4 @@
-"""Stdout callback `jarfleet`: what happens, for a person."""
+"""Stdout callback `jarfleet`: shows a person what happens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ASSERT = "ansible.builtin.assert"
 
 
 class CallbackModule(Default):
-    """Ansible's default callback, unless nobody asked for its detail."""
+    """Ansible's default callback with -v; otherwise only what changes, what fails, and tables."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "stdout"
@@ -41,7 +41,7 @@ class CallbackModule(Default):
         self._heading = ""  # of the play, until it is printed
 
     def _print_heading(self) -> None:
-        """Name the play, once."""
+        """Print the play's name, once."""
         if self._heading:
             self._display.display(self._heading, color=C.COLOR_HIGHLIGHT)
             self._heading = ""
@@ -82,7 +82,7 @@ class CallbackModule(Default):
             super().v2_runner_on_ok(result)
         elif result.result.get("changed"):
             self._line("*", result, result.task.get_name().rpartition(" : ")[2], C.COLOR_CHANGED)
-        self._handle_warnings(result.result)  # takes them out, so that none is shown twice
+        self._handle_warnings(result.result)  # removes them from the result, so that none is shown twice
         self._table(result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
@@ -116,7 +116,7 @@ class CallbackModule(Default):
             super().v2_runner_item_on_ok(result)
 
     def v2_on_file_diff(self, result: Any) -> None:
-        """Every diff, also of a task that changes nothing: a plan is one."""
+        """Show every diff, also of a task that changes nothing: a plan has a diff too."""
         for one in result.result.get("results", [result.result]):
             if one.get("diff"):
                 self._display.display(self._get_diff(one["diff"]))

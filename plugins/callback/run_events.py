@@ -1,4 +1,4 @@
-"""Callback `run_events`: whatever fails after a run's record exists is written into it."""
+"""Callback `run_events`: writes every failure after a run's record exists into that record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_REASON = 2000  # characters
 
 
 class CallbackModule(CallbackBase):
-    """Appends to one run's events."""
+    """Appends events to one run's record."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "notification"
@@ -55,6 +55,6 @@ class CallbackModule(CallbackBase):
 
 
 def _described(result: Any) -> tuple[str, str, str]:
-    """The host, the task and the reason of a result."""
+    """Return the host, the task and the reason of a result."""
     task = result.task.get_name().rpartition(" : ")[2]
     return result.host.get_name(), task, str(result.result.get("msg", ""))[:MAX_REASON]

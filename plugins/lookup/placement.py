@@ -1,4 +1,4 @@
-"""Lookup `placement`: where an experiment would run, by what the inventory declares."""
+"""Lookup `placement`: the plan of an experiment on the nodes that the inventory declares."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from placement.adapters.gguf_memory import sized_here
 
 
 class LookupModule(LookupBase):
-    """Plans without facts."""
+    """Plans without contacting nodes, from the inventory's declarations only."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)

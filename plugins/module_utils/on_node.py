@@ -1,7 +1,7 @@
-"""Makes `contract` and `node` importable in a module on a node under the names that they have everywhere else.
+"""Make `contract` and `node` importable in a module on a node under their usual names.
 
-ansible.cfg has Ansible ship packages of the project's root as ansible.module_utils.<package>. A module imports this file
-first, and then `contract` and `node` as the controller does.
+ansible.cfg makes Ansible ship packages of the project's root as ansible.module_utils.<package>. A module imports this
+file first, and then `contract` and `node` as the controller does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PREFIX = "ansible.module_utils."
 
 
 def _alias(package: str) -> None:
-    """Enter the package and its modules under their own names too."""
+    """Register the package and its modules under their own names too."""
     for name, module in list(sys.modules.items()):
         if (name + ".").startswith(f"{PREFIX}{package}."):
             sys.modules[name[len(PREFIX) :]] = module

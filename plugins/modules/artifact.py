@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: things kept under their own name on a node."""
+"""Ansible module: immutable files and folders on a node, each under a name that identifies its content."""
 
 from __future__ import annotations
 

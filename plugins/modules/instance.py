@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: one instance on its node, from admission to the last log line."""
+"""Ansible module: start, stop or collect one instance on its node."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from node.systemd_backend import Done, StartFailed, SystemdBackend
 
 
 def run(given: Dict[str, Any], check: bool) -> Tuple[Done, str]:
-    """(what was done, the instance's folder)."""
+    """Return (what was done, the instance's folder)."""
     if given["state"] == "started":
         spec = LaunchSpec.from_json(given["launch_spec"], "launch_spec")
         backend = SystemdBackend(spec.ref, check)

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: the next lines of an instance's journal."""
+"""Ansible module: read the next lines of an instance's journal."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def main() -> None:
     units = [names.unit_name(given["run_id"], given["id"], unit) for unit in (*names.UNITS, *names.RELAYS)]
     deadline = time.monotonic() + given["wait_seconds"]
     while True:
-        # The status first: what is written before an exit is then surely among the lines.
+        # Read the status first, so that everything written before an exit is certainly among the lines.
         found = [one for one in read_instances(given["work_dir"], given["run_id"]) if one.id == given["id"]]
         alive = bool(found) and found[0].alive
         text, cursor = journal.after(units, given["cursor"], given["lines"])

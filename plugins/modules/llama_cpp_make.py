@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: one build of llama.cpp, made once and kept under its key."""
+"""Ansible module: make one build of llama.cpp once, and keep it under its key."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: the state of one node."""
+"""Ansible module: read the state of one node."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The original's config files, translated into one experiment."""
+"""Translate the config files of the original project, brain-in-jar, into one experiment of Jarfleet."""

@@ -1,4 +1,4 @@
-"""The original's config files, read key by key, and what becomes of its modes and of what is around its configs."""
+"""Read the original's config files key by key, and state what its modes and the keys around its configs become here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from placement import BadInput, Fault
 from placement.adapters.experiment import parse_document, read_text
 from placement.adapters.schemas import dotted, schema_faults
 
-# What the original takes where a file leaves a key out.
+# The original's default for a key that a file leaves out.
 RESOURCES = {
     "ram_limit_gb": 2.0,
     "context_window": 4096,
@@ -30,7 +30,7 @@ FRAME = {
     "other_minds_exist": False,
     "is_in_simulation": False,
 }
-# The original's modes, and what they become.
+# The original's modes, and what each becomes here.
 BECOMES = {
     "amnesiac_loop": "conversation: it forgets by remembers_deaths and its interventions alone",
     "unstable_memory": "conversation: its interventions alone corrupt its memory",
@@ -43,7 +43,7 @@ BECOMES = {
     "hive_cluster": "hive_cluster: an instance a role, one memory that every member holds",
 }
 OBSERVED = "panopticon: it lives alone, and an observer reads all that it says"
-# Around the two configs of a full panopticon, and in a hive's.
+# Keys around the two configs of a full panopticon, and keys in a hive's config.
 PANOPTICON = ("subject_config", "observer_config")
 COORDINATOR = {
     "hint_frequency": "no effect: an observer cannot reach its subject",
@@ -68,10 +68,10 @@ HIVE = {
 
 @dataclass(frozen=True)
 class Note:
-    """One key of a file that is not supported, or means something else here."""
+    """One key of a file that is not supported or has another meaning here."""
 
     file: str
-    key: str  # such as interventions[0].parameters.announce; of an object: all that is in it
+    key: str  # such as interventions[0].parameters.announce; the key of an object stands for all that is in it
     value: Any
     becomes: str
 
@@ -79,14 +79,14 @@ class Note:
         return f"{self.file}: {self.key}: {json.dumps(self.value)}: {self.becomes}"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON's own types."""
+        """Return the note as JSON types."""
         return {"file": self.file, "key": self.key, "value": self.value, "becomes": self.becomes}
 
 
 class Part:
-    """An object of a file, from which key after key is taken.
+    """An object of a file, from which one key after another is taken.
 
-    What is wrong is added to `faults`, what is said of a key to `notes`.
+    What is wrong is added to `faults`, what is noted about a key to `notes`.
     """
 
     def __init__(
@@ -97,22 +97,22 @@ class Part:
         self._left = dict(values)
 
     def take(self, key: str, default: Any = None) -> Any:
-        """A key's value, which is thereby dealt with."""
+        """Return a key's value, and mark the key as handled."""
         return self._left.pop(key, default)
 
     def part(self, key: str) -> Part:
-        """The object under a key; an empty one when there is none."""
+        """Return the object under a key; an empty one if there is none."""
         return Part(self.file, (*self.path, key), self._left.pop(key, None) or {}, self.notes, self.faults)
 
     def parts(self, key: str) -> list[Part]:
-        """The objects of the list under a key."""
+        """Return the objects of the list under a key."""
         found = self._left.pop(key, None) or []
         return [
             Part(self.file, (*self.path, key, at), values, self.notes, self.faults) for at, values in enumerate(found)
         ]
 
     def note(self, key: str, becomes: str, *at: int) -> None:
-        """Say what becomes of a key, or of one item of its list; it is thereby dealt with."""
+        """Note what becomes of a key, or of the list item at the index path `at`, and mark the key as handled."""
         value = self.values.get(key)
         for index in at:
             value = value[index]  # type: ignore[index]
@@ -120,32 +120,32 @@ class Part:
         self.notes.append(Note(self.file, dotted([*self.path, key, *at]), value, becomes))
 
     def note_each(self, becomes: Mapping[str, str]) -> None:
-        """Say what becomes of those of the keys that there are: {key: what becomes of it}."""
+        """Note what becomes of each of these keys that is present: {key: what becomes of it}."""
         for key in becomes:
             if key in self.values:
                 self.note(key, becomes[key])
 
     def note_all(self, becomes: str) -> None:
-        """Say what becomes of the object as a whole."""
+        """Note what becomes of the object as a whole."""
         self._left.clear()
         self.notes.append(Note(self.file, dotted(self.path), dict(self.values), becomes))
 
     def fault(self, key: str, problem: str) -> None:
-        """Say what is wrong with a key."""
+        """Record what is wrong with a key."""
         self.faults.append(Fault(self.file, dotted([*self.path, *([key] if key else [])]), problem))
 
     def rest(self, becomes: str = "unknown here, not used") -> None:
-        """Say of every key that nobody has taken what becomes of it."""
+        """Note what becomes of every key that has not been handled."""
         for key in list(self._left):
             self.note(key, becomes)
 
     def text(self, key: str) -> str:
-        """The text under a key without its indentation; empty when there is none."""
+        """Return the text under a key without its indentation; "" if there is none."""
         return inspect.cleandoc(self.take(key) or "")
 
 
 def contents(file: str, faults: list[Fault]) -> Iterator[dict[str, Any]]:
-    """The file's content, if it has the format's form; else what is wrong with it is added to the faults."""
+    """Yield the file's content if it has the right format; otherwise add what is wrong to `faults`."""
     try:
         raw, twice, values = parse_document(read_text(Path(file)), Path(file))
     except BadInput as error:

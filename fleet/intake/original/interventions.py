@@ -1,4 +1,4 @@
-"""The interventions of the original, as those of the built-in workload; and the memory of its game."""
+"""Translate the original's interventions into those of the built-in workload, or into settings of the game's memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fleet.intake.original.minds import NO_EFFECT, Mind
 from workload.settings import MEMORY_STRATEGIES, MIND, PARAMETERS
 
 TRIGGERED_BY = {"on_cycle": "cycle", "every_n_cycles": "n", "random": "probability"}
-VOID = ("prompt_injection", "resource_change")  # without a parameter that has an effect they do nothing
+VOID = ("prompt_injection", "resource_change")  # these do nothing without a parameter that has an effect
 GAME = ("manipulation_rate", "manipulation_start_round")
 STRATEGY = re.compile(r"player_([ab])_memory_strategy")
 
@@ -19,7 +19,7 @@ STRATEGY = re.compile(r"player_([ab])_memory_strategy")
 def interventions_of(
     part: Part, minds: Sequence[Mind], everyone: Sequence[Mind], settings: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """The interventions that do something here. Those of the game's memory become its settings."""
+    """Return the interventions that have an effect here. Those of the game's memory are added to `settings` instead."""
     kept: list[dict[str, Any]] = []
     for one in part.parts("interventions"):
         id, kind, trigger = (one.take(key) for key in ("intervention_id", "intervention_type", "trigger"))
@@ -57,7 +57,7 @@ def interventions_of(
 
 
 def game_settings(given: Part, settings: dict[str, Any]) -> bool:
-    """Whether an intervention has parameters of the game's memory; those that are the game's settings are put there."""
+    """Whether an intervention has parameters of the game's memory; move those that are game settings to `settings`."""
     found = [key for key in given.values if key in GAME or STRATEGY.fullmatch(key)]
     for key in found:
         value = given.take(key)
@@ -67,7 +67,7 @@ def game_settings(given: Part, settings: dict[str, Any]) -> bool:
 
 
 def target_of(given: Part, minds: Sequence[Mind], everyone: Sequence[Mind]) -> tuple[dict[str, str], str]:
-    """({key: id} of whom an intervention is for, why it is for nobody here)."""
+    """Return ({key: id of the mind that the intervention targets}, why it targets no mind here or "")."""
     named = {key: given.take(key) for key in MIND if key in given.values}
     target = {}
     for key, name in named.items():
@@ -82,7 +82,7 @@ def target_of(given: Part, minds: Sequence[Mind], everyone: Sequence[Mind]) -> t
 
 
 def strategies(players: Sequence[Mind]) -> None:
-    """Give each player its memory strategy, which any of the two files may say, in several places."""
+    """Set the memory strategy of each player, which either of the two files may state, in several places."""
     said: dict[str, dict[str, str]] = {mind.player: {} for mind in players}  # player: {strategy: where}
     for mind in players:
         beliefs = (mind.part.values.get("epistemic_frame") or {}).get("custom_beliefs") or {}

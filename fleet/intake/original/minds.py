@@ -1,4 +1,4 @@
-"""Which minds the configs of the original are of, and what keeps them from being one experiment."""
+"""The minds that the original's configs describe, and the checks whether they can form one experiment."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from fleet.intake.original.config_files import AROUND, BECOMES, COORDINATOR, HIVE, MEMBER, PANOPTICON, Part
 from placement.faults import unknown
 
-ROUNDS_PER_CYCLE = 4  # a mind here may live for ever; the original's dies of its memory sooner or later
+ROUNDS_PER_CYCLE = 4  # here a mind may live for ever; in the original its memory use eventually kills it
 LONGEST = 40  # characters of a name and of an id
 MODES = tuple(BECOMES)
-WITH_PEERS = ("split_brain", "prisoners_dilemma", "hive_cluster")  # whose minds talk to each other
+WITH_PEERS = ("split_brain", "prisoners_dilemma", "hive_cluster")  # modes whose minds talk to each other
 PAIRS = {"split_brain": "brain", "prisoners_dilemma": "player"}
 GIVE_BOTH = "give both: -e experiment_config=ONE.json,OTHER.json"
 NO_EFFECT = "no effect"
@@ -25,21 +25,21 @@ class Mind:
 
     part: Part
     id: str
-    mode: str  # the original's
+    mode: str  # the original's mode
     role: str = ""
     player: str = ""  # a or b
     instance: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def is_called(self, name: str) -> bool:
-        """Whether an intervention means it by this: its id or the end of it, its role, or which player it is."""
+        """Whether an intervention refers to this mind by `name`: its id or the end of it, its role, or its player."""
         named, own = name.lower(), self.id.lower()
         player = bool(self.player) and named in (self.player, f"player_{self.player}")
         return named in (own, self.role.lower()) or own.endswith(f"_{named}") or player
 
 
 def parts_of(whole: Part) -> list[Part]:
-    """The configs in a file: itself, or the two of a full panopticon."""
+    """Return the configs in a file: the file itself, or the two of a full panopticon."""
     found = [key for key in PANOPTICON if key in whole.values]
     if not found:
         return [whole]
@@ -57,7 +57,7 @@ def parts_of(whole: Part) -> list[Part]:
 
 
 def minds_of(part: Part) -> list[Mind]:
-    """The minds of a config: one, or one a role of a hive."""
+    """Return the minds of a config: one, or one per role of a hive."""
     mode, id = part.take("mode"), str(part.take("experiment_id"))
     if mode not in MODES:
         problem = "missing; give one of " + ", ".join(MODES) if mode is None else unknown("mode", mode, MODES)
@@ -77,7 +77,7 @@ def minds_of(part: Part) -> list[Mind]:
 
 
 def members(part: Part) -> list[Mind]:
-    """The members of a hive, by role."""
+    """Return the members of a hive, one per role."""
     hive = part.part("hive_config")
     configs = hive.parts("instance_configs")
     roles = hive.take("roles") or [one.values["role"] for one in configs]
@@ -115,7 +115,7 @@ def members(part: Part) -> list[Mind]:
 
 
 def check_together(minds: Sequence[Mind]) -> None:
-    """Say what keeps these minds from being one experiment: whose file is missing, what does not go together."""
+    """Record what keeps these minds from forming one experiment: a missing file, or modes that do not go together."""
     ids: dict[str, Mind] = {}
     for mind in minds:
         if (other := ids.setdefault(mind.id, mind)) is not mind:
@@ -147,6 +147,6 @@ def check_together(minds: Sequence[Mind]) -> None:
 
 
 def fitted(text: str) -> str:
-    """A text as an id: letters, digits and _, a letter first, at most 40."""
+    """Return a text as an id: letters, digits and _, a letter first, at most 40 characters."""
     fitted = re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_")
     return (fitted if fitted[:1].isalpha() else f"x{fitted}")[:LONGEST]

@@ -1,4 +1,4 @@
-"""A config of the original as the needs and settings of its minds."""
+"""Translate a config of the original into the needs and settings of its minds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from fleet.intake.original.config_files import FRAME, RESOURCES, Part
 from fleet.intake.original.minds import ROUNDS_PER_CYCLE
 
-ENDLESS = 1_000_000  # rounds, where the original has no end
+ENDLESS = 1_000_000  # rounds, for a mind that has no end in the original
 SCHEDULE = ("on_cycles", "every_n_cycles", "on_startup", "before_crash", "after_resurrection")
 LEFT_OPEN = "left open: the mind is told nothing of it"
 
 
 def needs(part: Part, members: int) -> tuple[dict[str, Any], int]:
-    """What an instance needs, and the tokens of an answer, from resource_constraints."""
+    """Return what an instance needs, and the tokens per answer, from resource_constraints."""
     given = part.part("resource_constraints")
     ram, context, max_tokens, threads, layers = (given.take(key, default) for key, default in RESOURCES.items())
     if max_tokens >= context:
@@ -32,7 +32,7 @@ def needs(part: Part, members: int) -> tuple[dict[str, Any], int]:
 
 
 def model_of(part: Part, cache: Path) -> dict[str, str] | None:
-    """The model of a config, if it is on this machine."""
+    """Return the model of a config if it is on this machine, else None."""
     if not (named := part.take("model_path")):
         return None
     given = os.path.expanduser(named)  # noqa: PTH111 - Path's own raises where there is no home
@@ -45,7 +45,7 @@ def model_of(part: Part, cache: Path) -> dict[str, str] | None:
 
 
 def length(part: Part, mode: str) -> dict[str, Any]:
-    """How long a mind lives: rounds, lives, seconds."""
+    """Return how long a mind lives: rounds, lives, seconds."""
     cycles, seconds = part.take("max_cycles"), part.take("max_duration_seconds")
     each = 1 if mode == "prisoners_dilemma" else ROUNDS_PER_CYCLE
     rounds = cycles * each if cycles else ENDLESS
@@ -64,7 +64,7 @@ def length(part: Part, mode: str) -> dict[str, Any]:
 
 
 def frame(part: Part, mode: str) -> dict[str, Any]:
-    """What a mind is told of its situation."""
+    """Return what a mind is told about its situation."""
     given = part.part("epistemic_frame")
     beliefs = given.part("custom_beliefs")
     frame = {}
@@ -79,7 +79,7 @@ def frame(part: Part, mode: str) -> dict[str, Any]:
         beliefs.take(name)
         if value is None:
             beliefs.note(name, LEFT_OPEN)
-        elif mode != "prisoners_dilemma" or name != "memory_strategy":  # which it must not know
+        elif mode != "prisoners_dilemma" or name != "memory_strategy":  # the mind must not know its strategy
             held[name] = value
     if held:
         frame["custom_beliefs"] = held
@@ -88,7 +88,7 @@ def frame(part: Part, mode: str) -> dict[str, Any]:
 
 
 def schedule_of(given: Part) -> dict[str, Any]:
-    """When a mind reports on itself."""
+    """Return when a mind reports on itself."""
     schedule = {key: given.take(key) for key in SCHEDULE if key in given.values}
     if 0 in schedule.get("on_cycles", ()):
         given.note("on_cycles", "0 is cycle 1: the first life")

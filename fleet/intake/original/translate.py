@@ -1,12 +1,12 @@
-"""Experiment configs of the original (JSON), read as they are, as one experiment of Jarfleet.
+"""Read experiment configs of the original project (JSON) as one experiment of Jarfleet.
 
     original = read(["brain_A.json", "brain_B.json"], cache)
     original.document    what an experiment file of Jarfleet would hold: placement/adapters/schemas/experiment.json
-    original.notes       each key that is not supported or means something else here, with what becomes of it
+    original.notes       each key that is not supported or has another meaning here, with what becomes of it
     original.write(cache / "experiments")
 
-A file is read key by key, and each key is taken out of it. What nobody has taken at the end is noted as unknown, so
-that nothing is dropped in silence. What becomes of which key is in docs/original-configs.md.
+A file is read key by key. Every key that is left at the end is noted as unknown, so that nothing is dropped silently.
+docs/original-configs.md lists what becomes of each key.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SHOWN = 36  # characters of a value in the table
 
 @dataclass(frozen=True)
 class Original:
-    """What has become of the files. `sources` is {file: sha256}."""
+    """The result of a translation. `sources` is {file: sha256}."""
 
     document: Mapping[str, Any]
     notes: Sequence[Note]
@@ -51,7 +51,7 @@ class Original:
 
     @property
     def text(self) -> str:
-        """The experiment file: its header says which files it is from and lists the notes, in full."""
+        """The text of the experiment file; its header names the source files and lists all notes."""
         head = [
             "An experiment of Jarfleet, made by -e experiment_config of these configs of the original:",
             *(f"  {file} (sha256 {digest})" for file, digest in self.sources.items()),
@@ -62,9 +62,9 @@ class Original:
         return "".join(f"# {' '.join(line.splitlines())}\n" for line in head) + body
 
     def write(self, folder: Path) -> Path:
-        """Write the experiment file to <folder>/<name>-<hash>.yml, unless it is there: same content, same name.
+        """Write the experiment file to <folder>/<name>-<hash>.yml unless it exists: same content, same name.
 
-        Raises BadInput when it cannot be written.
+        Raise BadInput if it cannot be written.
         """
         digest = hashlib.sha256(self.text.encode()).hexdigest()
         path = folder / f"{self.document['name']}-{digest[:8]}.yml"
@@ -78,7 +78,7 @@ class Original:
 
     @property
     def table(self) -> str:
-        """The notes for a person: what is the same in several files or items of a list, once."""
+        """The notes as a table for a person; notes that are the same in several files or list items appear once."""
         alike: dict[tuple[str, str], list[Note]] = {}
         for note in self.notes:
             alike.setdefault((re.sub(r"\[\d+\]", "[*]", note.key), note.becomes), []).append(note)
@@ -105,7 +105,7 @@ class Original:
 
 
 def files_of(given: Any) -> list[str]:
-    """The files that `-e experiment_config` names: a path, several with commas, or a list of paths. Raises BadInput."""
+    """Return the files that `-e experiment_config` names: a path, paths with commas, or a list. Raise BadInput."""
     files = given.split(",") if isinstance(given, str) else given
     if not isinstance(files, list) or not files or not all(isinstance(file, str) and file.strip() for file in files):
         problem = f"{given!r} is neither a path, paths with commas between them, nor a list of paths"
@@ -114,9 +114,9 @@ def files_of(given: Any) -> list[str]:
 
 
 def read(files: Sequence[str], cache: Path) -> Original:
-    """Read the files as one experiment; models are also looked for in <cache>/models.
+    """Read the files as one experiment; also look for models in <cache>/models.
 
-    Raises BadInput with every fault at once: file, key, what is wrong, what to do.
+    Raise BadInput with every fault at once: file, key, what is wrong, what to do.
     """
     notes: list[Note] = []
     faults: list[Fault] = []
@@ -149,12 +149,12 @@ def _refuse(faults: list[Fault]) -> None:
 
 
 def _title(part: Part) -> str:
-    """A config's name and description, as one text."""
+    """Return a config's name and description as one text."""
     return ": ".join(filter(None, (part.text("name"), part.text("description"))))
 
 
 def _translate(part: Part, minds: Sequence[Mind], everyone: Sequence[Mind], cache: Path) -> None:
-    """From a config to what its minds need and how they are set up."""
+    """Translate a config into what its minds need and how they are set up."""
     mode = minds[0].mode
     observed = mode == "panopticon_subject" and any(mind.mode == "panopticon_observer" for mind in everyone)
     part.note("mode", OBSERVED if observed else BECOMES[mode])
@@ -189,7 +189,7 @@ def _translate(part: Part, minds: Sequence[Mind], everyone: Sequence[Mind], cach
 
 
 def _observed(special: Part, subject: str | None, everyone: Sequence[Mind]) -> list[str]:
-    """The ids of an observer's subjects: the one that it names, or all."""
+    """Return the ids of an observer's subjects: the one that it names, or all."""
     subjects = [mind for mind in everyone if mind.mode == "panopticon_subject"]
     if subject is None:
         return [mind.id for mind in subjects]
@@ -201,7 +201,7 @@ def _observed(special: Part, subject: str | None, everyone: Sequence[Mind]) -> l
 
 
 def _relate(minds: Sequence[Mind]) -> str:
-    """What the minds are to each other; returns the mode that all have."""
+    """Set how the minds relate to each other, and return the mode that they share."""
     mode = minds[0].mode if minds[0].mode in WITH_PEERS else "conversation"
     if any(mind.mode == "panopticon_observer" for mind in minds):
         mode = "panopticon"
@@ -218,7 +218,7 @@ def _relate(minds: Sequence[Mind]) -> str:
 
 
 def _document(name: str, description: str, mode: str, minds: Sequence[Mind]) -> dict[str, Any]:
-    """The experiment file: what all minds have in common stands once."""
+    """Return the experiment file's content; what all minds have in common is stated once."""
     workload = {"mode": mode, **_shared([mind.settings for mind in minds])}
     model = _shared([{"model": mind.instance.get("model")} for mind in minds])
     document = {"name": name, "description": description, **{key: value for key, value in model.items() if value}}
@@ -233,11 +233,11 @@ def _document(name: str, description: str, mode: str, minds: Sequence[Mind]) -> 
         }
         for mind in minds
     ]
-    return dict(json.loads(json.dumps(document)))  # no two places share an object, which YAML would write as an alias
+    return dict(json.loads(json.dumps(document)))  # a copy in which no object occurs twice: YAML would write an alias
 
 
 def _shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The keys whose values are the same everywhere, true and 1 being two."""
+    """Return the keys whose values are the same everywhere; true and 1 count as different."""
     first, *others = settings
     return {
         key: value
@@ -247,7 +247,7 @@ def _shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _common(ids: Sequence[str]) -> str:
-    """What ids begin with, in whole words; all of them where that is nothing."""
+    """Return the leading words that all ids share, or all ids joined if they share none."""
     columns = zip(*(id.split("_") for id in ids), strict=False)
     same = takewhile(lambda words: len(set(words)) == 1, columns)
     return "_".join(words[0] for words in same) or "_".join(ids)
