@@ -29,7 +29,8 @@ demo: nodes model ## run split_brain on the four test nodes and tell where the r
 test: lint ## every check and every test
 	[ -n "$$(python -m tests.nodes list)" ] || trap 'python -m tests.nodes down' EXIT # as it was before
 	$(MAKE) --no-print-directory llama
-	pytest
+	pytest --numprocesses auto tests/unit
+	pytest tests/integration
 
 .PHONY: lint
 lint: setup ## ruff, mypy, import-linter, vermin, ansible-lint

@@ -137,11 +137,12 @@ class Cluster:
                 found[name, "build"] = Fault(self.source, f"nodes.{name}.llama_cpp_build", problem)
         for section, keys in SECTIONS.items():
             try:
-                declared = agreed(self.hostvars, section, self.source) or {}
+                agreed(self.hostvars, section, self.source)
             except BadInput as error:
                 found["", section] = error.faults[0]
-                continue
-            found |= {("", fault.key): fault for fault in _section_faults(self.source, section, keys, declared)}
+            for variables in self.hostvars.values():
+                declared = plain(variables.get(section)) or {}
+                found |= {("", fault.key): fault for fault in _section_faults(self.source, section, keys, declared)}
         return list(found.values())
 
 

@@ -145,7 +145,8 @@ def test_all_of_a_run_starts_or_nothing_of_it_runs(project: Project, cluster: Cl
         "sys.exit(78) if Instance.load().id == 'b' else time.sleep(900)\n",
     )
     played = project.run("split_brain", *half, code=2)
-    assert "b@rpi1 did not start; what had started is stopped again" in played.output
+    assert "b@rpi1: b did not start" in played.output
+    assert "what had started is stopped again" in played.output
     run_id = project.newest()
     assert [event["instance"] for event in project.events(run_id, "launch_failed")] == ["b@rpi1"]
     for node in ("jetson", "rpi1"):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import CACHE, ROOT, Project
 
-FIXTURES = ROOT / "tests" / "unit" / "fleet" / "original"
+FIXTURES = ROOT / "tests" / "unit" / "fleet" / "intake" / "original"
 
 
 @pytest.fixture
