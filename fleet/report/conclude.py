@@ -14,7 +14,7 @@ from fleet.results.deaths import write_deaths
 from fleet.results.memory_use import measure
 from fleet.results.merge import merge
 from fleet.results.replay_verdict import verdict
-from fleet.results.summary import closing_summary, last_words
+from fleet.results.summary import closing_summary, exit_log_faults, last_words
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def conclude(
         run.append(Collected(statuses, merged["rows"], merged["problems"], figures))
     reported, warnings = _report(run, check)
     reasons = last_words(run.path, [id for id, status in statuses.items() if status in BAD])
-    summary = closing_summary(run.path, nodes, statuses, {**reasons, **merged["problems"]}, figures)
+    shown = {**exit_log_faults(run.path, statuses), **reasons, **merged["problems"]}
+    summary = closing_summary(run.path, nodes, statuses, shown, figures)
     return Conclusion(
         changed=changed or reported,
         statuses=statuses,

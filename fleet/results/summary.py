@@ -25,6 +25,12 @@ def last_exits(run: Path, instances: Iterable[str]) -> dict[str, str]:
     return {id: own[-1].words for id, own in exits.items() if own}
 
 
+def exit_log_faults(run: Path, instances: Iterable[str]) -> dict[str, str]:
+    """Return the first thing that is nonsense in each instance's fetched exit log, for those that have one."""
+    faults = {id: read_exits(run / "logs" / names.COLLECTED_EXIT_LOG.format(id=id)).faults for id in instances}
+    return {id: found[0] for id, found in faults.items() if found}
+
+
 # A line of journalctl's short-iso-precise: time, host, identifier[pid]: what was printed.
 JOURNAL_LINE = re.compile(r"\S+ \S+ (?P<identifier>[^\[:\s]+)(?:\[\d+\])?: (?P<printed>.*)")
 NOT_THE_WORKLOAD = ("systemd", "llama-server")

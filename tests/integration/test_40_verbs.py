@@ -80,8 +80,10 @@ def test_a_detached_run_is_followed_forwarded_fetched_and_stopped(
     project: Project, cluster: Cluster, endless: Path
 ) -> None:
     """One long run, every verb that is about a run; each asserted from outside."""
-    project.run(endless, "-e", "detach=true")
+    detached = project.run(endless, "-e", "detach=true")
     run_id = project.newest()
+    for verb in ("logs", "status", "fetch", "stop"):
+        assert f"ansible-playbook playbooks/{verb}.yml -e run={run_id}" in detached.output, verb
     assert main_pid(cluster, "jetson", "workload")
 
     logs = project.play("playbooks/logs.yml", "-e", f"run={run_id}", "-e", "instance=a", "-e", "follow=false")
