@@ -6,7 +6,7 @@ import pytest
 
 from contract.events import Launched, LaunchFailed
 from fleet.intake.request import ModelRef, ReleaseRef, Request
-from fleet.launch.launching import detached_table, settle
+from fleet.launch.launching import Settled, detached_table, settle
 from fleet.launch.shipments import shipments
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
@@ -68,3 +68,13 @@ def test_a_detached_run_says_what_runs_and_what_goes_on_with_it(tmp_path: Path) 
     for verb in ("logs", "status", "fetch", "stop"):
         command = f"ansible-playbook playbooks/{verb}.yml -i inventory/lab -e run={RUN}"
         assert any(line.endswith(command) for line in lines)
+
+
+def test_a_failed_launch_closes_with_each_instances_own_reason() -> None:
+    failed = {"a@n1": "a did not start: exit code 1; its last words: no such module\nlog line", "b@n2": ""}
+    assert Settled(failed).rejection.splitlines() == [
+        "a@n1: a did not start: exit code 1; its last words: no such module",
+        "b@n2: ",
+        "what had started is stopped again",
+    ]
+    assert Settled({}).rejection == ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.record.run_folder import Run
-from fleet.results.summary import last_words
+from fleet.results.summary import exit_log_faults, last_words
 
 RUN = "x_20261123T141500Z_3f2a"
 AT = "2026-11-26T10:00:00.000001+0000 rpi1"
@@ -53,3 +53,9 @@ def test_what_it_printed_cannot_write_to_the_terminal_and_is_cut(run: Run) -> No
 def test_of_a_long_log_the_end_is_read(run: Run) -> None:
     leave(run, f"{AT} python3[41]: early\n" * 50_000 + f"{AT} python3[41]: late\n")
     assert last_words(run.path, ["a"])["a"].endswith(": late")
+
+
+def test_the_first_nonsense_of_an_exit_log_is_named(run: Run) -> None:
+    (run.path / "logs" / "a.exits.jsonl").write_text('["workload"]\n{"unit": 3}\n')
+    assert list(exit_log_faults(run.path, ["a", "b"])) == ["a"]
+    assert exit_log_faults(run.path, ["a"])["a"].startswith("a.exits.jsonl: line 1: ")
