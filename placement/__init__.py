@@ -1,6 +1,6 @@
-"""Decides, purely, which node runs which instance: nodes and instances in, a plan out, every choice explained.
+"""Decide which node runs which instance: from nodes and instances to a plan with an explanation of every choice.
 
-It knows nothing of Ansible. Sizes are GB = 2**30 bytes. `python -m placement --help` is the same from a shell.
+Pure Python without Ansible. Sizes are GB = 2**30 bytes. `python -m placement --help` shows the same as a command.
 """
 
 from placement.adapters.ansible_inventory import read_inventory

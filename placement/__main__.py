@@ -1,4 +1,4 @@
-"""`python -m placement plan`: what would go where, and why, without touching a node."""
+"""`python -m placement plan`: print which instance would go to which node, and why, without contacting any node."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ PLANNED, BAD_INPUT, NO_PLAN = 0, 2, 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 a plan, 2 bad input, 3 no plan exists."""
+    """Run the command line; return the exit code: 0 a plan, 2 bad input, 3 no plan exists."""
     options = _parser().parse_args(argv)
     try:
         print(_plan(options))
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _plan(options: argparse.Namespace) -> str:
-    """The plan as text. What is wrong with experiment, pins and inventory is reported together."""
+    """Return the plan as text. Faults in the experiment, the pins and the inventory are reported together."""
     source = options.inventory.rstrip("/")
     faults: list[Fault] = []
     pins: dict[str, str] = {}

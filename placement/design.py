@@ -1,7 +1,7 @@
-"""Placement as experimental design: what an experiment asks of its plans, so that hardware is not a confound.
+"""Placement as experimental design: conditions of an experiment on its plans, so that hardware is not a confound.
 
 same_type       these minds are all on one type of node
-randomize       the plan is drawn among the equally good ones, with a seed that it records
+randomize       the plan is drawn at random among equally good ones; the plan records the seed
 counterbalance  over repeats, each of these minds is on each type of node equally often
 """
 
@@ -20,7 +20,7 @@ from placement.problem import PORT_RANGE, Problem
 from placement.strategies import place
 
 SEEDS = 2**32
-MOST_TRIED = 200  # ways to begin a schedule that are tried before it is refused
+MOST_TRIED = 200  # offsets of a schedule that are tried before the design is rejected
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Design:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> "Design":
-        """From the document, which the schema has checked."""
+        """Build from the document, which the schema has checked."""
         return cls(
             tuple(raw.get("same_type", ())), bool(raw.get("randomize", False)), tuple(raw.get("counterbalance", ()))
         )
@@ -41,17 +41,17 @@ class Design:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The type of node of each counterbalanced mind, a row a repeat; after the last row the first comes again."""
+    """The node type of each counterbalanced mind, one row per repeat; after the last row the first is used again."""
 
     types: tuple[str, ...]
     rows: tuple[Mapping[str, str], ...]
 
     def row(self, repeat: int) -> Mapping[str, str]:
-        """{mind: type of node} of a repeat, counted from 1."""
+        """Return {mind: node type} of a repeat, counted from 1."""
         return self.rows[(repeat - 1) % len(self.rows)]
 
     def to_json(self, repeat: int) -> dict[str, Any]:
-        """What a plan records: the repeat, how many there are, and the whole schedule, so that a change can be seen."""
+        """Return what a plan records: the repeat, the number of repeats, and the whole schedule, to detect changes."""
         return {
             "repeat": repeat,
             "of": len(self.rows),
@@ -63,7 +63,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a design makes of one launch, as options of place(), and what the plan records of it."""
+    """What a design means for one launch: options of place(), and what the plan records of them."""
 
     same_type: tuple[str, ...]
     seed: int | None
@@ -72,7 +72,7 @@ class Terms:
 
 
 class Unbalanced(Infeasible):
-    """No schedule is balanced here: fewer than two types of node, or a repeat that has no plan."""
+    """No balanced schedule exists: fewer than two node types, or a repeat without a plan."""
 
     def __init__(self, reason: str, rejections: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         self.reason = reason
@@ -82,7 +82,7 @@ class Unbalanced(Infeasible):
         return "\n".join([self.reason, *super()._text().splitlines()[1:]])
 
     def to_json(self) -> dict[str, Any]:
-        """As Infeasible, and the `reason`."""
+        """Return Infeasible's JSON data with the `reason` added."""
         return {**super().to_json(), "reason": self.reason}
 
 
@@ -96,9 +96,9 @@ def design_terms(
     repeat: int = 1,
     time_limit_s: float = 20.0,
 ) -> Terms:
-    """The terms of one launch. A seed that nobody gave is drawn here if need be; all else follows from the input.
+    """Return the terms of one launch. A missing seed is drawn here if needed; all else is determined by the input.
 
-    repeat: which launch of a counterbalanced experiment this is, from 1. Raises Unbalanced.
+    repeat: number of this launch of a counterbalanced experiment, from 1. Raises Unbalanced.
     """
     schedule = None
     if design.counterbalance:
@@ -124,9 +124,9 @@ def place_designed(
     time_limit_s: float = 20.0,
     placing: Callable[..., Plan] = place,
 ) -> Plan:
-    """place() under the terms of a design, which the plan records. Raises as place() does, and Unbalanced.
+    """Call place() under the terms of a design, and record them in the plan. Raises as place() does, and Unbalanced.
 
-    placing: place(), or another with its arguments, such as whatif.place_and_explain().
+    placing: place(), or a function with the same arguments, such as whatif.place_and_explain().
     """
     nodes, instances = list(nodes), list(instances)
     terms = design_terms(design, nodes, instances, pins, port_range, seed, repeat, time_limit_s)
@@ -152,11 +152,11 @@ def balanced(
     port_range: tuple[int, int],
     time_limit_s: float,
 ) -> Schedule:
-    """The schedule of a counterbalanced design: each repeat has a plan, and brings each mind to another type.
+    """Return the schedule of a counterbalanced design: each repeat has a plan and moves each mind to another node type.
 
     The types are those on which every one of the minds can run. In repeat k mind i is on type (offset_i + k - 1) mod T.
-    Offsets are 0, 1, 2, ... unless a repeat would have no plan; then other ones, in a fixed order. What other runs hold
-    does not count: each launch is to find the same schedule. Raises Unbalanced.
+    Offsets are 0, 1, 2, ...; if a repeat then has no plan, other offsets are tried in a fixed order. Allocations of
+    other runs are ignored, so that each launch finds the same schedule. Raises Unbalanced.
     """
     until = time.monotonic() + time_limit_s
     empty = [
@@ -208,7 +208,7 @@ def pin_contradictions(
     pins: Mapping[str, str],
     source: str = "placement",
 ) -> Iterator[Fault]:
-    """Pins that can never hold together with what the experiment declares, whatever is free. Both are named."""
+    """Yield faults for pins that contradict the experiment, whatever is free. Each fault names both sides."""
     type_of = {node.name: node.node_type for node in nodes}
     pinned = {id: node for id, node in pins.items() if node in type_of}
     apart = {frozenset((one.id, other)) for one in instances if one.id in pinned for other in one.anti_affinity}
@@ -236,14 +236,14 @@ def pin_contradictions(
 
 
 def on_types(row: Mapping[str, str]) -> str:
-    """`a on a raspberry_pi, b on a jetson_orin`."""
+    """Return a row as text: `a on a raspberry_pi, b on a jetson_orin`."""
     return ", ".join(f"{mind} on a {node_type}" for mind, node_type in row.items())
 
 
 def _types(
     minds: Collection[str], nodes: Sequence[Node], instances: Sequence[Instance], port_range: tuple[int, int]
 ) -> tuple[str, ...]:
-    """The node types on which each of the minds can run, alone on an empty node."""
+    """Return the node types on which each of the minds can run, alone on an empty node."""
     alone = [instance for instance in instances if instance.id in minds]
     problem = Problem(nodes, alone, {}, port_range)
     why = {
@@ -270,15 +270,15 @@ def _types(
 
 
 def _groups(design: Design) -> list[tuple[str, ...]]:
-    """The counterbalanced minds; those that must be on one type change it together."""
+    """Return the groups of counterbalanced minds; minds that must share one node type form one group."""
     alike = tuple(mind for mind in design.counterbalance if mind in design.same_type)
     return list(dict.fromkeys(alike if mind in alike else (mind,) for mind in design.counterbalance))
 
 
 def _offsets(groups: int, types: int) -> Iterator[tuple[int, ...]]:
-    """Where each group begins: 0, 1, 2, ... first, then every other way in a fixed order.
+    """Yield the starting types of the groups: 0, 1, 2, ... first, then all other combinations in a fixed order.
 
-    The first group always begins at 0: to move all of them by one is the same schedule, begun in another repeat.
+    The first group always starts at 0: shifting all groups by one gives the same schedule, started at another repeat.
     """
     usual = tuple(group % types for group in range(groups))
     yield usual
@@ -294,7 +294,7 @@ def _refused(
     node_types: Mapping[str, str],
     time_limit_s: float,
 ) -> Infeasible | None:
-    """Why there is no plan under these types; None when there is one, whatever its score."""
+    """Return why there is no plan under these node types, or None if there is one, whatever its score."""
     error = None
     for strategy in ("greedy", "optimal"):  # the exact search only where the fast one fails
         try:

@@ -1,16 +1,16 @@
-"""What is wrong with an input, said so that a person can mend it: file, key, what is wrong, what to do."""
+"""Faults of an input, each with file, key, what is wrong and how to fix it."""
 
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-MAX_COMPARED = 1000  # names that a misspelt one is compared with
+MAX_COMPARED = 1000  # limit on the known names that a misspelt one is compared with
 
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """One thing wrong, such as
+    """One fault of an input, such as
 
     `inventory/lab: nodes.rpi1.ram_gb: -8 is not above 0; give the node's RAM in GB (2**30 bytes)`.
     """
@@ -24,7 +24,7 @@ class Fault:
 
 
 class BadInput(ValueError):
-    """The input cannot be used. `faults` names everything wrong with it, not the first thing only."""
+    """The input cannot be used. `faults` lists everything wrong with it, not only the first fault."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = list(faults)
@@ -32,7 +32,7 @@ class BadInput(ValueError):
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """`no node is named 'jetsn'; did you mean 'jetson'?`, or, when nothing is close, what there is."""
+    """Return `no node is named 'jetsn'; did you mean 'jetson'?`, or, if no name is similar, the known names."""
     known = list(islice(known, MAX_COMPARED))
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
     if close:

@@ -1,4 +1,4 @@
-"""Why there is no plan, as data and words: a conflict, and changes that would make a plan possible.
+"""Why there is no plan, as data and text: a conflict, and changes that would make a plan possible.
 
 Sizes are GB = 2**30 bytes.
 """
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MOST_NAMES = 8  # in one line of text
-MOST_LINES = 12  # of changes in a text; JSON has them all
+MOST_LINES = 12  # changes listed in the text; JSON has all of them
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """One part of a conflict, such as ("ram", ("a",), "needs 20.0 GB RAM").
+    """One constraint of a conflict, such as ("ram", ("a",), "needs 20.0 GB RAM").
 
-    kind and subject: ram, gpu, gpu_memory, pin, node_type of an instance; anti_affinity of two; slots of a node; ports
-    and same_type of nobody in particular.
+    kind and subject: ram, gpu, gpu_memory, pin, node_type have one instance as subject; anti_affinity two instances;
+    slots a node; ports and same_type nothing.
     """
 
     kind: str
@@ -28,16 +28,17 @@ class Constraint:
         return {"constraint": self.kind, subject: list(self.subject), "says": self.says}
 
 
-OF_ONE = ("gpu", "ram", "gpu_memory", "node_type", "pin")  # kinds of constraints that say something of one instance
+OF_ONE = ("gpu", "ram", "gpu_memory", "node_type", "pin")  # kinds of constraints on a single instance
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """Instances that cannot all be placed, and those of their constraints that suffice for it.
+    """Instances that cannot all be placed, and a set of their constraints that is sufficient for the conflict.
 
-    irreducible: without any one of the instances or constraints there would be a plan. smallest: none has fewer
-    instances, and for these none has fewer constraints; proven. has, takes: of each node that they may be on, what it
-    has of that which the constraints are about, in words, and how many of them it has room for under these alone.
+    irreducible: without any one of the instances or constraints there would be a plan. smallest: proven that no
+    conflict has fewer instances, and none of these instances fewer constraints. has, takes: for each node that they may
+    use, its resources that the constraints concern, as text, and how many of the instances fit there under these
+    constraints alone.
     """
 
     instances: tuple[str, ...]
@@ -57,12 +58,12 @@ class Conflict:
         return "\n  ".join(lines)
 
     def brief(self) -> str:
-        """`a needs a GPU; b is on jetson; a and b are to be apart; host, rpi1: no GPU`."""
+        """Return one line: `a needs a GPU; b is on jetson; a and b are to be apart; host, rpi1: no GPU`."""
         has = grouped((has, node) for node, has in self.has.items() if has)
         return "; ".join([*self._needs(), *self._between(), *(f"{listed(nodes)}: {what}" for what, nodes in has)])
 
     def _needs(self) -> list[str]:
-        """What each of them needs by itself; those that need the same share a line."""
+        """Return the needs of single instances; instances with the same needs share a line."""
         needs: dict[str, list[str]] = {}
         for constraint in self.constraints:
             if constraint.kind in OF_ONE:
@@ -71,7 +72,7 @@ class Conflict:
         return [f"{listed(ids)} {'each ' if len(ids) > 1 else ''}{wants}" for wants, ids in shared]
 
     def _between(self) -> list[str]:
-        """What holds between them."""
+        """Return the constraints between instances."""
         return [one.says for one in self.constraints if one.kind not in OF_ONE and one.kind != "slots"]
 
     def to_json(self) -> dict[str, Any]:
@@ -94,7 +95,7 @@ class Conflict:
 
 
 def _joined(wants: Sequence[str]) -> str:
-    """`needs a GPU and 20.0 GB RAM and is pinned to jetson`."""
+    """Join needs into one text: `needs a GPU and 20.0 GB RAM and is pinned to jetson`."""
     return " and ".join(
         want.removeprefix("needs ") if at and want.startswith("needs") else want for at, want in enumerate(wants)
     )
@@ -102,9 +103,9 @@ def _joined(wants: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Remedy:
-    """One change with which a plan exists: solved again. change: its kind and its values, for a program.
+    """One change that makes a plan possible, verified by solving again. change: its kind and values as data.
 
-    alike: names of other instances or nodes of which the very same is true.
+    alike: names of other instances or nodes to which the same applies.
     """
 
     change: Mapping[str, Any]
@@ -120,7 +121,7 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why there is no plan, and what would make one. untried: so many changes were not tried in the time given."""
+    """Why there is no plan, and the changes that would make one possible. untried: changes not tried in time."""
 
     conflict: Conflict | None = None
     remedies: Sequence[Remedy] = ()
@@ -142,7 +143,7 @@ class Reasons:
         return "\n\n".join(blocks)
 
     def to_json(self) -> dict[str, Any]:
-        """`{"conflict", "remedies", "untried"}`."""
+        """Return `{"conflict", "remedies", "untried"}`."""
         return {
             "conflict": self.conflict.to_json() if self.conflict else None,
             "remedies": [remedy.to_json() for remedy in self.remedies],
@@ -151,14 +152,14 @@ class Reasons:
 
 
 def listed(all_names: Iterable[str]) -> str:
-    """`a, b, c`; of many the first ones and how many more."""
+    """Return `a, b, c`; of many names the first ones and the number of the others."""
     all_names = list(all_names)
     more = len(all_names) - MOST_NAMES
     return ", ".join(all_names) if more <= 1 else f"{', '.join(all_names[:MOST_NAMES])} and {more} more"
 
 
 def grouped(pairs: Iterable[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
-    """Names with the same key together, in the order in which the keys come."""
+    """Group names by key, in the order in which the keys first occur."""
     groups: dict[Any, list[str]] = {}
     for key, name in pairs:
         groups.setdefault(key, []).append(name)

@@ -1,4 +1,4 @@
-"""What a placement is about: nodes, and the instances to place on them.
+"""The data of a placement: nodes, and the instances to place on them.
 
 Sizes are GB = 2**30 bytes. They are compared in whole millionths of a GB (about 1 KiB), so that sums of decimal
 fractions are exact: 8.0 - 7.7 has room for 0.3, and three times 0.2 fits 0.6.
@@ -19,21 +19,21 @@ GPU_MEMORIES = ("unified", "discrete")
 NETWORKS = ("isolated", "peers", "open")
 
 PER_GB = 10**6
-MAX_GB = 10**6  # more is a slip of the pen, not a machine
+MAX_GB = 10**6  # a larger size is a typing error
 
 
 def units(gb: float) -> int:
-    """GB as whole millionths of a GB."""
+    """Convert GB to whole millionths of a GB."""
     return round(gb * PER_GB)
 
 
 def gb(units: int) -> float:
-    """Whole millionths of a GB as GB."""
+    """Convert whole millionths of a GB to GB."""
     return units / PER_GB
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key of a name in natural order: rpi2 before rpi10."""
+    """Return the key that sorts names in natural order: rpi2 before rpi10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
@@ -76,16 +76,16 @@ class Node:
 
     @property
     def unified(self) -> bool:
-        """CPU and GPU share one pool of memory."""
+        """Whether CPU and GPU share one pool of memory."""
         return self.gpu and self.gpu_memory == "unified"
 
     @property
     def usable_gpu_memory_gb(self) -> float:
-        """The GPU memory for instances: of a shared pool with no limit of its own, all of the pool."""
+        """GPU memory for instances; for a shared pool without a limit of its own, the whole pool."""
         return self.ram_gb if self.unified and not self.gpu_memory_gb else self.gpu_memory_gb
 
     def takes(self, ram: int, gpu_memory: int, wants_gpu: bool) -> tuple[int, int]:
-        """(RAM, GPU memory) in units that an instance of these sizes takes here; unified memory is counted once."""
+        """Return (RAM, GPU memory) in units that these sizes take on this node; unified memory is counted once."""
         if not (wants_gpu and self.gpu):
             return ram, 0
         return (max(ram, gpu_memory) if self.gpu_memory == "unified" else ram), gpu_memory
@@ -96,14 +96,14 @@ class Instance:
     """One process group of an experiment (specification: ExperimentInstance): demands, relations, settings."""
 
     id: str
-    # None: left out, and filled in by Experiment.sized(). Nothing is placed before: whoever places meets a float.
+    # None: left out, and filled in by Experiment.sized() before anything is placed, so a placement always sees a float.
     ram_gb: float = None  # type: ignore[assignment]
     gpu: str = "none"
     gpu_memory_gb: float = 0.0
     preferred_node: str | None = None
     affinity: tuple[str, ...] = ()
     anti_affinity: tuple[str, ...] = ()
-    observes: tuple[str, ...] = ()  # whose stream it reads; it does not count in a placement
+    observes: tuple[str, ...] = ()  # the instances whose streams it reads; no effect on the placement
     network: str = "isolated"
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     context_size: int = 4096
@@ -125,7 +125,7 @@ class Instance:
 
 
 def _sizes(thing: Node | Instance, names: Iterable[str]) -> dict[str, str]:
-    """Make each size a float; what is wrong with those that are no sizes, by name."""
+    """Convert the sizes to floats; return the fault of each value that is no size, by name."""
     problems = {}
     for name in names:
         size = float(getattr(thing, name))
@@ -136,7 +136,7 @@ def _sizes(thing: Node | Instance, names: Iterable[str]) -> dict[str, str]:
 
 
 def _choices(thing: Node | Instance, **choices: tuple[str, ...]) -> dict[str, str]:
-    """What is wrong with those that are none of their choices, by name."""
+    """Return the fault of each value that is not one of its allowed choices, by name."""
     return {
         name: f"{getattr(thing, name)!r} is none of {', '.join(known)}"
         for name, known in choices.items()

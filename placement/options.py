@@ -1,4 +1,4 @@
-"""What a person asks of one launch beside the experiment, by flags or as `-e` variables: checked in one place."""
+"""The options of one launch beside the experiment, from flags or `-e` variables, checked in one place."""
 
 import math
 import re
@@ -23,7 +23,7 @@ WHOLE = re.compile(r"\d{1,20}", re.ASCII)
 
 @dataclass(frozen=True)
 class Names:
-    """What the options are called where they were typed."""
+    """The names of the options in the user's input: flags or variables."""
 
     strategy: str = "strategy"
     time_limit: str = "placement_time_limit"
@@ -37,7 +37,7 @@ FLAGS = Names("--strategy", "--time-limit", "--seed", "--repeat")
 
 @dataclass(frozen=True)
 class Options:
-    """Options of one launch. `seed` and `repeat` are None when they were not given."""
+    """Options of one launch. `seed` and `repeat` are None if not given."""
 
     strategy: str = "optimal"
     time_limit_s: float = TIME_LIMIT_S
@@ -49,7 +49,7 @@ class Options:
     def read(
         cls, strategy: Any = "", time_limit: Any = "", seed: Any = "", repeat: Any = "", names: Names = EXTRA_VARS
     ) -> "Options":
-        """From what was typed: numbers, or text as `-e` gives it; None and "" were not given. Raises BadInput."""
+        """Parse options: numbers, or text as `-e` gives it; None and "" mean not given. Raises BadInput."""
         faults: list[Fault] = []
         wanted = str(strategy or "optimal")
         if wanted not in STRATEGIES:
@@ -71,7 +71,7 @@ class Options:
     def faults(
         self, design: Design, nodes: Iterable[Node], instances: Iterable[Instance], pins: Mapping[str, str]
     ) -> list[Fault]:
-        """Options and pins that contradict the experiment. Names that nobody has are reported elsewhere."""
+        """Return faults for options and pins that contradict the experiment. Unknown names are reported elsewhere."""
         faults = list(pin_contradictions(design, nodes, instances, pins))
         if self.seed is not None and not design.randomize:
             mend = "add design: {randomize: true} to the experiment, or leave it out"
@@ -92,7 +92,7 @@ class Options:
         port_range: tuple[int, int],
         why: Sequence[Question] = (),
     ) -> Plan:
-        """The plan that is asked for, by the experiment's design, with its explanations. Raises Infeasible."""
+        """Return the requested plan, by the experiment's design, with its explanations. Raises Infeasible."""
         return place_designed(
             experiment.design,
             nodes,
@@ -112,7 +112,7 @@ def _missing(value: Any) -> bool:
 
 
 def _number(value: Any) -> float:
-    """A number, also as text; NaN for what is none, which no comparison lets through."""
+    """Convert to a number, also from text; return NaN for anything else, which no comparison accepts."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -120,16 +120,16 @@ def _number(value: Any) -> float:
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number, also as text; None for what is none."""
+    """Convert to a whole number, also from text; return None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value)
     return int(value) if isinstance(value, str) and WHOLE.fullmatch(value.strip()) else None
 
 
 def _shown(value: Any) -> str:
-    """A value in a fault, cut if it is long."""
+    """Return a value as text for a fault, shortened if it is long."""
     try:
         shown = repr(value)
-    except ValueError:  # Python writes no more than 4,300 digits
+    except ValueError:  # Python converts no integer of more than 4,300 digits to text
         return "a number of thousands of digits"
     return shown if len(shown) <= 40 else f"{shown[:37]}..."

@@ -1,4 +1,4 @@
-"""The result of a placement: who goes where, what it scores, and why there and not elsewhere."""
+"""The result of a placement: assignments, scores, and the reasons for and against each node."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,13 +10,13 @@ from placement.model import gb, units
 from placement.problem import Capacity, Problem, Request
 from placement.scoring import SCORERS, Points, components
 
-MOST_REASONS = 10_000  # (instance, node) pairs of an Infeasible whose reasons are listed; nobody reads more
-WHY_LINES = 64  # of reasons in a table; when there are more, nodes with the same reason share a line
+MOST_REASONS = 10_000  # limit on the (instance, node) pairs whose reasons an Infeasible lists
+WHY_LINES = 64  # limit on lines of reasons in a table; if there are more, nodes with the same reason share a line
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search found: assignments in any order, an upper bound of the plan score if it knows one."""
+    """The result of a search: assignments in any order, and an upper bound on the plan score if it knows one."""
 
     assignments: Mapping[str, str]
     bound: float | None = None
@@ -24,10 +24,10 @@ class Outcome:
 
 
 class Infeasible(Exception):
-    """No plan: `rejections` says of each refused instance, node by node, the constraints that failed.
+    """There is no plan: `rejections` lists for each rejected instance, node by node, the constraints that failed.
 
-    Where that would be more than MOST_REASONS pairs, the later ones of the instances are named with nothing said: {}.
-    place_and_explain() adds the `conflict` behind it and the `remedies` that would make a plan possible.
+    Beyond MOST_REASONS pairs, the remaining instances are listed without reasons: {}.
+    place_and_explain() adds the `conflict` that is the cause and the `remedies` that would make a plan possible.
     """
 
     reasons: Reasons | None = None
@@ -51,23 +51,23 @@ class Infeasible(Exception):
         return "\n".join(lines)
 
     def explain(self, reasons: Reasons | None) -> None:
-        """Say why, too."""
+        """Add the reasons to the exception and its message."""
         self.reasons = reasons
         if reasons:
             self.args = (f"{self.args[0]}\n\n{reasons}",)
 
     @property
     def conflict(self) -> Conflict | None:
-        """Instances and constraints that cannot hold together; None when it was not looked for."""
+        """Instances and constraints that cannot hold together; None if no conflict was searched for."""
         return self.reasons.conflict if self.reasons else None
 
     @property
     def remedies(self) -> Sequence[Remedy]:
-        """Changes with each of which a plan exists."""
+        """Changes each of which makes a plan possible."""
         return self.reasons.remedies if self.reasons else ()
 
     def to_json(self) -> dict[str, Any]:
-        """`{"infeasible": true, "rejections": {instance: {node: [reasons]}}}`, and what Reasons.to_json() has."""
+        """Return `{"infeasible": true, "rejections": {instance: {node: [reasons]}}}`, with Reasons.to_json() added."""
         explained = self.reasons.to_json() if self.reasons else {}
         return {"infeasible": True, "rejections": self.rejections, **explained}
 
@@ -88,7 +88,7 @@ class Undecided(Infeasible):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a node was to an instance at its step: its score by components, or why it was refused."""
+    """How a node was judged for an instance at its step: the score by components, or the reasons for rejection."""
 
     score: float | None = None
     components: Mapping[str, float] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Choice:
-    """An instance's node, its step's score, and every node's verdict."""
+    """An instance's node, the score of its step, and every node's verdict."""
 
     node: str
     score: float
@@ -111,7 +111,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class NodeUse:
-    """A node once the plan stands; `instances` and the allocations count other runs' too. Sizes in GB = 2**30 bytes."""
+    """A node after placement; `instances` and the allocations include other runs. Sizes in GB = 2**30 bytes."""
 
     status: str
     instances: int
@@ -123,7 +123,7 @@ class NodeUse:
     gpu_memory: str
     gpu_memory_gb: float
     allocated_gpu_memory_gb: float
-    placed: Sequence[str]  # this plan's instances, in the order of their steps
+    placed: Sequence[str]  # instances of this plan, in the order of their steps
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Plan:
     counterfactuals: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None  # Counterfactual.to_json(), when asked
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON's own types, in DESIGN's form."""
+        """Return the plan as JSON data, in the format given in DESIGN."""
         return {
             "strategy": self.strategy,
             "assignments": dict(self.assignments),
@@ -167,7 +167,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Plan":
-        """The plan that to_json() gave."""
+        """Rebuild the plan from the output of to_json()."""
         instances = {
             id: Choice(
                 choice["node"], choice["score"], {name: Verdict(**verdict) for name, verdict in choice["nodes"].items()}
@@ -178,7 +178,7 @@ class Plan:
         return cls(**{**data, "instances": instances, "nodes": nodes})
 
     def proof(self) -> str:
-        """How good the plan is known to be, in words."""
+        """Return how good the plan is proven to be, as text."""
         if self.optimal:
             return "proven optimal"
         if self.bound is None:
@@ -188,7 +188,7 @@ class Plan:
         return f"not proven best: the bound is {_points(self.bound)}, a gap of {_points(gap)} points ({percent})"
 
     def table(self) -> str:
-        """The plan for a person: who goes where and why, then what that makes of each node."""
+        """Return the plan as text: which instance goes where and why, then the resulting use of each node."""
         names = [scorer.__name__ for scorer in SCORERS]
         rows = [["instance", "node", "score", *names, "ports"]]
         for id, choice in self.instances.items():
@@ -212,7 +212,7 @@ class Plan:
         return "\n\n".join(block for block in blocks if block)
 
     def _drawn(self) -> list[str]:
-        """How the seed came into it."""
+        """Return a line on the effect of the seed, if there is one."""
         if self.seed is None:
             return []
         if not self.optimal:
@@ -220,7 +220,7 @@ class Plan:
         return [f"drawn with seed {self.seed} among the equally good plans"]
 
     def _repeat(self) -> list[str]:
-        """Which repeat of a counterbalanced experiment this is."""
+        """Return a line on the repeat of a counterbalanced experiment, if it is one."""
         if not self.counterbalance:
             return []
         repeat, of = self.counterbalance["repeat"], self.counterbalance["of"]
@@ -229,7 +229,7 @@ class Plan:
         return [f"repeat {repeat}{again} of {of}: {on}"]
 
     def _why(self) -> str:
-        """Each instance's verdict on the nodes it did not get."""
+        """Return the table of each instance's verdicts on the nodes that were not chosen."""
         rows = [(id, name, self._because(id, verdict)) for id, name, verdict in self._not_taken()]
         if len(rows) > WHY_LINES:
             shared = grouped(((id, because), name) for id, name, because in rows)
@@ -247,13 +247,13 @@ class Plan:
         )
 
     def _because(self, id: str, verdict: Verdict) -> str:
-        """`scores 45, a tie`, or the constraints that failed."""
+        """Return `scores 45, a tie`, or the constraints that failed."""
         if verdict.rejected:
             return "; ".join(verdict.rejected)
         return f"scores {_points(verdict.score)}" + (", a tie" if verdict.score == self.instances[id].score else "")
 
     def _elsewhere(self) -> str:
-        """The answers to what was asked: instance by instance, what if it were on another node."""
+        """Return the answers to counterfactual questions: instance by instance, the effect of another node."""
         lines = []
         for id, answers in (self.counterfactuals or {}).items():
             lines.append(f"what if {id} were not on {self.assignments[id]} but on")
@@ -262,7 +262,7 @@ class Plan:
         return "\n".join(lines)
 
     def diff(self, before: "Plan | None" = None) -> str:
-        """What this plan changes against another, one line an instance; empty when nothing does."""
+        """Return the changes from another plan, one line an instance; empty if there are none."""
         old = before.assignments if before else {}
         lines = [f"- {id} on {node}" for id, node in old.items() if id not in self.assignments]
         for id, node in self.assignments.items():
@@ -274,7 +274,7 @@ class Plan:
 
 
 def record(problem: Problem, strategy: str, outcome: Outcome, explain: bool = True, seed: int | None = None) -> Plan:
-    """Walk the assignments in the fixed order and write down each step: any search's result is explained alike."""
+    """Replay the assignments in the fixed order and record each step, so that every search is explained in one way."""
     capacities = {capacity.node.name: capacity for capacity in problem.capacities()}
     choices: dict[str, Choice] = {}
     ports: dict[str, dict[str, int]] = {}
@@ -304,7 +304,7 @@ def record(problem: Problem, strategy: str, outcome: Outcome, explain: bool = Tr
 
 
 def _judged(capacity: Capacity, request: Request) -> tuple[Verdict, Points]:
-    """The verdict, and its score as it is before rounding: 0 when the node is refused."""
+    """Return the verdict, and its score before rounding: 0 if the node is rejected."""
     rejected = rejections(capacity, request)
     if rejected:
         return Verdict(rejected=rejected), 0
@@ -333,12 +333,12 @@ def _use(capacity: Capacity) -> NodeUse:
 
 
 def _points(points: float | None) -> str:
-    """Points for a person: `65`, `13.33`."""
+    """Return points as text: `65`, `13.33`."""
     return "-" if points is None else f"{points:.2f}".rstrip("0").rstrip(".")
 
 
 def _align(rows: Iterable[Sequence[str]]) -> str:
-    """Rows as left-aligned columns, two spaces apart."""
+    """Return rows as left-aligned columns, two spaces apart."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""A placement problem as every search sees it: requests in their fixed order, and capacities that fill up."""
+"""A placement problem as input of every search: requests in their fixed order, and the capacities of the nodes."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from placement.faults import BadInput, Fault, unknown
 from placement.model import GPU_DEMANDS, Instance, Node, gb, natural, units
 
-PORTS = ("peer", "llama")  # what each instance gets on its node
+PORTS = ("peer", "llama")  # the ports that each instance gets on its node
 PORT_RANGE = (9000, 9100)  # specification: network.peer_port_range, both ends included
 NOBODY: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """An instance with what the others say of it: relations hold both ways, a pin binds."""
+    """An instance with its relations to others, which hold both ways, and its pin, which is binding."""
 
     instance: Instance
     related: frozenset[str]
     apart: frozenset[str]
-    alike: frozenset[str]  # with itself: those that must all be on one node type; empty: no such demand
+    alike: frozenset[str]  # itself and those that must share its node type; empty: no such condition
     pin: str | None
     node_type: str | None  # the only type of node it may go to; None: any
     ram: int  # amounts in units of model.units()
@@ -27,13 +27,13 @@ class Request:
 
 
 class Capacity:
-    """What a node still has. Amounts in units of model.units()."""
+    """The remaining capacity of a node. Amounts in units of model.units()."""
 
     __slots__ = ("free_gpu_memory", "free_ram", "ids", "node", "ports", "taken_slots", "types")
 
     def __init__(self, node: Node, ports: Sequence[int], types: dict[frozenset[str], str]) -> None:
         self.node = node
-        self.types = types  # of all capacities together: the node type that those who must be alike have got
+        self.types = types  # shared by all capacities: the node type taken by instances that must be alike
         self.free_ram = units(node.ram_gb) - units(node.reserved_ram_gb) - units(node.allocated_ram_gb)
         self.free_gpu_memory = units(node.usable_gpu_memory_gb) - units(node.allocated_gpu_memory_gb)
         self.taken_slots = node.current_instances
@@ -41,15 +41,15 @@ class Capacity:
         self.ports = [port for port in ports if port not in node.used_ports] if node.used_ports else ports
 
     def needs(self, request: Request) -> tuple[int, int]:
-        """(RAM, GPU memory) that the instance takes here; `preferred` uses the GPU wherever there is one."""
+        """Return (RAM, GPU memory) that the instance takes here; `preferred` uses the GPU wherever there is one."""
         return self.node.takes(request.ram, request.gpu_memory, request.instance.gpu != "none")
 
     def free_ports(self) -> Sequence[int]:
-        """Ports not given out yet, lowest first."""
+        """Return the ports not given out yet, lowest first."""
         return self.ports[len(PORTS) * len(self.ids) :]
 
     def add(self, request: Request) -> dict[str, int]:
-        """Put the instance here; returns its ports."""
+        """Put the instance here; return its ports."""
         ram, gpu_memory = self.needs(request)
         ports = dict(zip(PORTS, self.free_ports(), strict=False))
         self.free_ram -= ram
@@ -64,8 +64,8 @@ class Capacity:
 class Problem:
     """Nodes in natural order, instances in the specification's order, relations both ways.
 
-    Raises BadInput for a name given twice, an instance without its RAM, and a pin of an unknown instance or node. A
-    relation or preference that names nobody has no effect here; experiment.check() reports it.
+    Raises BadInput for a duplicate name, an instance without its RAM, and a pin of an unknown instance or node. A
+    relation or preference with an unknown name has no effect here; experiment.check() reports it.
     """
 
     def __init__(
@@ -112,20 +112,20 @@ class Problem:
         ]
 
     def capacities(self) -> list[Capacity]:
-        """The nodes as they are before anything is placed."""
+        """Return the nodes' capacities before anything is placed."""
         types: dict[frozenset[str], str] = {}
         return [Capacity(node, self.ports, types) for node in self.nodes]
 
 
 def placing_order(instances: Iterable[Instance]) -> list[Instance]:
-    """GPU required, then preferred, then none; within that RAM descending; then as in the file (DESIGN, Placement)."""
+    """Sort by GPU required, preferred, none; then RAM descending; then as in the file (DESIGN, Placement)."""
     return sorted(instances, key=lambda instance: (GPU_DEMANDS.index(instance.gpu), -instance.ram_gb))
 
 
 def pin_faults(
     pins: Mapping[str, str], ids: Iterable[str], names: Iterable[str], source: str = "placement"
 ) -> Iterator[Fault]:
-    """Each pin of an instance or to a node that does not exist."""
+    """Yield a fault for each pin of an unknown instance or to an unknown node."""
     ids, names = list(ids), list(names)
     known_ids, known_names = set(ids), set(names)
     for id, name in pins.items():
@@ -137,7 +137,7 @@ def pin_faults(
 
 
 def _both_ways(ids: Iterable[str], relations: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[str]]:
-    """Relations made symmetric, without those to itself or to nobody; of those who have any."""
+    """Make relations symmetric, without those to itself or to unknown ids; ids without relations are left out."""
     known = set(ids)
     both: dict[str, set[str]] = defaultdict(set)
     for id, others in relations:
@@ -149,11 +149,11 @@ def _both_ways(ids: Iterable[str], relations: Iterable[tuple[str, Iterable[str]]
 
 
 def _repeated(names: Iterable[str]) -> list[str]:
-    """Each name that occurs more than once."""
+    """Return each name that occurs more than once."""
     seen: set[str] = set()
     return list(dict.fromkeys(name for name in names if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
 
 
 def size(amount: int) -> str:
-    """An amount in units for a person, as precise as it is: `8.0`, `6.25`."""
+    """Return an amount in units as text with its exact value: `8.0`, `6.25`."""
     return str(gb(amount))

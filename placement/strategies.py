@@ -1,4 +1,4 @@
-"""`place`: nodes + instances in, a plan out. Pure; the only choice is which search walks the problem."""
+"""`place`: from nodes and instances to a plan. Pure; strategies differ only in the search that solves the problem."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -26,21 +26,21 @@ def place(
     seed: int | None = None,
     node_types: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The plan of a strategy for these instances on these nodes: all of them, or none.
+    """Return the plan of a strategy for these instances on these nodes: all instances are placed, or none.
 
-    pins: instance -> node, binding. port_range: first and last port to give out. explain=False leaves the nodes that
-    were not chosen out of the plan's explanation, which otherwise holds instances x nodes entries; beyond MOST_VERDICTS
-    of those they are left out in any case. time_limit_s: when `optimal` stops searching and answers with the best plan
-    so far and its gap. same_type: ids that must all be on one type of node. node_types: id -> the type of node that it
-    must be on. seed: `optimal` then draws one of the equally good plans instead of the first by the tie rules.
+    pins: instance -> node, binding. port_range: first and last port to give out. explain=False leaves nodes that were
+    not chosen out of the plan's explanation, which otherwise holds instances x nodes entries; beyond MOST_VERDICTS
+    entries they are always left out. time_limit_s: when `optimal` stops searching and returns the best plan so far and
+    its gap. same_type: ids that must all be on one node type. node_types: id -> the node type that it must be on. seed:
+    `optimal` then draws one of the equally good plans instead of taking the first by the tie rules.
 
     The same nodes in any order and the same instances in the same order give the same plan, byte for byte, unless the
     time limit ended the search.
 
-    Raises Infeasible (with the reasons), BadInput (names given twice, pins of nobody), ValueError (unknown strategy, a
-    time limit that is none).
+    Raises Infeasible (with the reasons), BadInput (duplicate names, pins with unknown names), ValueError (unknown
+    strategy, invalid time limit).
     """
-    if not 0 <= time_limit_s < math.inf:  # NaN too: no clock ever passes it
+    if not 0 <= time_limit_s < math.inf:  # also rejects NaN, which no clock would ever exceed
         raise ValueError(f"time_limit_s: {time_limit_s} is not a number of seconds")
     if strategy not in STRATEGIES:
         raise ValueError(f"no strategy is named {strategy!r}; there is {', '.join(sorted(STRATEGIES))}")

@@ -1,1 +1,1 @@
-"""Where the inputs come from: the inventory, experiment files, models."""
+"""Read the inputs: the inventory, experiment files and models."""

@@ -1,4 +1,4 @@
-"""Runs `ansible-inventory`, within limits of size, time and memory: the only place here that knows Ansible."""
+"""Run `ansible-inventory` with limits on size, time and memory: the only module here that depends on Ansible."""
 
 import json
 import math
@@ -16,17 +16,17 @@ from typing import Any
 from placement.adapters.hostvars import AT_MOST, MAX_NODES
 from placement.faults import BadInput, Fault
 
-MAX_BYTES = 8 * 2**20  # of an inventory's files
+MAX_BYTES = 8 * 2**20  # limit for all files of an inventory together
 MAX_LINES = 50 * MAX_NODES
-READ_SECONDS = 120  # for ansible-inventory; 10,000 nodes took it 15 CPU-seconds
-READ_MEMORY = 4 * 2**30  # bytes of address space; 10,000 nodes took it 0.4 GiB
+READ_SECONDS = 120  # limit for ansible-inventory; 10,000 nodes took it 15 CPU-seconds
+READ_MEMORY = 4 * 2**30  # bytes of address space for ansible-inventory; 10,000 nodes took it 0.4 GiB
 RANGE = re.compile(r"\[(\d+):(\d+)(?::(\d+))?\]")
 
 
 def read_inventory(inventory: str, root: str | Path | None = None) -> dict[str, dict[str, Any]]:
-    """Host variables of the hosts in group `nodes`, as `ansible-inventory` lists them (templates stay unresolved).
+    """Return the host variables of group `nodes`, as `ansible-inventory` lists them (templates stay unresolved).
 
-    root: the folder whose group_vars/ and host_vars/ count too. Raises BadInput.
+    root: the folder whose group_vars/ and host_vars/ are also read. Raises BadInput.
     """
     root = Path(root) if root is not None else project_root()
     if "," not in inventory and not Path(inventory).exists():
@@ -37,13 +37,13 @@ def read_inventory(inventory: str, root: str | Path | None = None) -> dict[str, 
     command = str(beside) if beside.exists() else shutil.which("ansible-inventory")
     if not command:
         raise BadInput([Fault("inventory", inventory, "ansible-inventory is not installed; pip install ansible-core")])
-    with subprocess.Popen(  # noqa: S603 - no shell; the command is ours, the inventory is the user's own
+    with subprocess.Popen(  # noqa: S603 - no shell; the command is fixed, the inventory is the user's own
         [command, "-i", inventory, "--list", "--playbook-dir", str(root)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # a group of its own: what a script of the inventory starts is ended with it
+        start_new_session=True,  # own process group, so that processes started by an inventory script end too
         preexec_fn=_bound_memory,
         env={**os.environ, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1", "ANSIBLE_NOCOLOR": "1"},
     ) as child:
@@ -66,7 +66,7 @@ def read_inventory(inventory: str, root: str | Path | None = None) -> dict[str, 
 
 
 def _size_faults(inventory: str) -> list[Fault]:
-    """What shows at a glance that an inventory is too large: Ansible would take hours and all memory over it."""
+    """Return the signs that an inventory is too large, found without Ansible, which would take hours and all memory."""
     size = lines = number = 0
     for number, path in enumerate(_files(inventory), start=1):
         try:
@@ -74,7 +74,7 @@ def _size_faults(inventory: str) -> list[Fault]:
             if size > MAX_BYTES or number > MAX_NODES:
                 break
             text = path.read_bytes().decode("utf-8", "replace")
-        except OSError:  # ansible-inventory says what is wrong with it
+        except OSError:  # ansible-inventory reports what is wrong with it
             continue
         lines += text.count("\n")
         if os.access(path, os.X_OK):  # a script, whose output is the inventory
@@ -89,16 +89,16 @@ def _size_faults(inventory: str) -> list[Fault]:
 
 
 def _files(inventory: str) -> Iterator[Path]:
-    """The regular files of an inventory: a file, or all in a folder."""
+    """Yield the regular files of an inventory: the file itself, or all files in a folder."""
     for part in inventory.split(","):
-        if os.path.isfile(part):  # noqa: PTH113 - Path's own raises for a name too long
+        if os.path.isfile(part):  # noqa: PTH113 - Path.is_file raises for a name that is too long
             yield Path(part)
         for folder, _, names in os.walk(part):
             yield from (path for name in names if (path := Path(folder, name)).is_file())
 
 
 def _width(bounds: tuple[str, str, str]) -> int:
-    """How many names a range such as [00:99] or [0:98:2] stands for."""
+    """Return how many names a range such as [00:99] or [0:98:2] stands for."""
     if max(map(len, bounds)) > 12:
         return 10**12
     first, last, step = (int(bound or 1) for bound in bounds)
@@ -106,17 +106,17 @@ def _width(bounds: tuple[str, str, str]) -> int:
 
 
 def _bound_memory() -> None:
-    """In the child, before it becomes ansible-inventory."""
+    """Limit the memory of the child process; runs in the child before it executes ansible-inventory."""
     resource.setrlimit(resource.RLIMIT_AS, (READ_MEMORY, READ_MEMORY))
 
 
 def project_root() -> Path:
-    """The working folder if it holds group_vars/, else the checkout that this package lies in."""
+    """Return the working folder if it holds group_vars/, else the checkout that contains this package."""
     return Path.cwd() if Path("group_vars").is_dir() else Path(__file__).resolve().parents[2]
 
 
 def _members(groups: Mapping[str, Any], top: str) -> list[str]:
-    """Hosts of a group and of the groups below it."""
+    """Return the hosts of a group and of its child groups."""
     hosts: dict[str, None] = {}
     todo, seen = [top], set()
     while todo:

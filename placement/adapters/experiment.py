@@ -1,4 +1,4 @@
-"""An experiment is a YAML or JSON file: found by name, loaded strictly, refused with all its faults at once."""
+"""Find, load and check an experiment file (YAML or JSON); all faults of a file are reported at once."""
 
 import json
 import math
@@ -14,7 +14,7 @@ import yaml
 
 try:
     from yaml import CSafeLoader as SafeLoader
-except ImportError:  # a PyYAML without libyaml: the same, slower
+except ImportError:  # PyYAML built without libyaml: same result, slower
     from yaml import SafeLoader  # type: ignore[assignment]
 
 from placement.adapters.schemas import MAX_FAULTS, Where, dotted, schema_faults
@@ -25,13 +25,13 @@ from placement.problem import pin_faults
 
 SUFFIXES = (".yml", ".yaml", ".json")
 MAX_BYTES = 64 * 2**20
-MAX_VALUES = 5_000_000  # of a document with its aliases written out
+MAX_VALUES = 5_000_000  # limit for a document with its aliases expanded
 MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A loaded experiment file. `text` is the file's, `raw` the document in it."""
+    """A loaded experiment file. `text` is the file's text, `raw` the parsed document."""
 
     name: str
     instances: list[Instance]
@@ -46,7 +46,7 @@ class Experiment:
 
     @property
     def observers(self) -> dict[str, list[str]]:
-        """{instance: who observes it}, of those that are observed, in file order."""
+        """Return {instance: its observers} for the observed instances, in file order."""
         found: dict[str, list[str]] = {}
         for one in self.instances:
             for subject in one.observes:
@@ -54,10 +54,10 @@ class Experiment:
         return found
 
     def sized(self, sizes: Mapping[str, Mapping[str, float]]) -> "Experiment":
-        """With the sizes that the file leaves out: {instance: {"ram_gb", "gpu_memory_gb"}}, in GB = 2**30 bytes.
+        """Return a copy with missing sizes filled in from {instance: {"ram_gb", "gpu_memory_gb"}}, in GB = 2**30 bytes.
 
-        What the file gives stays. The GPU memory counts for an instance that uses a GPU and leaves out both sizes.
-        Raises BadInput naming each instance without a size.
+        Sizes given in the file stay. GPU memory is filled in only for an instance that uses a GPU and gives neither
+        size. Raises BadInput naming each instance that still has no size.
         """
         missing = [one.id for one in self.instances if one.ram_gb is None and not sizes.get(one.id)]
         if missing:
@@ -74,17 +74,20 @@ class Experiment:
 
 
 def find_experiment(name_or_path: str, folder: str | Path = "experiments") -> Path:
-    """The file of an experiment: `split_brain` is looked up in the folder; a path ends in .yml, .yaml or .json."""
+    """Return the file of an experiment: a name (`split_brain`) is looked up in the folder; a path has a known suffix.
+
+    Known suffixes are .yml, .yaml and .json.
+    """
     text, folder = str(name_or_path or "").strip(), Path(folder)
     if text.endswith(SUFFIXES):
-        at_home = Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises where there is no such home
+        at_home = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where there is no such home
         candidates = [at_home, *([] if "/" in text else [folder / text])]
     elif "/" in text or "\\" in text or "\0" in text or text.startswith("."):
         raise BadInput([Fault("experiment", text, f"neither a name nor a path that ends in {', '.join(SUFFIXES)}")])
     else:
         candidates = [folder / f"{text}{suffix}" for suffix in SUFFIXES] if text else []
     for candidate in candidates:
-        if os.path.isfile(candidate):  # noqa: PTH113 - Path's own raises for a name too long
+        if os.path.isfile(candidate):  # noqa: PTH113 - Path.is_file raises for a name that is too long
             return candidate
     there = sorted({path.stem for path in folder.glob("*") if path.suffix in SUFFIXES})
     problem = unknown("experiment", text, there) if text else f"none is given; there is {', '.join(there) or 'none'}"
@@ -94,7 +97,7 @@ def find_experiment(name_or_path: str, folder: str | Path = "experiments") -> Pa
 def load_experiment(
     path: str | Path, nodes: Iterable[str] | None = None, pins: Mapping[str, str] | None = None
 ) -> Experiment:
-    """Load and check an experiment file; with the nodes' names, also the names that it and the pins use.
+    """Load and check an experiment file; if the nodes' names are given, also check the names that it and the pins use.
 
     Raises BadInput with every fault at once.
     """
@@ -105,7 +108,7 @@ def load_experiment(
 def parse_experiment(
     text: str, path: Path, nodes: Iterable[str] | None = None, pins: Mapping[str, str] | None = None
 ) -> Experiment:
-    """Check the text of an experiment file, as load_experiment does; `path` names it, and is not read."""
+    """Check the text of an experiment file, as load_experiment does; `path` only names the file in faults."""
     raw, twice, values = parse_document(text, path)
     faults = schema_faults("experiment", raw, str(path), _named(raw))
     faults += islice(_relation_faults(raw, str(path)), MAX_FAULTS)
@@ -132,12 +135,12 @@ def parse_experiment(
 
 
 def check(experiment: Experiment, nodes: Iterable[Node], pins: Mapping[str, str] | None = None) -> list[Fault]:
-    """What an experiment and its pins say of nodes and instances that do not exist."""
+    """Return a fault for each unknown node or instance that an experiment or its pins name."""
     return _name_faults(experiment.raw, str(experiment.path), [node.name for node in nodes], pins or {})
 
 
 def _name_faults(raw: Any, source: str, names: Sequence[str], pins: Mapping[str, str]) -> list[Fault]:
-    """Preferred nodes and pins that name nobody. In a faulty document, what is no instance is passed over."""
+    """Return a fault for each preferred node or pin with an unknown name; malformed instances are skipped."""
     listed = raw.get("instances") if isinstance(raw, Mapping) else None
     instances = [one for one in listed or [] if isinstance(one, Mapping)] if isinstance(listed, list) else []
     known = set(names)
@@ -151,7 +154,7 @@ def _name_faults(raw: Any, source: str, names: Sequence[str], pins: Mapping[str,
 
 
 def parse_pins(pins: str | Sequence[str] | Mapping[str, str] | None, source: str = "placement") -> dict[str, str]:
-    """`"a:jetson,b:rpi1"`, such strings in a list, or a mapping, as {instance: node}. Raises BadInput."""
+    """Return pins as {instance: node} from `"a:jetson,b:rpi1"`, a list of such, or a mapping. Raises BadInput."""
     if isinstance(pins, Mapping):
         pairs = [(id, node) for id, node in pins.items()]
     else:
@@ -172,7 +175,7 @@ def parse_pins(pins: str | Sequence[str] | Mapping[str, str] | None, source: str
 
 
 class _Loader(SafeLoader):
-    """YAML in which a date is text, as in JSON."""
+    """YAML loader that reads dates as text, as in JSON."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -181,7 +184,7 @@ class _Loader(SafeLoader):
 
 
 def read_text(path: Path) -> str:
-    """The text of a file that a person wrote. Raises BadInput."""
+    """Return the text of a file written by a user. Raises BadInput."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -195,9 +198,9 @@ def read_text(path: Path) -> str:
 
 
 def parse_document(text: str, path: Path) -> tuple[Any, list[Fault], list[Fault]]:
-    """The document in a text, with keys that it gives twice and values that JSON does not have. Raises BadInput.
+    """Return the document in a text, with the faults for duplicate keys and those for values that JSON cannot hold.
 
-    `path` names it in faults, and its suffix tells JSON from YAML.
+    `path` names the file in faults, and its suffix distinguishes JSON from YAML. Raises BadInput.
     """
     try:
         raw, twice = _parse_json(text) if path.suffix == ".json" else _parse_yaml(text)
@@ -228,21 +231,21 @@ def _parse_json(text: str) -> tuple[Any, list[tuple[str, str]]]:
 
 def _parse_yaml(text: str) -> tuple[Any, list[tuple[str, str]]]:
     depth = 0
-    for event in yaml.parse(text, _Loader):  # first, since libyaml's recursion overruns the stack on what is too deep
+    for event in yaml.parse(text, _Loader):  # first, since libyaml's recursion overflows the stack on deep nesting
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise RecursionError
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
-        twice = list(_given_twice(root))  # before construct_document, which writes merge keys out into the nodes
+        twice = list(_given_twice(root))  # before construct_document, which expands merge keys in the nodes
         return (None if root is None else loader.construct_document(root)), twice
     finally:
         loader.dispose()
 
 
 def _given_twice(root: yaml.Node | None) -> Iterator[tuple[str, str]]:
-    """Keys that one mapping has twice: YAML would let the last one win without a word."""
+    """Yield keys that occur twice in one mapping: PyYAML would silently use the last one."""
     todo, seen = [root], set()
     while todo:
         node = todo.pop()
@@ -263,7 +266,7 @@ def _given_twice(root: yaml.Node | None) -> Iterator[tuple[str, str]]:
 
 
 def _value_faults(document: Any, file: str, where: Where) -> Iterator[Fault]:
-    """What JSON does not have, so that a plan and a record of the run could not hold it. Raises ValueError."""
+    """Yield faults for values that JSON (a plan, a record of the run) cannot hold. Raises ValueError."""
     todo: list[tuple[tuple[str | int, ...], Any]] = [((), document)]
     visited = 0
     while todo:
@@ -287,7 +290,7 @@ def _value_faults(document: Any, file: str, where: Where) -> Iterator[Fault]:
 
 
 def _named(raw: Any) -> Where:
-    """Keys of faults that name an instance by its id: `instances.a.ram_gb`, not `instances[0].ram_gb`."""
+    """Return a function that names instances in fault keys by id: `instances.a.ram_gb`, not `instances[0].ram_gb`."""
     ids = dict(enumerate(_ids(raw)))
 
     def where(path: Sequence[str | int]) -> str:
@@ -300,7 +303,7 @@ def _named(raw: Any) -> Where:
 
 
 def _ids(raw: Any) -> list[str]:
-    """Each instance's id, or an empty string where the document has none."""
+    """Return each instance's id, or an empty string where the document has none."""
     instances = raw.get("instances") if isinstance(raw, dict) else None
     found = [
         item.get("id") if isinstance(item, dict) else None for item in instances or [] if isinstance(instances, list)
@@ -309,7 +312,10 @@ def _ids(raw: Any) -> list[str]:
 
 
 def _relation_faults(raw: Any, file: str) -> Iterator[Fault]:
-    """What a schema cannot say: ids given twice, relations to nobody or to both, GPU memory without a GPU."""
+    """Yield faults that a schema cannot express.
+
+    These are duplicate ids, relations to unknown instances, contradicting relations, and GPU memory without a GPU.
+    """
     ids = _ids(raw)
     known = dict.fromkeys(id for id in ids if id)
     counts = Counter(ids)
@@ -339,7 +345,7 @@ def _relation_faults(raw: Any, file: str) -> Iterator[Fault]:
 
 
 def _observation_faults(raw: Any, file: str) -> Iterator[Fault]:
-    """Observed instances that could notice or reach somebody: they are isolated, and so observe nobody themselves."""
+    """Yield faults for observed instances with a network or observing others: an observed instance must be isolated."""
     instances = {id: one for id, one in zip(_ids(raw), raw["instances"], strict=True) if id} if _ids(raw) else {}
     observers: dict[str, str] = {}
     for id, one in instances.items():
@@ -362,7 +368,7 @@ def _observation_faults(raw: Any, file: str) -> Iterator[Fault]:
 
 
 def _design_faults(raw: Any, file: str) -> Iterator[Fault]:
-    """Minds of the design that the experiment does not have."""
+    """Yield faults for minds that the design names but the experiment does not have."""
     design = raw.get("design") if isinstance(raw, dict) else None
     known = dict.fromkeys(id for id in _ids(raw) if id)
     for key in ("same_type", "counterbalance"):

@@ -1,23 +1,23 @@
-"""What memory an instance needs, estimated from its model's GGUF file before anything runs. Sizes in bytes, GB = 2**30.
+"""Estimate an instance's memory from its model's GGUF file before anything runs. Sizes in bytes, GB = 2**30.
 
-An instance is a llama-server, started with the flags of fleet/instances.py, and the workload beside it. Its parts:
+An instance is a llama-server, started with the flags of fleet/instances.py, and its workload process. Its parts:
 
-    weights      the file's tensors, mapped from it, so that the kernel can take the pages back and read them again;
-                 before the first and after the last that is used as it is, llama-server unmaps what it has copied
-    repack_copy  a private copy of those tensors that the CPU's fast kernels want in another order
+    weights      the file's tensors, memory-mapped, so that the kernel can drop the pages and read them again;
+                 llama-server unmaps the part before the first and after the last tensor that is used in place
+    repack_copy  a private copy of the tensors that the CPU's fast kernels need in another order
     kv           layers x KV heads x (key + value length) x 2 bytes (F16) x context
     compute      UBATCH x (16 x feed forward + 4 x embedding + 2 x context)
     base         15 MiB, 200 bytes for each entry of the vocabulary, 512 bytes for each token of the context
     workload     the Python process of the built-in workload
 
 Source: shared/reference/llama/est_ram.py (FACTS 3), whose last terms were fitted to real processes; checked again for
-these flags by tests/bench/memory.py, see docs/placement.md, where the 512 bytes (the prompt itself) were found missing.
-`--parallel 1` makes one KV cache of the whole context, and
-`--cache-ram 0` keeps llama-server from holding old prompts. Too high where a model keeps less than the whole context
-(sliding windows) or a mixture of experts computes with a part of its feed forward.
+these flags by tests/bench/memory.py, which showed that the 512 bytes (the prompt itself) were missing; see
+docs/placement.md. `--parallel 1` makes one KV cache of the whole context, and `--cache-ram 0` keeps llama-server from
+holding old prompts. The estimate is too high for a model that keeps less than the whole context (sliding windows) or
+a mixture of experts that computes with a part of its feed forward.
 
-The file is read by a reader of its own: gguf's makes an array of each word of the vocabulary, which took 30 s and
-600 MiB for a vocabulary of 150,000 words; only its table of block sizes is used.
+The module has its own GGUF reader: the gguf package makes an array for each word of the vocabulary, which took 30 s
+and 600 MiB for a vocabulary of 150,000 words; only its table of block sizes is used.
 """
 
 import math
@@ -43,20 +43,20 @@ KV_BYTES = 2  # F16, llama-server's default --cache-type-k and -v
 KV_STEP = 256  # the context is rounded up to a multiple of this
 BASE, PER_WORD, PER_TOKEN = 15 * MIB, 200, 512
 WORKLOAD = 24 * MIB  # VmHWM of `python3 -m workload`: see docs/placement.md, Memory
-# Types that ggml-cpu copies into another order (repack.cpp): AVX2's and those of Arm with dot products, together.
+# Types that ggml-cpu repacks (repack.cpp): the union of those for AVX2 and for Arm with dot products.
 REPACKED = ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4")
 CACHE = re.compile(r"\{\{\s*jarfleet_cache\s*\}\}")
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
-OFFLOADED = ("blk.", "output")  # names of the tensors that --n-gpu-layers 999 takes to the GPU; the embedding stays
+OFFLOADED = ("blk.", "output")  # prefixes of the tensors that --n-gpu-layers 999 moves to the GPU; the embedding stays
 STEP_GB = 0.1
 
 
 class BrokenModel(ValueError):
-    """The file is no whole GGUF: llama-server will not load it either."""
+    """The file is not a complete GGUF file: llama-server would not load it either."""
 
 
 class UnknownModel(ValueError):
-    """A GGUF of which this module cannot tell what it needs."""
+    """A valid GGUF file whose memory needs this module cannot estimate."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Tensor:
     type: str  # such as Q4_K
     rows: int
     size: int  # bytes
-    start: int  # its place in the file
+    start: int  # offset in the file
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself. Of a list of texts, such as the vocabulary, `fields` holds the length only."""
+    """The metadata and tensors of a GGUF file. Of an array of strings (the vocabulary) `fields` holds the length."""
 
     path: Path
     fields: Mapping[str, Any]
@@ -81,7 +81,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an instance needs, by its parts, in bytes. `offloaded`: what of them a GPU holds when it has all layers."""
+    """The memory an instance needs, by part, in bytes. `offloaded`: the share that a GPU holds if it has all layers."""
 
     weights: int
     repack_copy: int
@@ -93,22 +93,22 @@ class Estimate:
 
     @property
     def parts(self) -> dict[str, int]:
-        """The parts by name."""
+        """Return the parts by name."""
         return {name: size for name, size in asdict(self).items() if name != "offloaded"}
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all parts."""
         return sum(self.parts.values())
 
     @property
     def ram_gb(self) -> float:
-        """The total in GB, rounded up to a tenth: what an instance gets that declares nothing."""
+        """Total in GB, rounded up to a tenth: used for an instance that declares no size."""
         return _up(self.total)
 
     @property
     def gpu_memory_gb(self) -> float:
-        """What the GPU holds in GB, rounded up to a tenth."""
+        """GPU memory in GB, rounded up to a tenth."""
         return _up(self.offloaded)
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ class Estimate:
         return f"{figure(self.total / GB)} GB ({parts})"
 
     def to_json(self) -> dict[str, Any]:
-        """For a program, in GB: {"predicted_gb", "parts_gb", "offloaded_gb", "ram_gb", "gpu_memory_gb"}."""
+        """Return JSON data, in GB: {"predicted_gb", "parts_gb", "offloaded_gb", "ram_gb", "gpu_memory_gb"}."""
         return {
             "predicted_gb": round(self.total / GB, 4),
             "parts_gb": {name: round(size / GB, 4) for name, size in self.parts.items()},
@@ -128,9 +128,10 @@ class Estimate:
 
 
 def estimate(model: Header, context_size: int, on_gpu: bool = False, repacked: Iterable[str] = REPACKED) -> Estimate:
-    """What an instance of this model and context needs. on_gpu: all layers are on a GPU, so nothing is repacked.
+    """Estimate the memory of an instance with this model and context.
 
-    Raises UnknownModel for an architecture that does not say what the formula needs.
+    on_gpu: all layers are on a GPU, so nothing is repacked. Raises UnknownModel if the file lacks what the formula
+    needs.
     """
     architecture = model.fields.get("general.architecture")
 
@@ -168,10 +169,10 @@ def estimate(model: Header, context_size: int, on_gpu: bool = False, repacked: I
 def estimate_all(
     experiment: Experiment, models: Mapping[str, Path], repacked: Iterable[str] = REPACKED
 ) -> tuple[dict[str, Estimate], list[Fault], list[str]]:
-    """The estimate of each instance whose model file is given, what is wrong, and what is to be warned about.
+    """Return the estimate of each instance whose model file is given, the faults, and the warnings.
 
-    A broken file is a fault. A model that cannot be estimated is one only for an instance that declares no `ram_gb`. A
-    declared size below the estimate is a warning.
+    A broken file is a fault. A model that cannot be estimated is a fault only for an instance that declares no
+    `ram_gb`. A declared size below the estimate is a warning.
     """
     headers: dict[Path, Header | None] = {}  # None: broken, and reported
     known: dict[tuple[Path, int, bool], Estimate] = {}
@@ -205,8 +206,9 @@ def estimate_all(
 
 
 def sized_here(experiment: Experiment, hostvars: Mapping[str, Mapping[str, Any]]) -> tuple[Experiment, list[str]]:
-    """The experiment with the sizes that it leaves out, by the models that are on this machine, and what to tell a
-    person: warnings, and what was estimated, a line each. Raises BadInput.
+    """Return the experiment with missing sizes estimated from model files on this machine, and lines for the user.
+
+    The lines are the warnings and what was estimated. Raises BadInput.
     """
     found, faults, warnings = estimate_all(experiment, local_models(experiment, hostvars), repacked_types(hostvars))
     try:
@@ -220,7 +222,7 @@ def sized_here(experiment: Experiment, hostvars: Mapping[str, Mapping[str, Any]]
 
 
 def left_out(experiment: Experiment, found: Mapping[str, Estimate]) -> list[str]:
-    """What each instance gets that declares no `ram_gb`, and the parts of it, a line each."""
+    """Return one line for each instance that declares no `ram_gb`: its estimate and the parts of it."""
     return [
         f"instances.{one.id}.ram_gb: left out, {found[one.id].ram_gb} by its model: {found[one.id]}"
         for one in experiment.instances
@@ -229,10 +231,10 @@ def left_out(experiment: Experiment, found: Mapping[str, Estimate]) -> list[str]
 
 
 def local_models(experiment: Experiment, hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:
-    """The model file of each instance that is on this machine: the instance's, the experiment's or the default model.
+    """Return the model file on this machine of each instance: the instance's, the experiment's or the default model.
 
-    What was downloaded lies in the cache under its sha256. `ansible-inventory` leaves templates as they are; that of
-    the cache's folder, of which a default model's path is made, is known here.
+    Downloaded models are in the cache under their sha256. `ansible-inventory` leaves templates unresolved; only the
+    template of the cache folder, which occurs in the path of a default model, is resolved here.
     """
     variables = next(iter(hostvars.values()), {})
     cache = str(variables.get("jarfleet_cache") or "{{")
@@ -243,15 +245,15 @@ def local_models(experiment: Experiment, hostvars: Mapping[str, Mapping[str, Any
         model = instance.model or experiment.model or variables.get("default_model") or {}
         named = model.get("path") or f"{cache}/models/{model.get('sha256')}.gguf"
         path = Path(os.path.expanduser(CACHE.sub(lambda _: cache, str(named))))  # noqa: PTH111 - where there is no home
-        if os.path.isfile(path):  # noqa: PTH113 - Path's own raises for a name too long
+        if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
             found[instance.id] = path
     return found
 
 
 def shortfalls(instance: Instance, needs: Estimate) -> list[str]:
-    """What an instance declares below the estimate, one line a size.
+    """Return one line for each size that an instance declares below the estimate.
 
-    A GPU that is required holds what is offloaded, and RAM the rest of it - unless no GPU memory is declared.
+    If a GPU is required, it holds what is offloaded, and RAM holds the rest - unless no GPU memory is declared.
     """
     what = f"the model and its context of {instance.context_size} tokens need about"
     split = instance.gpu == "required" and instance.gpu_memory_gb > 0
@@ -268,7 +270,7 @@ def shortfalls(instance: Instance, needs: Estimate) -> list[str]:
 
 
 def repacked_types(hostvars: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """The types that some node's build of llama.cpp repacks (its `repacks`); all, where one does not say."""
+    """Return the types that any node's build of llama.cpp repacks (its `repacks`); all types if a node states none."""
     types: set[str] = set()
     for variables in hostvars.values():
         build = (variables.get("llama_cpp_builds") or {}).get(variables.get("llama_cpp_build")) or {}
@@ -277,7 +279,7 @@ def repacked_types(hostvars: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]
 
 
 def figure(gb: float) -> str:
-    """GB for a person: `5.3`, and small ones with a digit more: `0.04`."""
+    """Return GB as text: `5.3`, and small amounts with one more digit: `0.04`."""
     return f"{gb:.1f}" if gb >= 1 else f"{gb:.2f}"
 
 
@@ -286,13 +288,15 @@ def _up(size: int) -> float:
 
 
 def _most(value: int | list[int]) -> int:
-    """A number that a model may give layer by layer: the largest."""
+    """Return the largest of a number that a model may give for each layer."""
     return max(value, default=0) if isinstance(value, list) else value
 
 
 def _repacked(tensors: Iterable[Tensor], types: Collection[str]) -> list[Tensor]:
-    """Those of which there is a copy: matrices of these types, in groups of rows. The embedding is only looked up, but
-    without an output of its own a model's embedding is its output too, and then it is mapped and copied.
+    """Return the tensors that are copied for repacking: matrices of these types, in groups of rows.
+
+    The embedding is only looked up, so it is not copied; but in a model without an output tensor it is also the output,
+    and then it is both mapped and copied.
     """
     tensors = list(tensors)
     output = OUTPUT if any(tensor.name == OUTPUT for tensor in tensors) else EMBEDDING
@@ -312,14 +316,14 @@ MAX_HEADER = 256 * MIB  # a vocabulary is a few MiB
 
 
 class _Cursor:
-    """Reads forward through a file's bytes."""
+    """Reads forward through the bytes of a file."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.at = data, 0
         self.end = min(len(data), MAX_HEADER)
 
     def skip(self, count: int) -> int:
-        """Pass over so many bytes; where they began."""
+        """Skip `count` bytes and return the offset where they began."""
         start, self.at = self.at, self.at + count
         if self.at > self.end:
             raise BrokenModel("it ends within its header")
@@ -338,7 +342,7 @@ class _Cursor:
         return self.data[start : start + length].decode("utf-8", "replace")
 
     def value(self, kind: int) -> Any:
-        """One value; of a list of texts or of lists the length."""
+        """Read one value; of an array of strings or of arrays only the length."""
         if kind == TEXT:
             return self.text()
         if kind != LIST:
@@ -357,7 +361,7 @@ class _Cursor:
 
 
 def read(path: Path) -> Header:
-    """The header of a GGUF file. Raises BrokenModel and UnknownModel, naming the file and what is wrong."""
+    """Read the header of a GGUF file. Raises BrokenModel and UnknownModel, naming the file and the fault."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _read(path, _Cursor(data))

@@ -1,4 +1,4 @@
-"""The cluster is the Ansible inventory: host variables, and what was measured on the nodes, become Nodes."""
+"""Build Nodes from the Ansible inventory: host variables, completed by values measured on the nodes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,15 +18,15 @@ States = Mapping[str, NodeState | None]
 NUMBERS = ("ram_gb", "reserved_ram_gb", "gpu_memory_gb", "cpu_cores", "max_instances")
 FLAGS = ("gpu", "node_simulated", "node_maintenance")
 WORDS = ("node_type", "gpu_memory")
-MAX_NODES = 10_000  # of one cluster; Ansible itself takes 1.6 ms and 35 kB for each
+MAX_NODES = 10_000  # limit for one cluster; Ansible itself takes 1.6 ms and 35 kB for each
 AT_MOST = f"at most {MAX_NODES:,} nodes are supported"
-TOLERANCE = 1.1  # kernels and firmware keep some of the memory that a machine is sold with
+TOLERANCE = 1.1  # kernels and firmware keep part of a machine's nominal memory
 
 
 def nodes_from_hostvars(hostvars: Hostvars, states: States | None = None, source: str = "inventory") -> list[Node]:
-    """The nodes that the host variables of group `nodes` declare, filled from and checked against measured states.
+    """Return the nodes declared by the host variables of group `nodes`, completed from and checked against states.
 
-    states=None: only what is declared counts. Else a node without a state did not answer and is UNAVAILABLE.
+    states=None: only declared values count. Otherwise a node without a measured state did not answer: UNAVAILABLE.
     `source` names the inventory in faults. Raises BadInput with every fault of every node.
     """
     faults: list[Fault] = []
@@ -51,7 +51,7 @@ def nodes_from_hostvars(hostvars: Hostvars, states: States | None = None, source
 
 
 def agreed(hostvars: Hostvars, key: str, source: str = "inventory") -> Any:
-    """A setting of the whole cluster, as plain values; None when no node has it. BadInput if nodes differ on it."""
+    """Return a cluster-wide setting as plain values; None if no node has it. Raises BadInput if nodes differ on it."""
     values: dict[str, Any] = {}  # by the first node that has it
     for name in sorted(hostvars, key=natural):
         declared = plain(hostvars[name].get(key))
@@ -63,7 +63,7 @@ def agreed(hostvars: Hostvars, key: str, source: str = "inventory") -> Any:
 
 
 def port_range_from_hostvars(hostvars: Hostvars, source: str = "inventory") -> tuple[int, int]:
-    """The cluster's `peer_port_range` (first, last), both included. Raises BadInput if nodes differ on it."""
+    """Return the cluster's `peer_port_range` (first, last), both included. Raises BadInput if nodes differ on it."""
     numbers = {
         name: {**variables, "peer_port_range": _numbers(variables.get("peer_port_range"))}
         for name, variables in hostvars.items()
@@ -78,31 +78,31 @@ def port_range_from_hostvars(hostvars: Hostvars, source: str = "inventory") -> t
 
 
 def node_status(hostvars: Mapping[str, Any], state: NodeState | None) -> str:
-    """A node's status: a person's MAINTENANCE wins over all; a node that did not answer is UNAVAILABLE."""
+    """Return a node's status: MAINTENANCE set by a user takes precedence; a node without a state is UNAVAILABLE."""
     if _flag(hostvars.get("node_maintenance")) is True:
         return MAINTENANCE
     return state.status if state else UNAVAILABLE
 
 
 def too_many(source: str, nodes: int) -> Fault:
-    """An inventory of more than MAX_NODES nodes."""
+    """Return the fault for an inventory of more than MAX_NODES nodes."""
     return Fault(source, "nodes", f"{nodes:,} hosts; {AT_MOST}. Is a range such as n[00:99] too wide?")
 
 
 def _key(name: str, path: Sequence[str | int]) -> str:
-    """`nodes.rpi1.ram_gb`."""
+    """Return the key of a fault: `nodes.rpi1.ram_gb`."""
     return dotted(["nodes", name, *path])
 
 
 def _declared(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """What the host variables say of the node, as plain values; what is null is not declared."""
+    """Return what the host variables declare for the node, as plain values; null means not declared."""
     readers = dict.fromkeys(NUMBERS, _number) | dict.fromkeys(FLAGS, _flag) | dict.fromkeys(WORDS, plain)
     values = {key: read(variables.get(key)) for key, read in readers.items()}
     return {key: value for key, value in values.items() if value is not None}
 
 
 def plain(value: Any) -> Any:
-    """A value without Ansible's tags: subclasses of str, int, dict, ... become the plain types."""
+    """Return a value without Ansible's tags: subclasses of str, int, dict, ... become the plain types."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, bool) or value is None:
@@ -117,13 +117,13 @@ def plain(value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """A mapping with its values as numbers, where they are; anything else as it is."""
+    """Return a mapping with numeric values converted to numbers; return anything else unchanged."""
     value = plain(value)
     return {key: _number(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _number(value: Any) -> Any:
-    """A number; also of a numeric string, which is what `-e` and Jinja give."""
+    """Convert a value to a number, also from a numeric string, which is what `-e` and Jinja give."""
     value = plain(value)
     if isinstance(value, str):
         for kind in (int, float):
@@ -135,13 +135,13 @@ def _number(value: Any) -> Any:
 
 
 def _flag(value: Any) -> Any:
-    """A boolean; also of "true" and "false", which is what `-e` and Jinja give."""
+    """Convert a value to a boolean, also from "true" and "false", which is what `-e` and Jinja give."""
     value = plain(value)
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def _problems(declared: Mapping[str, Any], state: NodeState | None, measured: bool) -> dict[str, str]:
-    """What a schema cannot say, by key: sizes against each other, and against what the node has."""
+    """Return faults that a schema cannot express, by key: sizes compared with each other and with measured ones."""
     problems = {}
     ram = declared.get("ram_gb", state.ram_gb or None if state else None)
     reserved = declared.get("reserved_ram_gb", 0)
@@ -160,7 +160,7 @@ def _problems(declared: Mapping[str, Any], state: NodeState | None, measured: bo
 
 
 def _beyond(declared: Mapping[str, Any], state: NodeState) -> dict[str, str]:
-    """What is declared beyond what the node has, by key."""
+    """Return faults for declared sizes that exceed the measured ones, by key."""
     mend = "correct it, leave it out to use what is measured, or set node_simulated: true"
     gpu = state.gpu
     beyond = {}
@@ -177,7 +177,7 @@ def _beyond(declared: Mapping[str, Any], state: NodeState) -> dict[str, str]:
 
 
 def _node(name: str, declared: Mapping[str, Any], state: NodeState | None, measured: bool) -> Node:
-    """The node: declared values, else measured ones, and what the instances on it hold."""
+    """Build the node from declared values, else measured ones, and what running instances have allocated."""
     has = state or NodeState(UNAVAILABLE)
     node = Node(
         name=name,

@@ -1,1 +1,1 @@
-"""Why a plan is as it is, and why there is none."""
+"""Explain why a plan is as it is, and why there is none."""

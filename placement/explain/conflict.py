@@ -1,7 +1,7 @@
-"""Why there is no plan: the smallest conflict, and the changes that would make a plan possible.
+"""Explain why there is no plan: the smallest conflict, and the changes that would make a plan possible.
 
-All of it is solved, nothing guessed: the exact search says of each part of the problem and of each change whether a
-plan exists. So this takes time, and is done only when a failure to plan is reported, never inside place().
+Every statement is solved exactly: the exact search decides for each part of the problem and for each change whether a
+plan exists. This takes time, so it is done only when a failure to plan is reported, never inside place().
 """
 
 import time
@@ -23,21 +23,21 @@ from placement.problem import PORTS, Capacity, Problem, Request, size
 from placement.solver.exact import optimal
 from placement.solver.greedy import greedy
 
-MOST_STEPS = 500  # of the search for how many of a conflict's instances a node has room for
-Found = tuple[int, Remedy] | None  # a change that works, and its amount, by which those of one rank are sorted
-SHARE = 4  # one question to the search may take the so-manieth part of the time that is left
+MOST_STEPS = 500  # of the search for how many of a conflict's instances fit on a node
+Found = tuple[int, Remedy] | None  # a change that works, and its amount, by which changes of one rank are sorted
+SHARE = 4  # one query to the search may take 1/SHARE of the time that is left
 
 
 class OutOfTime(Exception):
-    """The time is over, or this question would take too much of it."""
+    """The time is over, or this query would take too large a share of it."""
 
 
 def reasons(scenario: Scenario, time_limit_s: float) -> Reasons:
-    """Why this case, which place() refused, has no plan, and what would make one. At most so many seconds.
+    """Return why this scenario, for which place() found no plan, is infeasible, and which changes would give it a plan.
 
-    First the fewest instances that cannot all be placed, then the fewest of their constraints. Half of the time is for
-    that; when it is over the conflict says so (`smallest`, `irreducible` are false). The rest is for the changes: one
-    at a time, and only such as touch the conflict, since no other can help.
+    First the fewest instances that cannot all be placed are searched for, then the fewest of their constraints, in half
+    of the time; if that runs out, the conflict says so (`smallest`, `irreducible` are false). The rest of the time is
+    for the changes: one at a time, and only those that touch the conflict, since no other change can help.
     """
     finder = _Finder(scenario, time.monotonic() + time_limit_s / 2)
     conflict = finder.conflict()
@@ -46,7 +46,7 @@ def reasons(scenario: Scenario, time_limit_s: float) -> Reasons:
 
 
 def has_plan(scenario: Scenario, time_limit_s: float) -> bool | None:
-    """Whether the case has a plan; None when that did not come out in so many seconds."""
+    """Whether the scenario has a plan; None if the time limit ended the search before an answer."""
     try:
         return _has_plan(scenario.problem(), time.monotonic() + time_limit_s)
     except OutOfTime:
@@ -54,12 +54,12 @@ def has_plan(scenario: Scenario, time_limit_s: float) -> bool | None:
 
 
 def conflict(scenario: Scenario, time_limit_s: float) -> Conflict:
-    """The smallest conflict of a case that has no plan."""
+    """Return the smallest conflict of a scenario that has no plan."""
     return _Finder(scenario, time.monotonic() + time_limit_s).conflict()
 
 
 def _has_plan(problem: Problem, until: float) -> bool:
-    """Whether a plan exists. Raises OutOfTime when that did not come out."""
+    """Whether a plan exists. Raises OutOfTime if the search ends without an answer."""
     left = until - time.monotonic()
     if left <= 0:
         raise OutOfTime
@@ -76,10 +76,10 @@ def _has_plan(problem: Problem, until: float) -> bool:
 
 
 class _Finder:
-    """Looks for the smallest conflict of a case that has no plan."""
+    """Search for the smallest conflict of a scenario that has no plan."""
 
     def __init__(self, scenario: Scenario, until: float) -> None:
-        # A node that has given out more than it has counts as full, so that an instance without demands fits there.
+        # An overcommitted node counts as full, so that an instance without demands fits there.
         self.problem = replace(scenario, nodes=tuple(_not_below_zero(node) for node in scenario.nodes)).problem()
         self.requests = {
             request.instance.id: replace(
@@ -92,11 +92,11 @@ class _Finder:
         self.constraints: list[Constraint] = []
 
     def alike(self) -> dict[str, list[str]]:
-        """id -> the ids of its class, those that nothing tells apart."""
+        """Return {id: the ids of its class}, a class being the instances that are interchangeable."""
         return {id: ids for ids in self.classes for id in ids}
 
     def conflict(self) -> Conflict:
-        """The smallest, or the best that the time allowed."""
+        """Return the smallest conflict, or the best found in the time."""
         ids, irreducible, proven = self._search([len(ids) for ids in self.classes], self._instances_fail)
         chosen = self._first_of_classes(ids)
         self.constraints = list(self._constraints_of(chosen))
@@ -114,7 +114,7 @@ class _Finder:
         )
 
     def _search(self, most: list[int], fails: Callable[[Part], bool]) -> tuple[Part, bool, bool]:
-        """The smallest failing part, whether it is irreducible, whether it is the smallest."""
+        """Return the smallest failing part, whether it is irreducible, and whether it is proven to be the smallest."""
         part, irreducible = list(most), False
         try:
             reduce(part, fails)
@@ -135,7 +135,7 @@ class _Finder:
         return not _has_plan(self._relaxed(self.chosen, held), self.until)
 
     def _constraints_of(self, ids: Sequence[str]) -> Iterator[Constraint]:
-        """Every constraint that can stand in the way of these, what is hardest to change first."""
+        """Yield every constraint that can prevent a plan for these instances, the hardest to change first."""
         requests = [self.requests[id] for id in ids]
         for request in requests:
             if request.instance.gpu == "required":
@@ -169,7 +169,7 @@ class _Finder:
                 yield Constraint("pin", (request.instance.id,), f"is pinned to {request.pin}")
 
     def _relaxed(self, ids: Sequence[str], kept: Collection[Constraint] | None) -> Problem:
-        """The problem of these instances with these of their constraints; None: with all."""
+        """Return the problem of these instances with only these of their constraints; None: with all constraints."""
         here = set(ids)
         problem = copy(self.problem)
         requests = [self.requests[id] for id in ids]
@@ -188,7 +188,7 @@ class _Finder:
         return problem
 
     def _nodes(self, problem: Problem, suffice: Sequence[Constraint]) -> tuple[dict[str, str], dict[str, int]]:
-        """Of each node that these requests may be on: what it has, in words, and how many of them it takes."""
+        """Return for each node that these requests may use: its resources as text, and how many of the requests fit."""
         has: dict[str, str] = {}
         takes: dict[str, int] = {}
         known: dict[Any, int | None] = {}
@@ -206,7 +206,7 @@ class _Finder:
         return has, takes
 
     def _has(self, capacity: Capacity, may: Sequence[Request], suffice: Sequence[Constraint]) -> str:
-        """`56.0 GB RAM free`: of what the constraints are about."""
+        """Return the node's resources that the constraints concern, as text: `56.0 GB RAM free`."""
         node, kinds = capacity.node, {constraint.kind for constraint in suffice}
         if node.status != "HEALTHY":
             return node.status
@@ -225,7 +225,7 @@ class _Finder:
 
 
 def _classes(requests: Collection[Request]) -> list[list[str]]:
-    """Ids in groups that nothing tells apart as to whether a plan exists."""
+    """Group the ids of requests that are interchangeable as to whether a plan exists."""
     groups: dict[Any, list[str]] = defaultdict(list)
     for request in requests:
         groups[_class(request)].append(request.instance.id)
@@ -233,14 +233,14 @@ def _classes(requests: Collection[Request]) -> list[list[str]]:
 
 
 def _class(request: Request) -> tuple[Any, ...]:
-    """Equal for requests that may change places."""
+    """Return a key that is equal for interchangeable requests."""
     instance = request.instance
     demands = instance.gpu, request.ram, request.gpu_memory if instance.gpu != "none" else 0
     return *demands, request.pin, request.node_type, bool(request.alike), instance.id if request.apart else None
 
 
 def _request(request: Request, held: Collection[Constraint]) -> Request:
-    """The request with those of its constraints that are held."""
+    """Return the request with only those of its constraints that are in `held`."""
     instance, id = request.instance, request.instance.id
 
     def holds(kind: str) -> bool:
@@ -261,7 +261,7 @@ def _request(request: Request, held: Collection[Constraint]) -> Request:
 
 
 def _not_below_zero(node: Node) -> Node:
-    """The node, full where it has given out more than it has."""
+    """Return the node; if it is overcommitted, as a full one."""
     used = units(node.reserved_ram_gb) + units(node.allocated_ram_gb)
     gpu_used = units(node.allocated_gpu_memory_gb)
     gpu_memory = 0 if node.unified and not node.gpu_memory_gb else units(node.gpu_memory_gb)
@@ -273,12 +273,12 @@ def _not_below_zero(node: Node) -> Node:
 
 
 def _roomy(node: Node, more: int) -> Node:
-    """The node with slots for so many more."""
+    """Return the node with `more` slots added."""
     return replace(node, max_instances=max(node.max_instances, node.current_instances + more))
 
 
 def _most(node: Node, ports: Sequence[int], requests: Sequence[Request]) -> int | None:
-    """How many of the requests the node takes at most, by trying; None when that takes too many steps."""
+    """Return the largest number of the requests that fit on the node, by search; None if it takes too many steps."""
     requests = sorted(requests, key=lambda request: (request.ram, request.gpu_memory))
     best = steps = 0
 
@@ -298,7 +298,7 @@ def _most(node: Node, ports: Sequence[int], requests: Sequence[Request]) -> int 
             return
         if fits([*chosen, requests[at]]):
             choose(at + 1, [*chosen, requests[at]])
-        other = at + 1  # without one of a class: without the rest of it
+        other = at + 1  # if one of a class is left out, leave out the rest of the class
         while other < len(requests) and _class(requests[other]) == _class(requests[at]):
             other += 1
         choose(other, chosen)
@@ -320,7 +320,10 @@ class _Remedies:
         self.groups = self._node_groups()
 
     def found(self) -> tuple[list[Remedy], int]:
-        """Those that work, the smallest first: settings, sizes by GB, slots and ports, doing without an instance."""
+        """Return the changes that work, smallest first: settings, sizes by GB, slots, ports, leaving out an instance.
+
+        Also return how many changes were not tried in the time.
+        """
         remedies: list[tuple[int, int, Remedy]] = []
         untried = 0
         for rank, attempt in self._attempts():
@@ -333,7 +336,7 @@ class _Remedies:
         return [remedy for _, _, remedy in sorted(remedies, key=lambda one: one[:2])], untried
 
     def _attempts(self) -> Iterator[tuple[int, Callable[[], Found]]]:
-        """(rank, attempt)."""
+        """Yield (rank, attempt) for each change."""
         kinds = {constraint.kind for constraint in self.conflict.constraints}
         for name in self.groups:
             status = self.scenario.node(name).status
@@ -397,14 +400,14 @@ class _Remedies:
         return self._if(self.scenario.with_instance(id, gpu="preferred"), change, says, self._others(id))
 
     def _ram(self, id: str) -> Found:
-        """The most RAM with which the instance fits: what a node has free less what others take there."""
+        """Find the most RAM with which the instance fits: a node's free RAM less what others take there."""
         return self._less(id, "ram_gb", self.requests[id].ram, 1)
 
     def _gpu_memory(self, id: str) -> Found:
         return self._less(id, "gpu_memory_gb", self.requests[id].gpu_memory, 0)
 
     def _less(self, id: str, key: str, now: int, fewest: int) -> Found:
-        """The largest amount below `now` that works. All that can be is a multiple of what all other amounts are."""
+        """Find the largest amount below `now` that works; only multiples of the gcd of all other amounts can matter."""
         amounts = [
             amount for other in self.requests.values() if other.instance.id != id for amount in self._amounts(other)
         ]
@@ -426,11 +429,11 @@ class _Remedies:
         )
 
     def _amounts(self, request: Request) -> tuple[int, ...]:
-        """All that it may take, on whatever node."""
+        """Return all amounts that the request may take on any node."""
         return request.ram, request.gpu_memory, max(request.ram, request.gpu_memory)
 
     def _node_ram(self, name: str) -> Found:
-        """The least RAM more on this node: what some of the instances take there together, less what is free."""
+        """Find the least additional RAM of this node: what some of the instances take together, less what is free."""
         capacity, node = self.capacities[name], self.scenario.node(name)
         takes = [capacity.needs(request)[0] for request in self.requests.values()]
         step, free = gcd(*takes), capacity.free_ram
@@ -473,7 +476,7 @@ class _Remedies:
         )
 
     def _node_groups(self) -> dict[str, list[str]]:
-        """The first of each group of nodes that nothing tells apart as to whether a plan exists -> the others."""
+        """Return {first of each group of interchangeable nodes: the other nodes of the group}."""
         pinned = set(self.scenario.pins.values())
         groups: dict[Any, list[str]] = defaultdict(list)
         for name, capacity in self.capacities.items():

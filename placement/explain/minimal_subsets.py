@@ -1,7 +1,7 @@
 """Minimal failing subsets of a monotone predicate.
 
-A part is a vector of counts: so many of each class of interchangeable things. `fails(part)` says whether the part
-fails; more never fails less. It may raise: then the caller has what was found until then.
+A part is a vector of counts, one for each class of interchangeable things. `fails(part)` says whether the part fails;
+adding to a failing part never makes it hold. `fails` may raise: the caller then keeps what was found so far.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ Fails = Callable[[Part], bool]
 
 
 def least(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The least number in low..high for which it holds, given that it holds for `high` and from then on."""
+    """Return the least number in low..high for which `holds` is true; it must be monotone and true for `high`."""
     while low < high:
         middle = (low + high) // 2
         if holds(middle):
@@ -23,10 +23,10 @@ def least(low: int, high: int, holds: Callable[[int], bool]) -> int:
 
 
 def reduce(part: list[int], fails: Fails) -> None:
-    """Take from a failing part, in place, until whatever more is taken from it makes it hold.
+    """Reduce a failing part, in place, until removing anything more would make it hold.
 
-    It is one that cannot be reduced, not the smallest. Classes are thinned out from the last to the first. What comes
-    after the shortest failing beginning goes at once.
+    The result is irreducible, not necessarily the smallest. Classes are reduced from the last to the first. All that
+    follows the shortest failing prefix is removed at once.
     """
     whole = tuple(part)
 
@@ -41,10 +41,10 @@ def reduce(part: list[int], fails: Fails) -> None:
 
 
 def smallest(most: Sequence[int], fails: Fails, known: Part) -> Part:
-    """The failing part of the fewest things, proven; `known` if it is one of them.
+    """Return a failing part with the fewest things, proven; this is `known` if no smaller one exists.
 
-    Reiter's hitting set tree, searched by size: whatever fails has more of something than each part that holds. So the
-    parts that hold, made as large as they go, say what to add to a candidate that is within one of them.
+    Reiter's hitting set tree, searched by size: a failing part has more of something than each part that holds. So the
+    parts that hold, made as large as possible, say what to add to a candidate contained in one of them.
     """
     holding: list[Part] = []
     waiting: list[tuple[int, Part]] = [(0, (0,) * len(most))]
@@ -69,7 +69,7 @@ def smallest(most: Sequence[int], fails: Fails, known: Part) -> Part:
 
 
 def _largest(most: Sequence[int], fails: Fails, part: Part) -> Part:
-    """A part that holds, grown from one that does, to which nothing can be added."""
+    """Return a maximal part that holds, grown from one that holds."""
     grown = list(part)
     for at in range(len(grown)):
         before, after = grown[:at], grown[at + 1 :]

@@ -1,4 +1,4 @@
-"""The input of place() as one thing that can be changed a little and solved again."""
+"""The input of place() as one object that can be changed slightly and solved again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from placement.strategies import place
 
 @dataclass(frozen=True)
 class Scenario:
-    """Arguments of place(), by the same names."""
+    """The arguments of place(), under the same names."""
 
     nodes: tuple[Node, ...]
     instances: tuple[Instance, ...]
@@ -22,11 +22,11 @@ class Scenario:
     node_types: Mapping[str, str] = field(default_factory=dict)
 
     def problem(self) -> Problem:
-        """What the searches see. Raises BadInput."""
+        """Return the problem that the searches work on. Raises BadInput."""
         return Problem(self.nodes, self.instances, self.pins, self.port_range, self.same_type, self.node_types)
 
     def best(self, time_limit_s: float) -> Plan:
-        """The best plan, without its explanation. Raises as place() does."""
+        """Return the best plan, without its explanation. Raises as place() does."""
         return place(
             self.nodes,
             self.instances,
@@ -40,34 +40,34 @@ class Scenario:
         )
 
     def node(self, name: str) -> Node:
-        """The node of this name."""
+        """Return the node of this name."""
         return next(node for node in self.nodes if node.name == name)
 
     def instance(self, id: str) -> Instance:
-        """The instance of this id."""
+        """Return the instance of this id."""
         return next(instance for instance in self.instances if instance.id == id)
 
     def with_node(self, name: str, **changes: Any) -> "Scenario":
-        """One node is another."""
+        """Return a copy with changed attributes of one node."""
         nodes = tuple(replace(node, **changes) if node.name == name else node for node in self.nodes)
         return replace(self, nodes=nodes)
 
     def with_instance(self, id: str, **changes: Any) -> "Scenario":
-        """One instance is another."""
+        """Return a copy with changed attributes of one instance."""
         instances = tuple(replace(one, **changes) if one.id == id else one for one in self.instances)
         return replace(self, instances=instances)
 
     def with_pin(self, id: str, name: str | None) -> "Scenario":
-        """The instance is pinned there, whatever pin it had; None: nowhere."""
+        """Return a copy with the instance pinned to this node instead of any earlier one; None: not pinned."""
         others = {pinned: node for pinned, node in self.pins.items() if pinned != id}
         return replace(self, pins=others if name is None else {**others, id: name})
 
     def without_node_type(self, id: str) -> "Scenario":
-        """The instance is not bound to a type of node."""
+        """Return a copy in which the instance is not bound to a node type."""
         return replace(self, node_types={bound: kind for bound, kind in self.node_types.items() if bound != id})
 
     def together(self, one: str, other: str) -> "Scenario":
-        """The two need not be apart, whichever of them says so."""
+        """Return a copy without the anti-affinity of the two, whichever of them declares it."""
 
         def less(instance: Instance, unwanted: str) -> Instance:
             return replace(instance, anti_affinity=tuple(id for id in instance.anti_affinity if id != unwanted))
@@ -77,7 +77,7 @@ class Scenario:
         return replace(self, instances=tuple(changed))
 
     def without(self, id: str) -> "Scenario":
-        """The instance is not there."""
+        """Return a copy without the instance."""
         return replace(
             self,
             instances=tuple(instance for instance in self.instances if instance.id != id),

@@ -1,4 +1,4 @@
-"""Why here and not there: counterfactuals, exact by solving again, and place() with all that there is to say.
+"""Counterfactuals (why on this node and not another), found exactly by solving again; place() with explanations.
 
 Sizes are GB = 2**30 bytes.
 """
@@ -19,8 +19,8 @@ from placement.solver.exact import TIME_LIMIT_S
 from placement.strategies import place
 
 GRID = PER_GB // 10  # amounts of additional RAM are multiples of 0.1 GB
-MOST_SUMS = 20_000  # of what instances take together; beyond, every multiple is tried
-LEAST_S = 1.0  # seconds for a plan with the instance there: less would leave all questions open instead of the last
+MOST_SUMS = 20_000  # sums of the instances' RAM; beyond, every multiple of GRID is tried
+LEAST_S = 1.0  # seconds for a plan with the instance pinned: less would leave all questions open, not only the last
 EPSILON = 1e-6  # points: scores are sums of fractions as floats
 
 Question = tuple[str, str | None]  # instance, node; None: every node
@@ -28,14 +28,14 @@ Question = tuple[str, str | None]  # instance, node; None: every node
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """What if an instance were on another node: the best plan with it pinned there, and what would move it there.
+    """The best plan with an instance pinned to another node, and the changes that would move the instance there.
 
-    feasible: whether there is such a plan; None when that did not come out in time. loss: by how many points it is
-    worse than the plan given, at least and at most (equal: exact, negative: better); None where that is not known.
-    lifted: the instance's own pin, which does not count here. moved: the others that it puts elsewhere.
-    moves_with: changes, one at a time, with which the best plan puts the instance there.
-    more_ram_gb: the least more RAM of the node, in multiples of 0.1 GB, with which it does; None: no amount.
-    answered: it all came out in time; otherwise moves_with and more_ram_gb may lack something.
+    feasible: whether there is such a plan; None if the time ended first. loss: by how many points it is worse than the
+    given plan, at least and at most (equal: exact, negative: better); None if unknown. lifted: the instance's own pin,
+    which is ignored here. moved: the other instances that this plan moves. moves_with: single changes with which the
+    best plan puts the instance there. more_ram_gb: the least additional RAM of the node, in multiples of 0.1 GB, with
+    which it does; None: no amount. answered: everything was computed in time; if false, moves_with and more_ram_gb may
+    be incomplete.
     """
 
     feasible: bool | None
@@ -50,7 +50,7 @@ class Counterfactual:
     answered: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """JSON's own types; `says` is for a person."""
+        """Return JSON data; `says` is the text for a reader."""
         return {
             "feasible": self.feasible,
             "score": self.score,
@@ -69,7 +69,7 @@ class Counterfactual:
         return f"{self._plan()}; {self._move()}"
 
     def _plan(self) -> str:
-        """`the plan loses 10 points`."""
+        """Return the effect on the plan as text: `the plan loses 10 points`."""
         if self.feasible is None:
             return "no plan was found in the time given, and none was proven impossible"
         if not self.feasible:
@@ -94,7 +94,7 @@ class Counterfactual:
         return f"the plan loses {more}at most {_shown(most)} points (not proven)"
 
     def _move(self) -> str:
-        """`would move there with 1.0 GB more RAM`."""
+        """Return what would move the instance as text: `would move there with 1.0 GB more RAM`."""
         ram = [] if self.more_ram_gb is None else [f"{self.more_ram_gb} GB more RAM"]
         changes = ", or ".join([*ram, *self.moves_with])
         if changes:
@@ -105,7 +105,7 @@ class Counterfactual:
 
 
 def parse_why(why: str | Sequence[str] | None, source: str = "why") -> list[Question]:
-    """`"b"`, `"b:rpi2,c"`, or such strings in a list, as [(instance, node or None)]. Raises BadInput."""
+    """Return `"b"`, `"b:rpi2,c"`, or a list of such strings as [(instance, node or None)]. Raises BadInput."""
     texts = why if isinstance(why, list | tuple) else [why] if why else []
     words = [word.strip() for text in texts for word in str(text).split(",")]
     questions: list[Question] = []
@@ -123,7 +123,7 @@ def parse_why(why: str | Sequence[str] | None, source: str = "why") -> list[Ques
 def why_faults(
     questions: Iterable[Question], ids: Collection[str], names: Collection[str], source: str = "why"
 ) -> list[Fault]:
-    """Questions about an instance or node that does not exist."""
+    """Return a fault for each question about an instance or node that does not exist."""
     faults = []
     for id, name in questions:
         if id not in ids:
@@ -146,10 +146,10 @@ def place_and_explain(
     node_types: Mapping[str, str] | None = None,
     why: Sequence[Question] = (),
 ) -> Plan:
-    """place(), and the plan answers the questions `why` (Plan.counterfactuals), and an Infeasible its `reasons`.
+    """Call place(), and add answers to `why` to the plan (Plan.counterfactuals) or the `reasons` to an Infeasible.
 
-    The answers, or the reasons, take at most as long again as the search may: another time_limit_s.
-    Raises as place() does, and BadInput for a question about nobody.
+    The answers or the reasons take at most another time_limit_s.
+    Raises as place() does, and BadInput for a question about an unknown instance or node.
     """
     scenario = Scenario(tuple(nodes), tuple(instances), pins or {}, port_range, tuple(same_type), node_types or {})
     names, ids = [node.name for node in scenario.nodes], [instance.id for instance in scenario.instances]
@@ -178,7 +178,7 @@ def place_and_explain(
 
 
 def _reasons(scenario: Scenario, strategy: str, time_limit_s: float) -> Reasons | None:
-    """Why there is no plan. That greedy found none proves nothing: then the exact search is asked first."""
+    """Return why there is no plan. A failed greedy pass proves nothing: then the exact search is run first."""
     if strategy == "optimal":
         return reasons(scenario, time_limit_s)
     exists = has_plan(scenario, time_limit_s / 2)
@@ -190,10 +190,10 @@ def _reasons(scenario: Scenario, strategy: str, time_limit_s: float) -> Reasons 
 def counterfactuals(
     scenario: Scenario, plan: Plan, questions: Iterable[Question], time_limit_s: float
 ) -> dict[str, dict[str, Counterfactual]]:
-    """{instance: {node: answer}} for this plan of this case, in about so many seconds together, or fewer.
+    """Return {instance: {node: answer}} for this plan of this scenario, within about time_limit_s for all together.
 
-    Half of the time is for the plans with the instance there, a quarter for why there is none and for single changes,
-    the rest for amounts of RAM. Within each, what a question does not need is left to those after it.
+    Half of the time is for the plans with the instance pinned, a quarter for reasons of infeasibility and single
+    changes, the rest for amounts of RAM. In each part, time that a question does not use is left to the later ones.
     """
     asked = _pairs(scenario, plan, questions)
     start = time.monotonic()
@@ -211,7 +211,7 @@ def counterfactuals(
 
 
 def _pairs(scenario: Scenario, plan: Plan, questions: Iterable[Question]) -> list[tuple[str, str]]:
-    """Each instance with each node asked for that it is not on."""
+    """Return each instance in question with each node in question, except the node that it is on."""
     every = list(plan.nodes)
     pairs = ((id, node) for id, name in questions for node in ([name] if name else every))
     return list(dict.fromkeys(pair for pair in pairs if plan.assignments[pair[0]] != pair[1]))
@@ -220,14 +220,14 @@ def _pairs(scenario: Scenario, plan: Plan, questions: Iterable[Question]) -> lis
 def _shares(
     pairs: Sequence[tuple[str, str]], until: float, least: float = 0.0
 ) -> Iterator[tuple[float, tuple[str, str]]]:
-    """(seconds, pair): an equal part of what is left until then, but at least so much while there is any."""
+    """Yield (seconds, pair): an equal share of the time left, but at least `least` seconds while any are left."""
     for at, pair in enumerate(pairs):
         left = max(0.0, until - time.monotonic())
         yield min(left, max(least, left / (len(pairs) - at))), pair
 
 
 def _pinned(scenario: Scenario, plan: Plan, id: str, name: str, time_limit_s: float) -> Counterfactual:
-    """The best plan with the instance there, against the plan given."""
+    """Compare the best plan with the instance pinned to this node with the given plan."""
     lifted = scenario.pins.get(id)
     try:
         there = scenario.with_pin(id, name).best(time_limit_s) if time_limit_s > 0 else None
@@ -254,7 +254,7 @@ def _pinned(scenario: Scenario, plan: Plan, id: str, name: str, time_limit_s: fl
 def _changed(
     scenario: Scenario, plan: Plan, id: str, name: str, answer: Counterfactual, until: float
 ) -> Counterfactual:
-    """The answer with why the instance cannot be there, and the changes other than RAM that would move it there."""
+    """Extend the answer by why the instance cannot be there, and by the changes other than RAM that would move it."""
     if answer.feasible is False and (left := until - time.monotonic()) > 0:
         answer = replace(answer, conflict=_conflict(scenario, id, name, left / 2))
     moves: list[str] = []
@@ -271,14 +271,14 @@ def _changed(
 
 
 def _lifting(scenario: Scenario, plan: Plan, id: str) -> str | None:
-    """What alone may keep the instance from where the best plan puts it; None: nothing, the plan is the best."""
+    """Return what alone may keep the instance from its node in the best plan; None: nothing, the plan is the best."""
     if id in scenario.pins:
         return f"no pin to {scenario.pins[id]}"
     return None if plan.optimal and plan.seed is None else "strategy optimal, or another seed"
 
 
 def _richer(scenario: Scenario, plan: Plan, id: str, name: str, answer: Counterfactual, until: float) -> Counterfactual:
-    """The answer with the least RAM that would move the instance there, unless it would go there anyway."""
+    """Extend the answer by the least RAM that would move the instance there, unless it would go there anyway."""
     if answer.moves_with == [_lifting(scenario, plan, id)]:
         return answer
     try:
@@ -289,7 +289,7 @@ def _richer(scenario: Scenario, plan: Plan, id: str, name: str, answer: Counterf
 
 
 def _conflict(scenario: Scenario, id: str, name: str, time_limit_s: float) -> Conflict:
-    """Why the instance cannot be there."""
+    """Return why the instance cannot be on this node."""
     found = conflict(scenario.with_pin(id, name), time_limit_s)
     there = [
         replace(one, says=f"is on {name}") if (one.kind, one.subject) == ("pin", (id,)) else one
@@ -299,7 +299,7 @@ def _conflict(scenario: Scenario, id: str, name: str, time_limit_s: float) -> Co
 
 
 def _goes(scenario: Scenario, id: str, name: str, until: float) -> bool:
-    """The best plan, proven, puts the instance there. Raises OutOfTime when that did not come out."""
+    """Whether the proven best plan puts the instance there. Raises OutOfTime if the search ends without an answer."""
     left = until - time.monotonic()
     if left <= 0:
         raise OutOfTime
@@ -315,9 +315,9 @@ def _goes(scenario: Scenario, id: str, name: str, until: float) -> bool:
 
 
 def _changes(scenario: Scenario, plan: Plan, id: str, name: str) -> Iterator[tuple[str, Scenario]]:
-    """Single changes other than RAM that can bring the instance there."""
+    """Yield single changes other than RAM that can bring the instance there."""
     node, instance = scenario.node(name), scenario.instance(id)
-    if node.status == "UNAVAILABLE":  # what it has is not known
+    if node.status == "UNAVAILABLE":  # its resources are unknown
         return
     if node.status != "HEALTHY":
         yield f"{name} HEALTHY again", scenario.with_node(name, status="HEALTHY")
@@ -337,20 +337,21 @@ def _changes(scenario: Scenario, plan: Plan, id: str, name: str) -> Iterator[tup
 
 
 def _apart(scenario: Scenario, id: str) -> Collection[str]:
-    """Those that are to be apart from it, whoever says so."""
+    """Return the instances in anti-affinity with it, whichever of the two declares it."""
     return next(request.apart for request in scenario.problem().requests if request.instance.id == id)
 
 
 def _more_ram(scenario: Scenario, id: str, name: str, until: float) -> int | None:
-    """The least RAM more on this node, a multiple of 0.1 GB in units, with which the best plan puts the instance there.
+    """Return the least additional RAM of this node, in units, with which the best plan puts the instance there.
 
-    None: no amount does. A plan's score is not monotone in a node's RAM (ram_fit), so there is nothing to bisect. It
-    changes only where a step on this node begins to fit, or its ram_fit changes: where what was free before the step
-    reaches what the instance takes, 10/7 of its ram_gb, or goes above 10/3 of it. Those amounts are tried, the smallest
-    first, each rounded up to 0.1 GB. Between two of them no score changes, only the free RAM that the tie rules count.
+    The amount is a multiple of 0.1 GB; None: no amount does. A plan's score is not monotone in a node's RAM (ram_fit),
+    so bisection is impossible. The score changes only where a step on this node begins to fit, or its ram_fit changes:
+    where the RAM free before the step reaches what the instance takes or 10/7 of its ram_gb, or exceeds 10/3 of it.
+    Those amounts are tried, smallest first, each rounded up to 0.1 GB. Between two of them no score changes, only the
+    free RAM that the tie rules use.
     """
     node = scenario.node(name)
-    held = max(node.ram_gb, node.reserved_ram_gb + node.allocated_ram_gb)  # a node can have given out more than it has
+    held = max(node.ram_gb, node.reserved_ram_gb + node.allocated_ram_gb)  # a node can be overcommitted
     ample = min(MAX_GB, held + sum(max(one.ram_gb, one.gpu_memory_gb) for one in scenario.instances))
     if node.status != "HEALTHY" or not _possible(scenario.with_pin(id, name).with_node(name, ram_gb=ample), until):
         return None
@@ -362,7 +363,7 @@ def _more_ram(scenario: Scenario, id: str, name: str, until: float) -> int | Non
 
 
 def _possible(scenario: Scenario, until: float) -> bool:
-    """Whether there is a plan. Raises OutOfTime when that did not come out."""
+    """Whether there is a plan. Raises OutOfTime if the search ends without an answer."""
     possible = has_plan(scenario, until - time.monotonic())
     if possible is None:
         raise OutOfTime
@@ -370,14 +371,14 @@ def _possible(scenario: Scenario, until: float) -> bool:
 
 
 def _amounts(scenario: Scenario, name: str) -> list[int]:
-    """Tenths of a GB more RAM on the node at which a plan's score can change, ascending."""
+    """Return the tenths of a GB of additional RAM at which a plan's score can change, ascending."""
     problem = scenario.problem()
     capacity = next(capacity for capacity in problem.capacities() if capacity.node.name == name)
     slots = min(capacity.node.max_instances - capacity.taken_slots, len(capacity.ports) // len(PORTS))
     requests = [
         r for r in problem.requests if r.pin in (None, name) and (capacity.node.gpu or r.instance.gpu != "required")
     ]
-    before: list[set[int]] = [{0}, *(set() for _ in range(slots))]  # of so many earlier ones: what they take together
+    before: list[set[int]] = [{0}, *(set() for _ in range(slots))]  # by number of earlier instances: sums of their RAM
     amounts: set[int] = set()
     for request in requests:
         takes, _ = capacity.needs(request)
@@ -392,11 +393,11 @@ def _amounts(scenario: Scenario, name: str) -> list[int]:
 
 
 def _every_amount(capacity: Capacity, takes: Sequence[int], slots: int) -> list[int]:
-    """All tenths of a GB up to where nothing changes any more."""
+    """Return all tenths of a GB up to the point where nothing changes any more."""
     largest = sorted(takes)[-slots:]
     return list(range(1, (sum(largest) + 10 * largest[-1] // 3 + 1 - capacity.free_ram) // GRID + 2))
 
 
 def _shown(points: float) -> str:
-    """Points for a person: `65`, `13.33`."""
+    """Return points as text: `65`, `13.33`."""
     return f"{round(points, 2):g}"

@@ -1,1 +1,1 @@
-"""The searches: greedy and exact."""
+"""The searches for a plan: greedy and exact."""

@@ -1,9 +1,9 @@
-"""A good plan where the proof is out of reach: simulated annealing over moves and swaps of instances.
+"""A good plan where a proof is out of reach: simulated annealing over moves and swaps of instances.
 
-One instance at a time is taken up; of all places it may move to and some it may swap with, one is drawn by the
-Boltzmann distribution at the temperature of the moment ("heat bath"), staying where it is among them. All of them are
-valued at once, node by node: a plan's score is separable by node. What does not fit costs PENALTY instead of being
-forbidden, so that the search may start from, and pass through, what is no plan.
+Each step considers one instance. Among all nodes it may move to, some instances it may swap with, and staying in place,
+one option is drawn by the Boltzmann distribution at the current temperature ("heat bath"). All options are valued at
+once, node by node: a plan's score is separable by node. What does not fit costs PENALTY instead of being forbidden, so
+that the search may start from and pass through infeasible assignments.
 """
 
 import time
@@ -16,13 +16,13 @@ from placement.solver.node_configurations import Ints, Items, fit_points
 
 Floats = npt.NDArray[np.float64]
 
-PENALTY = 300.0  # points: for a node whose RAM is twice overbooked, a pair that must be apart, a place that cannot be
-HOT, COLD = 5.0, 0.4  # points: the temperature at the start and in the end
-SWAPS = 128  # partners looked at for a swap at a time
+PENALTY = 300.0  # points: for RAM overbooked by 100 %, a pair that must be apart, a forbidden node
+HOT, COLD = 5.0, 0.4  # points: the temperature at the start and at the end
+SWAPS = 128  # swap partners considered in one step
 
 
 class Annealing:
-    """A search over who is where: `where[instance]` is a node, both by position, in the order of `items`."""
+    """A search over assignments: `where[instance]` is a node; both are indices, instances in the order of `items`."""
 
     def __init__(self, items: Items, seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
@@ -30,12 +30,12 @@ class Annealing:
         self.ids = [request.instance.id for requests in items.requests for request in requests]
         nodes = [kind for kind in items.kinds for _ in kind.capacities]
         each = np.repeat(np.arange(items.number), items.sizes)
-        self.number, self.merit = len(each), 1.0  # merit: what a point of score counts
+        self.number, self.merit = len(each), 1.0  # merit: the weight of a point of score
         may = np.array([kind.may[each] for kind in nodes])
         self.slots = np.array([kind.slots for kind in nodes])
         self.free = np.array([kind.free_ram for kind in nodes])
         self.free_gpu_memory = np.array([kind.free_gpu_memory for kind in nodes])
-        # One column more, of nothing: the padding of a node's members.
+        # One more column, of zeros: the padding of a node's members.
         self.asks = np.append(items.ram[each], 0)
         self.ram = _padded([kind.ram[each] for kind in nodes])
         self.gpu_memory = _padded([kind.gpu_memory[each] for kind in nodes])
@@ -47,19 +47,19 @@ class Annealing:
         nobody = np.zeros((self.number, self.number), dtype=bool)
         pair = nobody if items.related is None else items.related[np.ix_(each, each)]
         apart = nobody if items.apart is None else items.apart[np.ix_(each, each)]
-        self.pairs = 10.0 * pair - PENALTY * apart  # what either of the two brings the other on one node
+        self.pairs = 10.0 * pair - PENALTY * apart  # points for each pair of instances on the same node
 
     def places(self, assignments: Mapping[str, str]) -> Ints:
-        """A plan as a start."""
+        """Convert a plan to a start assignment."""
         index = {name: at for at, name in enumerate(self.names)}
         return np.array([index[assignments[id]] for id in self.ids], dtype=np.int64)
 
     def assignments(self, where: Ints) -> dict[str, str]:
-        """Who is where, by name."""
+        """Convert an assignment to {instance: node} by name."""
         return {id: self.names[node] for id, node in zip(self.ids, where, strict=True)}
 
     def anywhere(self) -> Ints:
-        """A start that is no plan: whoever comes takes a free slot, where it may be if it can."""
+        """Return an infeasible start assignment: each instance takes a free slot, on an allowed node if possible."""
         where, free = np.zeros(self.number, dtype=np.int64), self.slots.copy()
         for instance in range(self.number):
             where[instance] = np.argmax(np.where(free > 0, free - 1000.0 * self.barred[:, instance], -np.inf))
@@ -67,10 +67,10 @@ class Annealing:
         return where
 
     def improve(self, where: Ints, until: float, any_plan: bool = False) -> Ints | None:
-        """The best plan seen until then; None when none was.
+        """Return the best plan found by the time `until`; None if none was found.
 
-        where: where to start, with no more on a node than it has slots. any_plan: the first plan will do, and if there
-        is none, what comes closest to one (`least`).
+        where: the start assignment, with no more instances on a node than it has slots. any_plan: stop at the first
+        plan; if there is none, `least` is the assignment closest to one.
         """
         self.merit, hot = (0.0, HOT / 5) if any_plan else (1.0, HOT)
         where = where.copy()
@@ -108,13 +108,13 @@ class Annealing:
         return best
 
     def _clashes(self, where: Ints, near: Floats) -> bool:
-        """Whether some who must be apart are together."""
+        """Whether instances that must be apart are on one node."""
         return bool((near[where, np.arange(self.number)] < -PENALTY / 2).any())
 
     def _draw(
         self, instance: int, where: Ints, members: Ints, values: Floats, near: Floats, temperature: float
     ) -> tuple[float, Ints, Ints] | None:
-        """What to do with the instance: (gain in relations, two nodes, their new members), or nothing."""
+        """Draw the instance's step: (gain in relations, two nodes, their new members), or None to leave it in place."""
         here = int(where[instance])
         used = (members < self.number).sum(axis=1)
         targets = np.flatnonzero((used < self.slots) & (np.arange(len(used)) != here))
@@ -123,7 +123,7 @@ class Annealing:
         mine = members[here]
         without = np.where(mine == instance, self.number, mine)[None, :]
         moved = np.concatenate([members[targets][:, :-1], np.full((len(targets), 1), instance)], axis=1)
-        # A full row has no room to append to, but only a node with a slot left is a target.
+        # A full row has no room to append to, but only nodes with a free slot are targets.
         theirs = members[where[partners]]
         swapped_here = np.where(mine == instance, partners[:, None], mine)
         swapped_there = np.where(theirs == partners[:, None], instance, theirs)
@@ -145,7 +145,7 @@ class Annealing:
         return float(gain[chosen]), np.array([here, there[chosen]]), np.array([row_here, rows[split + chosen]])
 
     def _values(self, nodes: Ints, members: Ints) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Of each node with these members: its score less relations and penalties; and whether they do not fit."""
+        """Return nodes' scores with these members, without relations, less penalties; and which are infeasible."""
         at = nodes[:, None]
         ram = self.ram[at, members]
         used = np.cumsum(ram, axis=1)
@@ -163,5 +163,5 @@ class Annealing:
 
 
 def _padded(rows: npt.ArrayLike) -> npt.NDArray[np.number]:
-    """A matrix with one more column, of zeros."""
+    """Return a matrix with one more column, of zeros."""
     return np.pad(np.asarray(rows), ((0, 0), (0, 1)))

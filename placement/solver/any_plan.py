@@ -1,4 +1,4 @@
-"""Any plan at all, or the proof that there is none: what fits where, without a score, as an integer programme."""
+"""Find any plan or prove that there is none: an integer program of what fits where, without scores."""
 
 import copy
 import random
@@ -13,15 +13,15 @@ from placement.problem import Capacity, Problem
 from placement.solver.column_selection import new_solver
 from placement.solver.node_configurations import Items
 
-MOST = 100_000  # cells and pairs: a larger programme would not even be written down in time
-AT_A_TIME = 28  # instances that are packed anew to mend a plan
+MOST = 100_000  # cells and pairs: building a larger program would take too long
+AT_A_TIME = 28  # instances that are packed again to repair a plan
 MENDING_S = 2.0  # seconds for one such packing
 
 
 def pack(items: Items, until: float) -> tuple[dict[str, str] | None, bool]:
-    """A plan, instance -> node; and whether the answer is proven.
+    """Return a plan as {instance: node}, and whether the answer is proven.
 
-    (None, True): there is no plan. (None, False): the time was over.
+    (None, True): there is no plan. (None, False): the time ran out.
     """
     capacities = [kind for kind in items.kinds for _ in kind.capacities]
     apart = np.argwhere(np.tril(items.apart, -1)) if items.apart is not None else np.zeros((0, 2), dtype=np.int64)
@@ -43,7 +43,7 @@ def pack(items: Items, until: float) -> tuple[dict[str, str] | None, bool]:
         for needs, free in ((kind.ram, kind.free_ram), (kind.gpu_memory, kind.free_gpu_memory)):
             some = np.flatnonzero(kind.may & (needs > 0))
             if len(some):
-                unit = int(np.gcd.reduce(needs[some]))  # small whole numbers: no tolerance can matter
+                unit = int(np.gcd.reduce(needs[some]))  # small whole numbers, so that no solver tolerance matters
                 solver.addRow(0.0, float(free // unit), len(some), index[at, some], (needs[some] // unit).astype(float))
         for pair in apart:
             if kind.may[pair].all():
@@ -65,8 +65,8 @@ def pack(items: Items, until: float) -> tuple[dict[str, str] | None, bool]:
 
 
 def mend(problem: Problem, assignments: Mapping[str, str], until: float, seed: int = 0) -> dict[str, str] | None:
-    """A plan from what is nearly one: a few nodes at a time, one with what does not fit among them, are packed anew."""
-    rng = random.Random(seed)  # noqa: S311 - drawn to be repeated, not to be secret
+    """Repair an infeasible assignment: pack a few nodes again at a time, including one with a violation."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible, not for security
     assignments = dict(assignments)
     while time.monotonic() < until:
         capacities, broken = _filled(problem, assignments)
@@ -74,7 +74,7 @@ def mend(problem: Problem, assignments: Mapping[str, str], until: float, seed: i
             return assignments
         chosen = [rng.choice(broken)]
         count = len(capacities[chosen[0]].ids)
-        # More room, more likely.
+        # Nodes with more free RAM are more likely.
         for name in sorted(capacities, key=lambda name: -rng.random() * (1 + max(0, capacities[name].free_ram))):
             if name not in chosen and count + len(capacities[name].ids) <= AT_A_TIME:
                 chosen.append(name)
@@ -88,7 +88,7 @@ def mend(problem: Problem, assignments: Mapping[str, str], until: float, seed: i
 
 
 def _filled(problem: Problem, assignments: Mapping[str, str]) -> tuple[dict[str, Capacity], list[str]]:
-    """The nodes with what is assigned to them, and the names of those where something does not fit."""
+    """Return the nodes with what is assigned to them, and the names of those where something does not fit."""
     capacities = {capacity.node.name: capacity for capacity in problem.capacities()}
     broken: dict[str, None] = {}
     for request in problem.requests:

@@ -1,4 +1,4 @@
-"""Every configuration of a kind of node that is worth at least so much at given prices, by branch and bound."""
+"""List every configuration of a kind of node worth at least a given amount at given prices, by branch and bound."""
 
 import time
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ CHUNK = 2**21  # cells of a matrix of rows x items at once: some tens of MB
 
 
 class TooMany(Exception):
-    """More configurations than the caller wants to hold, or has time for."""
+    """There are more configurations than the caller can hold, or than can be listed in time."""
 
 
 @dataclass
 class _Rows:
-    """Configurations of one length while they grow. Items by their position among those that may be here."""
+    """Partial configurations of one length. Items are indexed by position among those allowed on this kind."""
 
     members: Ints
-    last_count: Ints  # how often the last item is in it
+    last_count: Ints  # how often the last item is in the row
     free: Ints
     free_gpu_memory: Ints
     score: Ints
@@ -28,19 +28,19 @@ class _Rows:
     preferred: Ints
     gpu: Ints
     free_sum: Ints
-    near: Ints  # rows x items: what an item's affinity to earlier ones of the row has been credited to those
+    near: Ints  # rows x items: the part of an item's affinity to earlier ones of the row that is credited to those
 
     def __getitem__(self, rows: Ints | Flags | slice) -> "_Rows":
         return _Rows(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
     @classmethod
     def joined(cls, parts: list["_Rows"]) -> "_Rows":
-        """All parts, one after the other."""
+        """Concatenate all parts."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
 class Listing:
-    """The configurations of one kind at given whole prices; `top` is at most how much any of them is worth."""
+    """The configurations of one kind at given whole prices; `top` is an upper bound on the worth of any of them."""
 
     def __init__(self, relaxation: Relaxation, at: int, prices: Prices, rewards: Ints, until: float) -> None:
         """rewards: of all kinds, as `relaxation` gives them for these prices. until: when to stop listing."""
@@ -59,7 +59,7 @@ class Listing:
         for (earlier, later), near in zip(local[relaxation.near], prices.near[:, at], strict=True):
             if earlier >= 0 and later >= 0:
                 self.near[earlier, later] = near
-        # Penalties that may yet be given back after an item: of the pairs whose later item is still to come.
+        # Penalties that may be refunded after an item: of the pairs whose later item is still to come.
         penalties = np.zeros(len(self.may) + 1, dtype=np.int64)
         for (_, later), apart in zip(relaxation.apart, prices.apart[:, at], strict=True):
             penalties[np.searchsorted(self.may, later)] += apart
@@ -67,7 +67,7 @@ class Listing:
         self.top = self.completions.best + int(penalties.sum())
 
     def above(self, floor: int, most: int) -> tuple[Columns, Ints]:
-        """Every configuration that is worth at least `floor`, and what each is worth; TooMany beyond `most` rows."""
+        """Return every configuration worth at least `floor`, and its worth; raise TooMany beyond `most` rows."""
         nothing = np.zeros(1, dtype=np.int64)
         rows = _Rows(
             np.zeros((1, 0), dtype=np.int64), nothing, nothing + self.kind.free_ram,
@@ -95,7 +95,7 @@ class Listing:
         return Columns.joined(found), np.concatenate(worth)
 
     def _grown(self, rows: _Rows, used: int, floor: int) -> _Rows:
-        """Each row with each item that may follow (later in the order, or one more of the same) and can reach it."""
+        """Extend each row by each item that may follow (a later one, or the last again) and can still reach `floor`."""
         kind, items, may = self.kind, self.items, self.may
         position = np.arange(len(may))
         fits = (kind.ram[may] <= rows.free[:, None]) & (kind.gpu_memory[may] <= rows.free_gpu_memory[:, None])
@@ -135,7 +135,7 @@ class Listing:
 
 
 class Whole:
-    """The same of a kind with few configurations, which are listed once and only valued anew."""
+    """Replaces Listing for a kind with few configurations, which are listed once and only valued again."""
 
     def __init__(self, at: int, columns: Columns, prices: Prices) -> None:
         self.at, self.columns = at, columns
@@ -144,11 +144,11 @@ class Whole:
         self.top = int(self.worth.max(initial=0))
 
     def above(self, floor: int, most: int) -> tuple[Columns, Ints]:
-        """Every configuration that is worth at least `floor`, and what each is worth."""
+        """Return every configuration worth at least `floor`, and its worth."""
         rows = self.worth >= floor
         return self.columns[rows], self.worth[rows]
 
 
 def _among(matrix: Flags | None, positions: Ints) -> Flags | None:
-    """A relation among some items only."""
+    """Restrict a relation to some items."""
     return None if matrix is None else matrix[np.ix_(positions, positions)]

@@ -1,4 +1,4 @@
-"""The programmes that choose configurations, solved by HiGHS: every item is covered, no kind of node is used up."""
+"""The programs that choose configurations, solved by HiGHS: cover every item, use no kind of node too often."""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Linear:
-    """The linear programme; it keeps its basis while columns come in. The first columns are to hold a plan."""
+    """The linear program; it keeps its basis when columns are added. The first columns must contain a plan."""
 
     def __init__(self, items: Items, until: float) -> None:
         self.items, self.number = items, 0
@@ -21,12 +21,12 @@ class Linear:
         self.solver.setOptionValue("presolve", "off")
 
     def add(self, columns: Columns) -> None:
-        """Let the programme choose among these too."""
+        """Add columns to the program."""
         self.number += len(columns)
         _add(self.solver, self.items, columns, columns.score / self.items.scale, np.full(len(columns), np.inf))
 
     def solve(self) -> tuple[float, Floats, Floats] | None:
-        """The value, and what one more of each item and of each kind would be worth, in points; None if unsolved."""
+        """Return the value and the dual prices, in points, of each item and of each kind; None if unsolved."""
         self.solver.run()
         if self.solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
@@ -40,11 +40,11 @@ class Linear:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the integer programme answered: rows (with repetition) or none, and whether it came to its own end."""
+    """The integer program's result: rows (with repetition) or None, and whether the solver finished in time."""
 
     rows: Ints | None
     finished: bool
-    value: float  # of the objective
+    value: float  # of the objective function
 
 
 def choose(
@@ -55,7 +55,7 @@ def choose(
     start: Ints,
     held: list[tuple[Floats, float]] | None = None,
 ) -> Chosen:
-    """The best choice of columns that covers every item.
+    """Return the best choice of columns that covers every item.
 
     start: rows of a choice to begin with. held: earlier objectives, which must keep their values.
     """
@@ -80,7 +80,7 @@ def choose(
 
 
 def new_solver(until: float) -> highspy.Highs:
-    """HiGHS as this project uses it: silent, one thread (the same answer each time), to be done by then."""
+    """Return HiGHS with the settings of this project: silent, one thread (reproducible), time limit `until`."""
     solver = highspy.Highs()
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("threads", 1)
@@ -89,7 +89,7 @@ def new_solver(until: float) -> highspy.Highs:
 
 
 def _solver(items: Items, until: float) -> highspy.Highs:
-    """A programme without columns."""
+    """Return a program without columns."""
     solver = new_solver(until)
     solver.changeObjectiveSense(highspy.ObjSense.kMaximize)
     nothing = np.zeros(0, dtype=np.int32), np.zeros(0)
@@ -101,7 +101,7 @@ def _solver(items: Items, until: float) -> highspy.Highs:
 
 
 def _add(solver: highspy.Highs, items: Items, columns: Columns, objective: Floats, most: Floats) -> None:
-    """Columns with their entries: how often each item is in one, and its kind."""
+    """Add columns with their entries: how often each item is in one, and its kind."""
     total = items.number + len(items.kinds)
     row = np.concatenate([columns.members, (items.number + 1 + columns.kind)[:, None]], axis=1)
     row = np.where(row > items.number, row - 1, np.where(row == items.number, -1, row))

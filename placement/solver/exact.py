@@ -1,14 +1,15 @@
 """The exact search: the plan with the highest score, tie rules included, and the proof (method: FACTS 6).
 
 1. `relaxation` finds prices that bound every plan's score from above.
-2. A linear programme over configurations makes them better; at its prices `listing` finds the configurations that are
-   worth more than it knew, until there are none.
-3. An integer programme over the configurations close to the bound finds the best plan. One that is further from it than
-   the plan's own distance cannot be part of a better plan, so once all nearer ones were in, the plan is proven.
+2. A linear program over configurations improves them; at its prices `listing` finds the configurations that are worth
+   more than the linear program assumes, until there are none.
+3. An integer program over the configurations close to the bound finds the best plan. A configuration that is further
+   from the bound than the plan itself cannot be part of a better plan, so the plan is proven once all
+   nearer ones are included.
 4. The tie rules follow as further objectives over the plans of that score.
 
-Bounds are computed in whole numbers: no rounding is trusted. Those who must be on one type of node make a problem for
-each type.
+Bounds are computed in whole numbers: no rounding is trusted. Instances that must share one node type give one problem
+for each type.
 """
 
 import copy
@@ -32,25 +33,25 @@ from placement.solver.lagrangian import PAIR, Prices, Relaxation
 from placement.solver.node_configurations import Columns, Ints, Items
 
 TIME_LIMIT_S = 20.0
-MOST_INSTANCES = 2_000  # beyond, tables of relations and bounds outgrow memory and time: greedy's plan, unproven
-MOST_ROUNDS = 200  # of the relaxation before the linear programme
-STEP = 2.0  # points by which a price moves in the first of them
+MOST_INSTANCES = 2_000  # beyond, tables of relations and bounds exceed memory and time: greedy plan, unproven
+MOST_ROUNDS = 200  # of the relaxation before the linear program
+STEP = 2.0  # points by which a price moves in the first rounds
 ANY = -(2**62)  # worth of a configuration: no limit
-WHOLE = 8_000  # configurations of a kind that are listed once and for all
+WHOLE = 8_000  # up to this number, the configurations of a kind are listed only once
 PRICED = 20_000  # configurations of one kind and length that pricing looks at
-NEAR = 30_000  # configurations that the integer programme chooses among: with 90,000 HiGHS overran its limit fourfold
-FRESH = 20  # columns that a kind brings at a time
-AHEAD = 1  # points below the best known of a kind to which pricing looks first
-MOST_TABLE = 2**13  # items x slots: beyond, a kind's table is too large to be made again and again
-TIGHTEN_SHARE = 0.6  # of the time for the linear programme
-FIRST_SHARE = 0.15  # of the time for the first pricing: a linear programme needs a dozen or more
+NEAR = 30_000  # configurations in the integer program: with 90,000 HiGHS overran its time limit fourfold
+FRESH = 20  # columns that a kind adds at a time
+AHEAD = 1  # points below the best known of a kind that pricing tries first
+MOST_TABLE = 2**13  # items x slots: beyond, a kind's table is too large to be computed repeatedly
+TIGHTEN_SHARE = 0.6  # of the time for the linear program
+FIRST_SHARE = 0.15  # of the time for the first pricing: a linear program needs a dozen or more
 
 
 def optimal(problem: Problem, time_limit_s: float = TIME_LIMIT_S, seed: int | None = None) -> Outcome:
-    """The best plan, proven, or the best found within the limit and the bound on every plan's score.
+    """Return the best plan, proven, or the best found within the limit with a bound on every plan's score.
 
-    seed: one of the equally good plans, drawn; otherwise the first of them by the tie rules. Raises Infeasible when
-    there is provably no plan, Undecided when the limit ended the search without one.
+    seed: draw one of the equally good plans; without it, the first of them by the tie rules. Raises Infeasible if there
+    is provably no plan, Undecided if the limit ended the search without one.
     """
     until = time.monotonic() + time_limit_s
     try:
@@ -77,12 +78,12 @@ def optimal(problem: Problem, time_limit_s: float = TIME_LIMIT_S, seed: int | No
     if seed is None:
         best = max(tied, key=lambda answer: _rank(problem, answer.assignments))
     else:
-        best = random.Random(seed).choice(tied)  # noqa: S311 - drawn to be repeated, not to be secret
+        best = random.Random(seed).choice(tied)  # noqa: S311 - reproducible, not for security
     return Outcome(best.assignments, max(answer.bound for answer in answers) / best.scale, proven)
 
 
 def _variants(problem: Problem) -> Iterator[Problem]:
-    """The problem once for each type that those who must be alike can be on; or as it is, if there are none."""
+    """Yield the problem once for each node type that `same_type` instances can share; unchanged if there are none."""
     if not any(request.alike for request in problem.requests):
         yield problem
         return
@@ -96,7 +97,7 @@ def _variants(problem: Problem) -> Iterator[Problem]:
 
 
 def _walk(problem: Problem, assignments: Mapping[str, str]) -> Iterator[tuple[Request, Capacity]]:
-    """Each request in the fixed order with its node as it is before the step."""
+    """Yield each request in the fixed order with its node's capacity before the step."""
     capacities = {capacity.node.name: capacity for capacity in problem.capacities()}
     for request in problem.requests:
         capacity = capacities[assignments[request.instance.id]]
@@ -105,7 +106,7 @@ def _walk(problem: Problem, assignments: Mapping[str, str]) -> Iterator[tuple[Re
 
 
 def _rank(problem: Problem, assignments: Mapping[str, str]) -> tuple[int | list[int], ...]:
-    """Plans of the same score compare by this: the tie rules."""
+    """Return the key by which plans of the same score compare: the tie rules."""
     names = {node.name: -at for at, node in enumerate(problem.nodes)}
     steps = [
         (int(preferred_node(capacity, request)), int(gpu(capacity, request)), -capacity.free_ram)
@@ -117,7 +118,7 @@ def _rank(problem: Problem, assignments: Mapping[str, str]) -> tuple[int | list[
 
 @dataclass(frozen=True)
 class _Answer:
-    """A search's end. Scores are whole numbers, points times `scale`. No assignments: no plan was found."""
+    """The result of a search. Scores are whole numbers, points times `scale`. No assignments: no plan was found."""
 
     assignments: Mapping[str, str]
     value: int
@@ -127,7 +128,7 @@ class _Answer:
 
 
 class _Search:
-    """One problem's prices, bound and plan."""
+    """The prices, the bound and the best known plan of one problem."""
 
     def __init__(self, problem: Problem, until: float, seed: int | None) -> None:
         self.problem, self.until, self.seed = problem, until, seed
@@ -140,11 +141,11 @@ class _Search:
         self.proven = False
 
     def late(self) -> bool:
-        """The time is over."""
+        """Whether the time is over."""
         return time.monotonic() > self.until
 
     def answer(self) -> _Answer:
-        """Search."""
+        """Run the search."""
         items = self.items
         if not items.kinds or not np.any([kind.may for kind in items.kinds], axis=0).all():
             return _Answer({}, 0, 0, True, self.scale)
@@ -172,12 +173,12 @@ class _Search:
         return _Answer(assignments, self.value, self.bound, False, self.scale)
 
     def _share(self, part: float) -> float:
-        """When this part of the time that is left is over."""
+        """Return the time at which this fraction of the remaining time has passed."""
         now = time.monotonic()
         return now + part * max(0.0, self.until - now)
 
     def _approach(self, prices: Prices) -> None:
-        """Where the linear programme is out of reach: the best plan that it knows, or better prices."""
+        """Where the linear program is out of reach, find the best plan in its columns, or improve the prices."""
         if len(self.pool) > len(self.known):
             self._take(_distinct(self.pool), self._share(0.5))
         else:
@@ -187,7 +188,7 @@ class _Search:
             self.bound = self.bound if bound is None else min(bound, self.bound)
 
     def _anneal(self) -> None:
-        """A better plan, in the time that is left."""
+        """Improve the known plan by annealing, in the remaining time."""
         annealing = Annealing(self.items)
         where = annealing.improve(annealing.places(named(self.problem, self.items, self.known)), self.until)
         better = None if where is None else self._columns_of(annealing.assignments(where))
@@ -195,14 +196,14 @@ class _Search:
             self.known, self.value = better, value
 
     def _take(self, columns: Columns, until: float) -> bool:
-        """Choose the best plan among columns that hold the known one; whether that came to its end."""
+        """Choose the best plan from columns that include the known one; return whether the choice finished in time."""
         chosen = choose(self.items, columns, columns.score / self.scale, until, _rows_of(self.known, columns))
         if chosen.rows is not None and (value := int(columns.score[chosen.rows].sum())) >= self.value:
             self.known, self.value = columns[chosen.rows], value
         return chosen.finished
 
     def _first(self) -> tuple[Mapping[str, str] | None, bool]:
-        """Any plan; or none, and whether that is proven."""
+        """Return any plan, or None, and whether that is proven."""
         try:
             return greedy(self.problem).assignments, True
         except Infeasible:
@@ -217,7 +218,7 @@ class _Search:
         return packed, proven
 
     def _columns_of(self, assignments: Mapping[str, str]) -> Columns:
-        """A plan as columns, one a node in use."""
+        """Convert a plan to columns, one for each node in use."""
         kinds = {capacity.node.name: at for at, kind in enumerate(self.items.kinds) for capacity in kind.capacities}
         members: dict[str, list[int]] = {}
         sums: dict[str, list[int]] = {}
@@ -232,17 +233,18 @@ class _Search:
         return Columns(kind, np.array(padded, dtype=np.int64), *np.array(list(sums.values()), dtype=np.int64).T)
 
     def _crude_bound(self) -> int:
-        """Every instance at its best, alone on its best node."""
+        """Return the bound with every instance at its best score, alone on its best node."""
         best = np.max([np.where(kind.may, kind.points + kind.load[0], 0) for kind in self.items.kinds], axis=0)
         return int(((best + (30 + 25) * self.scale) * self.items.sizes).sum())
 
-    # the linear programme
+    # the linear program
 
     def _tighten(self) -> bool:
-        """Better prices: those of the linear programme over all configurations. False if it is not solved in time.
+        """Improve the prices by the linear program over all configurations. Return False if it is not solved in time.
 
-        It is asked half way between its own prices, which swing wildly while it knows few columns, and the best ones
-        (Wentges, 1997): either that brings a column that it lacks, or it halves what the bound is above its value.
+        Pricing uses the midpoint between the program's own prices, which oscillate while it has few columns, and the
+        best known prices (Wentges, 1997): either that gives a missing column, or it halves the gap between the bound
+        and its value.
         """
         if self.items.number * self.width > MOST_TABLE:
             return False
@@ -269,9 +271,9 @@ class _Search:
         return False
 
     def _priced(self, prices: Prices, charges: Ints, until: float) -> Columns | None:
-        """The configurations that are worth most of those worth more than is charged; None when there is no time.
+        """Return the most valuable of the configurations that exceed their kind's charge; None if there is no time.
 
-        Takes the prices and their bound over, if it is better.
+        Adopt the prices and their bound, if the bound is better.
         """
         rewards = self.relaxation.rewards(prices, PAIR * self.scale)
         bound, tops, parts = int(self.items.sizes @ prices.items), charges.copy(), [self.known[:0]]
@@ -287,7 +289,7 @@ class _Search:
         return Columns.joined(parts)
 
     def _listing(self, at: int, prices: Prices, rewards: Ints, until: float) -> Listing | Whole:
-        """The configurations of a kind at these prices."""
+        """Return the configurations of a kind at these prices."""
         if at not in self.whole:
             listing = Listing(self.relaxation, at, prices, rewards, until)
             try:
@@ -298,8 +300,8 @@ class _Search:
         return Listing(self.relaxation, at, prices, rewards, until) if columns is None else Whole(at, columns, prices)
 
     def _best(self, listing: Listing | Whole, charge: int) -> tuple[Columns, int]:
-        """A kind's columns worth most, if above the charge; and at most how much any is worth, the charge at least."""
-        # Of late the best was so far below what the relaxation promised.
+        """Return a kind's most valuable columns above the charge, and a bound (>= charge) on the worth of any."""
+        # `slack`: by how much the last best column was below what the relaxation promised.
         floor, step, highest = listing.top, int(self.slack[listing.at]) + AHEAD * self.scale, listing.top
         while highest > charge:
             floor, step = max(charge + 1, floor - step), 2 * step
@@ -313,10 +315,10 @@ class _Search:
             highest = floor - 1
         return self.known[:0], max(charge, highest)
 
-    # the integer programme
+    # the integer program
 
     def _close(self) -> None:
-        """The best plan near the bound; proven once every configuration is in that a better one could have."""
+        """Find the best plan near the bound, proven once all columns that a better plan could use are included."""
         window, until = self.scale // 2, self._share(0.9)
         while time.monotonic() < until:
             window = min(window, self.bound - self.value)
@@ -331,7 +333,7 @@ class _Search:
             window *= 3
 
     def _near(self, window: int) -> Columns | None:
-        """Columns within the window from the best of their kind, and the known plan's; None when they are too many."""
+        """Return columns within `window` of their kind's best, and the known plan's; None if too many or too late."""
         rewards = self.relaxation.rewards(self.prices, PAIR * self.scale)
         parts = [self.known]
         for at in range(len(self.sizes)):
@@ -347,17 +349,17 @@ class _Search:
         return _distinct(Columns.joined(parts))
 
     def _tied(self) -> Mapping[str, str]:
-        """Of the plans of the known one's score the first by the tie rules, or, with a seed, one drawn."""
+        """Return the first plan by the tie rules among those with the known score, or, with a seed, a drawn one."""
         near = self._near(self.bound - self.value)
         if near is None:
             return named(self.problem, self.items, self.known)
         rows = _rows_of(self.known, near)
         held = [(near.score / self.scale, self.value / self.scale)]
         if self.seed is not None:
-            rng = random.Random(self.seed)  # noqa: S311 - drawn to be repeated, not to be secret
+            rng = random.Random(self.seed)  # noqa: S311 - reproducible, not for security
             rows = self._best_of(near, rows, held, np.array([rng.random() for _ in range(len(near))]))
             return self._drawn(near[rows], rng)
-        # Preferred nodes, then the GPU match: the first counts more than all there can be of the second.
+        # Preferred nodes, then the GPU match: one preferred node outweighs all GPU points together.
         first = near.preferred * (15 * len(self.problem.requests) + 1) + near.gpu
         for objective in (first.astype(float), -near.free / 10**6):
             rows = self._best_of(near, rows, held, objective)
@@ -365,13 +367,13 @@ class _Search:
         return first_by_name(self.problem, self.items, near, rows, held, self.until)
 
     def _best_of(self, near: Columns, rows: Ints, held: list[tuple[Floats, float]], objective: Floats) -> Ints:
-        """The plan with most of the objective that keeps what is held."""
+        """Return the plan with the highest objective that keeps the values in `held`."""
         chosen = choose(self.items, near, objective, self.until, rows, held)
         right = chosen.rows is not None and int(near.score[chosen.rows].sum()) == self.value
         return chosen.rows if right and chosen.rows is not None else rows
 
     def _drawn(self, rows: Columns, rng: random.Random) -> dict[str, str]:
-        """Instance -> node: those that are alike, and nodes that are, in a drawn order."""
+        """Return {instance: node} with interchangeable instances and interchangeable nodes in a drawn order."""
         capacities: list[list[Capacity]] = [list(kind.capacities) for kind in self.items.kinds]
         waiting: list[list[Request]] = [list(requests) for requests in self.items.requests]
         for nodes in capacities:
@@ -388,19 +390,19 @@ class _Search:
 
 
 def _distinct(columns: Columns) -> Columns:
-    """Each once, in order."""
+    """Remove duplicate columns, keeping the order."""
     columns = _sorted(columns)
     rows = np.column_stack([columns.kind, columns.members])
     return columns[np.append(True, (rows[1:] != rows[:-1]).any(axis=1))]
 
 
 def _rows_of(plan: Columns, columns: Columns) -> Ints:
-    """Where the columns of a plan are among others."""
+    """Return the positions of a plan's columns among other columns."""
     place = {row.tobytes(): at for at, row in enumerate(np.column_stack([columns.kind, columns.members]))}
     rows = np.column_stack([plan.kind, plan.members])
     return np.array([place[row.tobytes()] for row in rows], dtype=np.int64)
 
 
 def _sorted(columns: Columns) -> Columns:
-    """Kind by kind, and within it by their members."""
+    """Sort by kind, and within it by members."""
     return columns[np.lexsort((*columns.members.T[::-1], columns.kind))]

@@ -1,4 +1,4 @@
-"""The last tie rule: of plans that are equal in all else, the one whose instances have the first nodes by name."""
+"""The last tie rule: of plans equal in all else, the one whose instances have the first nodes by name."""
 
 import copy
 import time
@@ -12,19 +12,19 @@ from placement.problem import Problem
 from placement.solver.column_selection import Floats, choose
 from placement.solver.node_configurations import Columns, Ints, Items
 
-MOST = 4_000  # columns times nodes that may have them: beyond, only nodes of one kind are named in order
+MOST = 4_000  # columns times nodes that may have them: beyond, only nodes of one kind are ordered by name
 
 Held = list[tuple[Floats, float]]
 
 
 def named(problem: Problem, items: Items, rows: Columns) -> dict[str, str]:
-    """Instance -> node for a choice of columns: in the fixed order each gets the first node by name that it may."""
+    """Return {instance: node} for chosen columns: in the fixed order each gets the first possible node by name."""
     free = [list(kind.capacities) for kind in items.kinds]
     waiting = sorted(
         (int(kind), [int(item) for item in members if item < items.number])
         for kind, members in zip(rows.kind, rows.members, strict=True)
     )
-    held: dict[str, list[int]] = {}  # node -> what it still takes of its column
+    held: dict[str, list[int]] = {}  # node -> the items of its column that are not yet assigned
     assignments = {}
     for request in problem.requests:
         item = items.item_of[request.instance.id]
@@ -45,10 +45,10 @@ def named(problem: Problem, items: Items, rows: Columns) -> dict[str, str]:
 def first_by_name(
     problem: Problem, items: Items, near: Columns, rows: Ints, held: Held, until: float
 ) -> Mapping[str, str]:
-    """The first by name of all choices among `near` that keep what is held; `rows` is one of them.
+    """Return the first plan by name among all choices in `near` that keep what is held; `rows` is one of them.
 
     Instance by instance in the fixed order: is there still such a plan with it on the first node, the second, ...?
-    When the time is over it answers with the first that it knows.
+    If the time runs out, return the first that is known.
     """
     known = named(problem, items, near[rows])
     others = np.isin(np.arange(len(near)), rows, invert=True).astype(float)
@@ -78,12 +78,12 @@ def first_by_name(
 
 
 class _Names:
-    """Fixes instance after instance to the first node by name. Nodes by position in the order of names."""
+    """Fixes one instance after another to the first node by name. Nodes by position in the order of names."""
 
     def __init__(self, items: Items, columns: Columns, count: Ints, held: Held, until: float) -> None:
         self.items, self.columns, self.count, self.held, self.until = items, columns, count, held, until
         self.allowed = np.ones(len(columns), dtype=bool)
-        self.must: dict[int, Floats] = {}  # node -> its columns, one of which is taken
+        self.must: dict[int, Floats] = {}  # node -> its columns, one of which must be chosen
         self.rows: Ints | None = None
 
     def follow(self, order: list[int]) -> None:
@@ -99,7 +99,7 @@ class _Names:
                     break
 
     def _can(self, node: int, item: int, wanted: int) -> bool:
-        """Whether a plan has the item so often on the node; from now on all do, or none does."""
+        """Whether a plan has the item at least `wanted` times on the node; from now on require it, or exclude it."""
         here = self.columns.kind == node
         enough = self.allowed & here & (self.count[:, item] >= wanted)
         if not enough.any():

@@ -1,9 +1,9 @@
 """The specification's greedy pass (Placement Algorithm): each instance in turn goes to the node that scores highest.
 
-It chooses what a scan of all nodes would choose, without the scan. Instances of one GPU demand come by falling RAM, so
-what a node is to the next one changes only when the node takes an instance, or when the RAM asked for falls past one of
-three steps of it (scoring.next_step). Only then is a node ranked again. The few that have something to do with the very
-instance (its pin, its preferred node, the nodes of its relations) are looked at one by one.
+The result equals a scan of all nodes for each instance, without the scan. Instances of one GPU demand come by falling
+RAM, so a node's score for the next one changes only when the node takes an instance, or when the RAM asked for falls
+below one of three thresholds (scoring.next_step). Only then is a node ranked again. The few nodes related to the
+instance itself (its pin, its preferred node, the nodes of its relations) are examined one by one.
 """
 
 from bisect import bisect_left, bisect_right
@@ -25,9 +25,9 @@ Entry = tuple[Cost, Points, int, int]  # score, GPU match, free RAM, position: t
 
 
 def greedy(problem: Problem, time_limit_s: float = 0, seed: int | None = None) -> Outcome:
-    """Fast at any size, and no more than that: it never takes a step back.
+    """Place each instance in turn, without backtracking: fast at any size, but without proof.
 
-    Raises Infeasible. What cannot be placed is left out and the pass goes on, so that every such instance is named.
+    Raises Infeasible. An instance that cannot be placed is skipped, so that every such instance is named.
     """
     capacities = problem.capacities()
     positions = {capacity.node.name: at for at, capacity in enumerate(capacities)}
@@ -51,7 +51,7 @@ def greedy(problem: Problem, time_limit_s: float = 0, seed: int | None = None) -
 
 
 def rank(capacity: Capacity, request: Request) -> tuple[Points, Points, Points, int]:
-    """Score, then ties: the preferred node, the GPU match, the least free RAM (DESIGN, Placement)."""
+    """Return the sort key of a node: score, then the preferred node, the GPU match, the least free RAM (DESIGN)."""
     return (
         scoring.score(capacity, request),
         scoring.preferred_node(capacity, request),
@@ -67,7 +67,7 @@ def _candidates(
     placed: Mapping[str, int],
     request: Request,
 ) -> set[int]:
-    """Positions of feasible nodes, the best one among them."""
+    """Return positions of feasible nodes, including the best one."""
     if request.pin is not None:
         special, first = {positions[request.pin]}, None
     else:
@@ -83,23 +83,23 @@ def _candidates(
 
 
 def _best(capacities: Sequence[Capacity], candidates: Collection[int], request: Request) -> int | None:
-    """The best of these nodes, of equals the first by natural order of names; None when there are none."""
+    """Return the best of these nodes, on ties the first by natural order of names; None if there are none."""
     if len(candidates) <= 1:
         return next(iter(candidates), None)
     return max(sorted(candidates), key=lambda at: rank(capacities[at], request))
 
 
 def _reasons(capacities: Iterable[Capacity], request: Request) -> dict[str, list[str]]:
-    """Node by node, what refuses the request."""
+    """Return the reasons for rejection, node by node."""
     return {capacity.node.name: rejections(capacity, request) for capacity in capacities}
 
 
 class _Ranking:
-    """The nodes as instances of one GPU demand see them whom nothing binds to a particular one, best first.
+    """The nodes ranked, best first, for instances of one GPU demand without a pin, a preferred node or relations.
 
-    A node has one entry, in the heaps of all nodes and, where some request is bound to a node type, in those of its
-    type. An entry that a later one has replaced stays in the heaps until it gets to the top. The heaps form a Fenwick
-    tree over the amounts of GPU memory asked for: the nodes with at least so much free lie in O(log) of them.
+    A node has one entry, in the heaps of all nodes and, if some request is bound to a node type, in those of its type.
+    A replaced entry stays in the heaps until it reaches the top. The heaps form a Fenwick tree over the amounts of GPU
+    memory asked for: the nodes with at least so much free are in O(log) of them.
     """
 
     def __init__(self, capacities: Sequence[Capacity], requests: Sequence[Request]) -> None:
@@ -109,17 +109,15 @@ class _Ranking:
         self.entries: list[Entry | None] = [None] * len(capacities)
         self.by_type = any(request.node_type or request.alike for request in requests)
         self.heaps: dict[str | None, dict[int, list[Entry]]] = defaultdict(lambda: defaultdict(list))  # None: all nodes
-        self.steps: list[int | None] = [None] * len(
-            capacities
-        )  # the RAM asked for at which a node is to be ranked again
+        self.steps: list[int | None] = [None] * len(capacities)  # the RAM request at which a node must be ranked again
         self.waiting: list[tuple[int, int]] = []  # heap of (-step, position)
         for at in range(len(capacities)):
             self.renew(at, first)
 
     def first(self, request: Request, apart: Collection[int]) -> int | None:
-        """The position of the best node but for those in `apart`; None when there is none.
+        """Return the position of the best node not in `apart`; None if there is none.
 
-        Preferences and affinities are not counted: they only make nodes better that the caller knows.
+        Preferences and affinities are not counted: they only improve nodes that the caller examines itself.
         """
         while self.waiting and -self.waiting[0][0] >= request.ram:
             negated, at = heappop(self.waiting)
@@ -133,7 +131,7 @@ class _Ranking:
         return None if best is None else best[-1]
 
     def renew(self, at: int, request: Request) -> None:
-        """Rank a node again, as it is now to instances that ask for as much RAM as this one."""
+        """Rank a node again, for instances that ask for as much RAM as this request."""
         capacity, entry, step = self.capacities[at], None, None
         if not any(refuses(capacity, request) for refuses in _FOR_ALL):
             if request.ram <= capacity.free_ram:
@@ -153,7 +151,7 @@ class _Ranking:
         self.entries[at], self.steps[at] = entry, step
 
     def _top(self, heap: list[Entry], apart: Collection[int]) -> Entry | None:
-        """The least entry that stands, of a node not in `apart`."""
+        """Return the least entry that is current and whose node is not in `apart`."""
         aside = []
         while heap:
             at = heap[0][-1]
@@ -169,7 +167,7 @@ class _Ranking:
         return top
 
     def _heaps_of(self, capacity: Capacity, request: Request) -> Iterator[list[Entry]]:
-        """Those that a node's entry belongs to."""
+        """Yield the heaps that a node's entry belongs to."""
         most = len(self.amounts)
         if capacity.node.gpu and _wants_gpu(request):
             free = max(0, capacity.free_gpu_memory)
@@ -181,7 +179,7 @@ class _Ranking:
                 at &= at - 1
 
     def _heaps_with(self, node_type: str | None, request: Request) -> Iterator[list[Entry]]:
-        """Those that together hold the nodes of a type with enough GPU memory for a request."""
+        """Yield the heaps that together hold the nodes of a type with enough GPU memory for a request."""
         heaps = self.heaps[node_type]
         at = bisect_left(self.amounts, request.gpu_memory) + 1 if _wants_gpu(request) else 1
         while at <= len(self.amounts):
@@ -190,7 +188,7 @@ class _Ranking:
             at += at & -at
 
 
-_FOR_ALL = (constraints.status, constraints.slots, constraints.gpu, constraints.ports)  # alike to all of one demand
+_FOR_ALL = (constraints.status, constraints.slots, constraints.gpu, constraints.ports)  # equal for all of one demand
 
 
 def _wants_gpu(request: Request) -> bool:
@@ -199,6 +197,6 @@ def _wants_gpu(request: Request) -> bool:
 
 @lru_cache(maxsize=2**16)
 def _cost(points: int, taken: int, most: int) -> Cost:
-    """The negated score of `points` and the load, exact: the float decides at once unless rounding made two equal."""
+    """Return the negated sum of `points` and load, exact: the float decides unless rounding made two equal."""
     cost = Fraction(-points) - scoring.load_points(taken, most)
     return float(cost), cost

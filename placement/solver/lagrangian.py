@@ -1,10 +1,10 @@
-"""What nodes can hold at most at given prices, and the prices that make the sum of it least: the bound on every plan.
+"""Bound every plan: what nodes can hold at most at given prices, and the prices that minimize the sum of it.
 
-Lagrangian relaxation. An instance that is placed pays its price; a plan's score is at most all prices together plus, of
-each node, the best configuration's score less the prices in it. With the relations left out, the best configuration of
-a node is a knapsack along the fixed order, solved by dynamic programming over (slots used, RAM used) for many kinds of
-nodes at once. The relations come back as prices too: the 10 points of an affinity are split between the two instances,
-kind by kind, and instances that must be apart pay, kind by kind, for being on it.
+Lagrangian relaxation. A placed instance pays its price; a plan's score is at most the sum of all prices plus, for each
+node, the best configuration's score less the prices in it. Without relations, the best configuration of a node is a
+knapsack along the fixed order, solved by dynamic programming over (slots used, RAM used) for many kinds of nodes at
+once. Relations are included as prices too: the 10 points of an affinity are split between the two instances, kind by
+kind, and instances that must be apart pay, kind by kind, for being on it.
 """
 
 import time
@@ -21,20 +21,20 @@ Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[Any]  # of points as floats, or of whole scaled points
 
 NEVER = -(2**50)
-LEVELS = 128  # of used RAM in a table for many kinds; finer sizes are rounded in favour of the bound
+LEVELS = 128  # of used RAM in a table for many kinds; finer sizes are rounded so that the bound stays valid
 CELLS = 2**26  # of a table of choices: 64 MB
 KEPT = 2**24  # cells of tables that are kept for their next prices: 128 MB
 PAIR = 10  # points of an affinity
-MOST_EARLIER = 3  # an instance with more affinities than that to earlier ones gets its 25 points in any case
+MOST_EARLIER = 3  # an instance with more affinities than that to earlier ones is credited its 25 points always
 
 
 @dataclass
 class Prices:
-    """In points, or scaled as whole numbers (`whole`)."""
+    """Prices in points, or scaled as whole numbers (`whole`)."""
 
     items: Numbers  # of each item
-    near: Numbers  # pairs x kinds: what of an affinity's 10 points the earlier item gets
-    apart: Numbers  # pairs x kinds: what either item pays; never negative
+    near: Numbers  # pairs x kinds: the part of an affinity's 10 points that the earlier item gets
+    apart: Numbers  # pairs x kinds: what each of the two items pays; never negative
 
 
 class Relaxation:
@@ -58,14 +58,14 @@ class Relaxation:
         self.tables: dict[int, Completions] = {}
 
     def start(self) -> Prices:
-        """Prices to begin with: about what a step scores."""
+        """Return initial prices: about the score of a step."""
         kinds = len(self.sizes)
         best = np.where(self.may, self.points, 0).max(axis=0) / self.items.scale
         near, apart = np.full((len(self.near), kinds), PAIR / 2), np.zeros((len(self.apart), kinds))
         return Prices(best + 30, near, apart)
 
     def whole(self, prices: Prices) -> Prices:
-        """The same in whole scaled numbers, in which a bound is exact."""
+        """Return the prices in whole scaled numbers, in which a bound is exact."""
         scale = self.items.scale
         items, near, apart = (
             np.rint(part * scale).astype(np.int64) for part in (prices.items, prices.near, prices.apart)
@@ -73,7 +73,7 @@ class Relaxation:
         return Prices(items, np.clip(near, 0, PAIR * scale), np.maximum(0, apart))
 
     def rewards(self, prices: Prices, pair: int) -> Numbers:
-        """Kinds x items: what an item brings there besides fit and load. pair: the points of an affinity."""
+        """Return kinds x items: an item's points there besides fit and load. pair: the points of an affinity."""
         rewards = (self.points / self.items.scale if pair == PAIR else self.points) - prices.items
         for (earlier, later), near in zip(self.near, prices.near, strict=True):
             rewards[:, earlier] += near
@@ -85,11 +85,11 @@ class Relaxation:
         return rewards
 
     def improve(self, prices: Prices, rounds: int, until: float, step: float) -> tuple[Prices, float]:
-        """The best prices of so many rounds of subgradient descent (fewer if time is over), and their bound in points.
+        """Return the best prices of so many rounds of subgradient descent (fewer if time is over), and their bound.
 
-        Each price moves by about `step` points at first and by a fiftieth of that in the end, by the rule of Adam
-        (Kingma and Ba, 2015), against what is placed too often or too rarely at these prices. The bound is not rounded
-        safely.
+        Each price moves by about `step` points at first and by a fiftieth of that at the end, by the rule of Adam
+        (Kingma and Ba, 2015), up for items placed too often at these prices and down for those placed too rarely. The
+        bound is in points and subject to rounding errors.
         """
         best, bound, began = prices, np.inf, time.monotonic()
         parts = [prices.items, prices.near, prices.apart]
@@ -117,7 +117,7 @@ class Relaxation:
         return best, float(bound)
 
     def _solve(self, prices: Prices, until: float) -> tuple[float, Floats] | None:
-        """The bound at these prices, and kinds x items: how often the best configuration of a kind has an item."""
+        """Return the bound at these prices, and kinds x items: how often a kind's best configuration has an item."""
         rewards = self.rewards(prices, PAIR).astype(np.float32)
         value = float(self.items.sizes @ prices.items + self.sizes @ prices.apart.sum(axis=0))
         chosen = np.zeros(self.may.shape)
@@ -129,7 +129,7 @@ class Relaxation:
         return value, chosen
 
     def bound(self, prices: Prices, until: float) -> int | None:
-        """The bound on every plan's score at whole prices, exact; None when there is no time for it."""
+        """Return the bound on every plan's score at whole prices, exact; None if there is no time for it."""
         rewards = self.rewards(prices, PAIR * self.items.scale)
         value = int(self.items.sizes @ prices.items + self.sizes @ prices.apart.sum(axis=0))
         for batch in self.batches:
@@ -139,7 +139,7 @@ class Relaxation:
         return value
 
     def completions(self, kind: int, rewards: Ints) -> "Completions":
-        """The table of one kind, good until it is asked for again. rewards: of its items, whole."""
+        """Return the table of one kind, valid until the next call for this kind. rewards: of its items, whole."""
         table = self.tables.get(kind) or Completions(self.items, kind)
         if sum(each.table.size for each in self.tables.values()) < KEPT:
             self.tables[kind] = table
@@ -148,7 +148,7 @@ class Relaxation:
 
 
 class Knapsacks:
-    """The tables of kinds whose instances take the same RAM: value[kind, slots used, level of RAM used]."""
+    """Tables of kinds whose instances take the same RAM: value[kind, slots used, level of RAM used]."""
 
     def __init__(self, items: Items, kinds: Sequence[int], levels: int) -> None:
         self.kinds = list(kinds)
@@ -159,16 +159,16 @@ class Knapsacks:
         self.order = np.flatnonzero(np.any([node.may for node in nodes], axis=0))
         self.slots = max(node.slots for node in nodes)
         most = int(self.total.max())
-        unit = int(np.gcd.reduce(np.append(self.ram[self.order], self.total))) or 1  # a node may have nothing left
+        unit = int(np.gcd.reduce(np.append(self.ram[self.order], self.total))) or 1  # a node may have no RAM left
         self.unit = unit if most // unit < levels else -(-most // levels)
         self.free = self.total[:, None] - np.arange(most // self.unit + 1) * self.unit
-        # RAM used may be more than its level says: by less than a level for each instance.
+        # RAM used may exceed its level: by less than one level for each instance.
         unsure = (self.unit - 1) * np.arange(self.slots) if self.unit != unit else np.zeros(1, dtype=np.int64)
         self.least = self.free[:, None, :] - unsure[:, None]
         self.takes = self.ram // self.unit
 
     def fit(self, item: int) -> Ints:
-        """Kinds x slots x levels (or fewer, to broadcast): points of fit, at best, or NEVER."""
+        """Return kinds x slots x levels (or fewer, to broadcast): the most points of fit possible, or NEVER."""
         asks, needs = int(self.items.ram[item]), int(self.ram[item])
         free = self.free[:, None, : self.free.shape[1] - self.takes[item]]
         least = self.least[:, :, : free.shape[2]]
@@ -176,7 +176,7 @@ class Knapsacks:
         return np.where(free >= needs, points, NEVER)
 
     def load(self, scale: int) -> Numbers:
-        """Kinds x slots: points of load, whole with the items' own scale, or NEVER."""
+        """Return kinds x slots: points of load, whole numbers for the items' own scale, or NEVER."""
         load = np.full((len(self.kinds), self.slots), NEVER)
         for at, points in enumerate(self.loads):
             load[at, : len(points)] = points
@@ -185,14 +185,14 @@ class Knapsacks:
     def steps(
         self, fits: Sequence[Numbers], load: Numbers, rewards: Numbers
     ) -> Iterator[tuple[int, Numbers, list[tuple[slice, Numbers]]]]:
-        """Backwards along the order: (position, the table, gains that were not below what was there, by slots)."""
+        """Go backwards in the order; yield (position, the table, gains not below the table's old value, by slots)."""
         value = np.zeros((len(self.kinds), self.slots + 1, self.free.shape[1]), dtype=rewards.dtype)
         base = load[:, None, :].astype(rewards.dtype) + rewards.T[self.order].transpose(1, 0)[:, :, None]
         for position in reversed(range(len(self.order))):
             item = self.order[position]
             takes, fit = int(self.takes[item]), fits[position]
             number = value.shape[2] - takes
-            # One that may come several times is its own follower: slot by slot from the last one on.
+            # An item that may occur several times can follow itself: slot by slot from the last one on.
             alone = self.items.sizes[item] == 1
             slots = [slice(0, self.slots)] if alone else [slice(at, at + 1) for at in reversed(range(self.slots))]
             gains = []
@@ -206,7 +206,7 @@ class Knapsacks:
 
 
 class Batch(Knapsacks):
-    """Kinds that are solved together, again and again."""
+    """Kinds that are solved together, repeatedly."""
 
     def __init__(self, items: Items, kinds: Sequence[int]) -> None:
         super().__init__(items, kinds, LEVELS)
@@ -215,7 +215,7 @@ class Batch(Knapsacks):
         self.taken: Flags = np.zeros((len(self.order), len(self.kinds), self.slots, self.free.shape[1]), dtype=bool)
 
     def solve(self, rewards: Numbers) -> tuple[Floats, Floats]:
-        """Of each kind the best value, and how often each item is in it. rewards: kinds x items, in points."""
+        """Return each kind's best value, and how often each item is in it. rewards: kinds x items, in points."""
         value = np.zeros((len(self.kinds), 1, 1), dtype=np.float32)
         for position, value, gains in self.steps(self.fits, self.points, rewards):  # noqa: B007 - the last one counts
             takes = int(self.takes[self.order[position]])
@@ -224,7 +224,7 @@ class Batch(Knapsacks):
         return value[:, 0, 0].astype(float), self._chosen()
 
     def _chosen(self) -> Floats:
-        """The choices that the tables hold, followed from the empty nodes on."""
+        """Return the choices stored in the tables, followed from the empty nodes on."""
         chosen = np.zeros((len(self.kinds), self.items.number))
         for kind in range(len(self.kinds)):
             position = level = 0
@@ -237,12 +237,12 @@ class Batch(Knapsacks):
                 item = self.order[position]
                 chosen[kind, item] += 1
                 level += int(self.takes[item])
-                # One that may come several times may follow itself.
+                # An item that may occur several times can follow itself.
                 position += bool(chosen[kind, item] >= self.items.sizes[item])
         return chosen
 
     def best(self, rewards: Ints) -> Ints:
-        """Of each kind the best value, whole."""
+        """Return each kind's best value, as a whole number."""
         scale = self.items.scale
         value: Ints = np.zeros((len(self.kinds), 1, 1), dtype=np.int64)
         fits = [np.where(fit >= 0, fit.astype(np.int64) * scale, NEVER) for fit in self.fits]
@@ -252,7 +252,7 @@ class Batch(Knapsacks):
 
 
 class Completions(Knapsacks):
-    """One kind's whole table: at most how much a node that is partly filled can still gain."""
+    """The full table of one kind: an upper bound on what a partly filled node can still gain."""
 
     def __init__(self, items: Items, kind: int) -> None:
         super().__init__(items, [kind], 8 * LEVELS)
@@ -265,23 +265,23 @@ class Completions(Knapsacks):
         self.table = np.zeros((len(self.order) + 1, self.slots + 1, self.free.shape[1]), dtype=np.int64)
 
     def fill(self, rewards: Ints) -> None:
-        """Work the table out anew. rewards: of the items, whole."""
+        """Compute the table again. rewards: of the items, whole."""
         for position, value, _ in self.steps(self.fits, self.points, rewards[None, :]):
             self.table[position] = value[0]
 
     def __call__(self, last: Ints, used: int, free: Ints) -> Ints:
-        """At most how much rows gain after their last item, with `used` slots used and so much RAM free."""
+        """Return the most that rows can gain after their last item, with `used` slots used and so much RAM free."""
         gain: Ints = self.table[self.next[last], used, (int(self.total[0]) - free) // self.unit]
         return gain
 
     @property
     def best(self) -> int:
-        """At most how much any configuration is worth, the empty one (0) included."""
+        """Return an upper bound on the worth of any configuration, the empty one (0) included."""
         return int(self.table[0, 0, 0])
 
 
 def _batches(items: Items) -> Iterator[Batch]:
-    """All kinds, those of about the same free RAM and the same demands together, as far as memory goes."""
+    """Yield all kinds in groups of similar free RAM and equal demands, as large as memory allows."""
     waiting: list[int] = []
     order = sorted(
         range(len(items.kinds)), key=lambda kind: (items.kinds[kind].ram.tobytes(), items.kinds[kind].free_ram)

@@ -1,7 +1,7 @@
-"""Configurations: what one node can hold of a problem. A plan chooses one for every node: its score is separable.
+"""Configurations: what one node can hold. A plan chooses one for every node: its score is separable by node.
 
-Within the fixed order every step's score depends on nothing but what else lies on the same node. So nodes that are
-alike form one `Kind`, instances that are alike one item, and a configuration is an ascending row of items.
+In the fixed order every step's score depends only on what else is on the same node. So interchangeable nodes form one
+`Kind`, interchangeable instances one item, and a configuration is an ascending row of items.
 
 Scores are whole numbers here: points times `Items.scale`, in which the load of every node is whole.
 """
@@ -21,13 +21,13 @@ from placement.problem import PORTS, Capacity, Problem, Request
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-MOST_SCALE = 10**6  # the load of odd numbers of slots together is rounded to a millionth of a point, not more
+MOST_SCALE = 10**6  # where slot numbers would need a larger scale, load is rounded to a millionth of a point
 
 
 def fit_points(asks: Any, free: Ints, least: Ints | None = None) -> Ints:
-    """scoring.ram_fit over arrays: 30 for 0.3 <= asks / free <= 0.7, 20 below, 10 above.
+    """Compute scoring.ram_fit over arrays: 30 for 0.3 <= asks / free <= 0.7, 20 below, 10 above.
 
-    least: where what is free is only known to be between this and `free`, the most points there can be.
+    least: if given, free RAM is only known to be between `least` and `free`; the result is the most points possible.
     """
     lowest = free if least is None else least
     points: Ints = np.where(10 * asks < 3 * lowest, 20, np.where(10 * asks <= 7 * free, 30, 10))
@@ -36,23 +36,23 @@ def fit_points(asks: Any, free: Ints, least: Ints | None = None) -> Ints:
 
 @dataclass(frozen=True)
 class Kind:
-    """Nodes that nothing of this problem tells apart. Arrays are over the items."""
+    """Interchangeable nodes of a problem. Arrays are over the items."""
 
     capacities: list[Capacity]  # in natural order of names
-    slots: int  # how many more instances a node takes: by slots and by ports
+    slots: int  # how many more instances a node takes, limited by slots and by ports
     free_ram: int
     free_gpu_memory: int
     may: Flags  # the item fits an empty node of this kind
-    ram: Ints  # what it takes here
+    ram: Ints  # the RAM it takes here
     gpu_memory: Ints
-    points: Ints  # scaled: GPU and preferred node, which do not depend on what else is here
+    points: Ints  # scaled: GPU and preferred node, which do not depend on the other members
     gpu_points: Ints
     preferred: Ints
-    load: Ints  # over the slots: scaled points of the next instance when so many of `slots` are used
+    load: Ints  # over the slots: scaled points of the next instance if so many of `slots` are used
 
 
 class Items:
-    """Instances in the fixed order, those that nothing tells apart as one item; and the kinds of nodes for them."""
+    """Instances in the fixed order, interchangeable ones as one item; and the kinds of nodes for them."""
 
     def __init__(self, problem: Problem) -> None:
         capacities = [capacity for capacity in problem.capacities() if not status(capacity, problem.requests[0])]
@@ -72,20 +72,20 @@ class Items:
         self.kinds = [kind for kind in self.kinds if kind.slots > 0 and kind.may.any()]
 
     def _matrix(self, sets: Sequence[frozenset[str]]) -> Flags | None:
-        """The relation between items; None when there is none at all."""
+        """Return the relation between items; None if there is none at all."""
         if not any(sets):
             return None
         matrix = np.zeros((self.number, self.number), dtype=bool)
         for at, ids in enumerate(sets):
             matrix[at, [self.item_of[id] for id in ids if id in self.item_of]] = (
-                True  # some may be no part of this problem
+                True  # some may be outside this problem
             )
         return matrix
 
     def _kind(self, capacities: list[Capacity], first: Sequence[Request]) -> Kind:
         capacity, node = capacities[0], capacities[0].node
         needs = np.array([capacity.needs(request) for request in first], dtype=np.int64).reshape(-1, 2)
-        free_gpu_memory = max(0, capacity.free_gpu_memory)  # one that is overcommitted still takes who needs none of it
+        free_gpu_memory = max(0, capacity.free_gpu_memory)  # an overcommitted node takes instances that need none
         may = (needs[:, 0] <= capacity.free_ram) & (needs[:, 1] <= free_gpu_memory)
         may &= np.array([request.pin in (None, node.name) for request in first])
         may &= np.array([request.node_type in (None, node.node_type) for request in first])
@@ -116,10 +116,10 @@ class Items:
 
 
 def _alike_requests(requests: Sequence[Request]) -> Iterator[list[Request]]:
-    """Those that may change places without any node noticing: alike in all that counts, with no relations.
+    """Yield groups of interchangeable requests: equal in all that affects a score or a constraint, without relations.
 
-    Between instances of the same demand and sizes the order on a node does not change its score, so they need not be
-    next to each other in the fixed order.
+    Among instances of the same demand and sizes the order on a node does not change its score, so they need not be
+    adjacent in the fixed order.
     """
 
     def block(request: Request) -> tuple[Any, ...]:
@@ -136,7 +136,7 @@ def _alike_requests(requests: Sequence[Request]) -> Iterator[list[Request]]:
 
 
 def _alike_rooms(capacities: Sequence[Capacity], named: set[str | None]) -> list[list[Capacity]]:
-    """Rooms in groups that nothing tells apart: sizes, slots, type, and whether anybody names one."""
+    """Group interchangeable capacities: equal sizes, slots, type, and whether a request names the node."""
     groups: dict[Any, list[Capacity]] = {}
     for capacity in capacities:
         node = capacity.node
@@ -157,14 +157,14 @@ def _alike_rooms(capacities: Sequence[Capacity], named: set[str | None]) -> list
 
 @dataclass
 class Columns:
-    """Configurations, one a row. Each knows its kind, its items, and what it is worth by score and by the tie rules."""
+    """Configurations, one per row, with kind, items, and values for the score and for the tie rules."""
 
     kind: Ints
     members: Ints  # rows x most slots: items in ascending order, padded with the number of items
     score: Ints  # scaled points
     preferred: Ints
     gpu: Ints
-    free: Ints  # RAM free before each step, added up
+    free: Ints  # sum of the RAM free before each step
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -174,5 +174,5 @@ class Columns:
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"]) -> "Columns":
-        """All parts, one after the other; their members padded to the same width by whoever made them."""
+        """Concatenate all parts; their members must already be padded to the same width."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))

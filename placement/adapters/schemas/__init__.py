@@ -1,6 +1,6 @@
-"""The JSON schemas of what people write, and what is wrong with a document by them, in words.
+"""JSON schemas of the files that users write, and the faults of a document against them as readable text.
 
-A schema's `description` is the advice that a fault ends with, so it reads well after "give".
+A schema's `description` is the advice at the end of a fault, worded to follow the word "give".
 """
 
 import json
@@ -15,17 +15,17 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from placement.faults import Fault, unknown
 
-MAX_FAULTS = 1000  # of one kind in one document: enough to mend, and it ends
+MAX_FAULTS = 1000  # of one kind in one document: bounds the output, and is enough to start fixing
 Where = Callable[[Sequence[str | int]], str]
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """`instances[0].ram_gb`."""
+    """Return a path into a document as text: `instances[0].ram_gb`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
 
 
 def schema_faults(name: str, document: Any, file: str, where: Where = dotted) -> list[Fault]:
-    """Everything wrong with the document by schemas/<name>.json; `where` makes a fault's key of a path into it."""
+    """Return all faults of the document against schemas/<name>.json; `where` turns a path into a fault's key."""
     return list(
         dict.fromkeys(
             Fault(file, where([*error.absolute_path, *steps]), problem)
@@ -36,7 +36,7 @@ def schema_faults(name: str, document: Any, file: str, where: Where = dotted) ->
 
 
 def is_number(_: Any, value: Any) -> bool:
-    """A finite number: NaN and infinity pass every other check by comparing false."""
+    """Whether a value is a finite number: NaN and infinity would pass other checks, since they compare false."""
     return (isinstance(value, int) and not isinstance(value, bool)) or (
         isinstance(value, float) and math.isfinite(value)
     )
@@ -50,11 +50,11 @@ def _validator(name: str) -> Any:
 
 
 def _problems(error: ValidationError) -> Iterator[tuple[list[str], str]]:
-    """What is wrong in words, each with the steps from the error's place to its own."""
+    """Yield the problems of a validation error as text, each with its path relative to the error's location."""
     value: Any = error.instance
     limit: Any = error.validator_value
     schema = error.schema
-    assert isinstance(schema, dict), "no schema of ours is a bare true or false"  # noqa: S101 - a bug of ours
+    assert isinstance(schema, dict), "no schema of ours is a bare true or false"  # noqa: S101 - only a bug here fails it
     properties = schema.get("properties", {})
     if error.validator == "required":
         for key in limit:
