@@ -285,11 +285,11 @@ def test_a_refusal_as_json_keeps_its_keys_and_has_conflict_and_remedies():
     reported = json.loads(json.dumps(refusal([cpu()], [one("a", ram_gb=12)]).to_json()))
     assert reported["infeasible"] is True
     assert reported["rejections"] == {"a": {"cpu": ["ram: needs 12.0 GB, has 10.0 free"]}}
-    conflict = reported["conflict"]
-    assert conflict["instances"] == ["a"]
-    assert conflict["constraints"] == [{"constraint": "ram", "instances": ["a"], "says": "needs 12.0 GB RAM"}]
-    assert conflict["nodes"] == {"cpu": {"has": "10.0 GB RAM free", "takes": 0}}
-    assert (conflict["smallest"], conflict["irreducible"], reported["untried"]) == (True, True, 0)
+    found = reported["conflict"]
+    assert found["instances"] == ["a"]
+    assert found["constraints"] == [{"constraint": "ram", "instances": ["a"], "says": "needs 12.0 GB RAM"}]
+    assert found["nodes"] == {"cpu": {"has": "10.0 GB RAM free", "takes": 0}}
+    assert (found["smallest"], found["irreducible"], reported["untried"]) == (True, True, 0)
     assert {"change": "node_ram", "node": "cpu", "to_gb": 12.0, "more_gb": 2.0, "alike": []}.items() <= reported[
         "remedies"
     ][1].items()
