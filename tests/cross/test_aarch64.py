@@ -74,9 +74,9 @@ def test_its_record_names_the_cross_compiler(build: Path) -> None:
 @pytest.mark.parametrize("name", ["llama-server", "llama-bench", "llama-fit-params"])
 def test_a_binary_is_for_aarch64_and_needs_no_library(build: Path, name: str) -> None:
     command = ["readelf", "--file-header", "--program-headers", str(build / "bin" / name)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "AArch64" in said
-    assert "INTERP" not in said
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "AArch64" in output
+    assert "INTERP" not in output
 
 
 def test_it_computes_on_a_cortex_a76(build: Path, model: Path) -> None:

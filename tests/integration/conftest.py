@@ -61,18 +61,18 @@ class Played:
 class Running:
     """A playbook that goes on in the background; what it has printed so far can be read."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], said: Path) -> None:
-        self._said = said
-        with said.open("w") as file:
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("w") as file:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
             )
 
     @property
     def output(self) -> str:
-        return self._said.read_text()
+        return self._log.read_text()
 
-    def said(self, text: str) -> bool:
+    def printed(self, text: str) -> bool:
         return text in self.output
 
     def finish(self, code: int | None = 0, seconds: float = 600) -> Played:
@@ -97,8 +97,8 @@ class Project:
 
     def start(self, *words: str) -> Running:
         """ansible-playbook in the background."""
-        said = Path(tempfile.mkstemp(dir=self.runs.parent, suffix=".out")[1])
-        return Running(["ansible-playbook", *words], self.environment, said)
+        log = Path(tempfile.mkstemp(dir=self.runs.parent, suffix=".out")[1])
+        return Running(["ansible-playbook", *words], self.environment, log)
 
     def play(self, *words: str, code: int | None = 0) -> Played:
         """ansible-playbook to its end."""

@@ -33,11 +33,11 @@ def test_an_inventory_overrides_the_projects_group_vars(project: Project) -> Non
 
 def test_the_lookup_plugin_imports_placement(project: Project) -> None:
     message = "msg={{ lookup('placement', 'experiments/split_brain.yml').assignments }}"
-    said = subprocess.run(
+    done = subprocess.run(
         ["ansible", "localhost", "-m", "ansible.builtin.debug", "-a", message],
         cwd=ROOT, env=project.environment, text=True, capture_output=True, check=False,
     )  # fmt: skip
-    assert '"a": "jetson"' in said.stdout, said.stdout + said.stderr
+    assert '"a": "jetson"' in done.stdout, done.stdout + done.stderr
 
 
 def test_the_plugins_are_documented() -> None:
@@ -45,6 +45,6 @@ def test_the_plugins_are_documented() -> None:
         ("lookup", "placement"),
         ("callback", "jarfleet"),
     ]:
-        said = subprocess.run(["ansible-doc", "-t", kind, name], cwd=ROOT, text=True, capture_output=True, check=False)
-        assert said.returncode == 0, said.stderr
-        assert "EXAMPLES" in said.stdout or kind == "callback", f"{kind} {name} has no examples"
+        done = subprocess.run(["ansible-doc", "-t", kind, name], cwd=ROOT, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "EXAMPLES" in done.stdout or kind == "callback", f"{kind} {name} has no examples"

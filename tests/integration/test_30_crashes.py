@@ -92,7 +92,7 @@ def test_a_node_cut_off_in_mid_run_is_waited_for_and_the_run_completes(
     eventually("the run is watched", lambda: project.events(project.newest(), "status"))
     pid = main_pid(cluster, "rpi1", "workload")
     cluster.cut("rpi1")
-    eventually("the controller notices", lambda: running.said("rpi1: does not answer, trying again"), 60)
+    eventually("the controller notices", lambda: running.printed("rpi1: does not answer, trying again"), 60)
     cluster.heal("rpi1")
     running.finish()
     assert_nothing_lost_or_doubled(project, project.newest())

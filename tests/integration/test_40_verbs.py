@@ -91,10 +91,10 @@ def test_a_detached_run_is_followed_forwarded_fetched_and_stopped(
     assert "b@rpi1: " not in logs.output
 
     following = project.start("playbooks/logs.yml", "-e", f"run={run_id}")
-    eventually("both minds are followed", lambda: following.said("a@jetson: ") and following.said("b@rpi1: "))
+    eventually("both minds are followed", lambda: following.printed("a@jetson: ") and following.printed("b@rpi1: "))
 
     forward = project.start("playbooks/forward.yml", "-e", f"run={run_id}", "-e", "instance=b")
-    eventually("the port opens", lambda: forward.said("http://127.0.0.1:"))
+    eventually("the port opens", lambda: forward.printed("http://127.0.0.1:"))
     port = int(re.search(r"http://127\.0\.0\.1:(\d+)", forward.output)[1])
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
         assert json.load(answer) == {"status": "ok"}

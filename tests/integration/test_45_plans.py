@@ -196,8 +196,8 @@ def test_of_two_launches_at_once_that_were_given_the_same_ports_one_is_refused_a
     project.play("run_experiment.yml", "-e", "detach=true", *words[at])
     living = (run_of(launches[1 - at]), project.newest())
     assert all(pid for run_id in living for pid in main_pids(cluster, run_id, {"a": "jetson"}).values())
-    told = [on(cluster, "jetson", "cat", f"{Path(LOCK).parent}/{run_id}/a/instance.json") for run_id in living]
-    assert [json.loads(text)["ports"]["peer"] for text in told] == [9000, 9002]
+    stated = [on(cluster, "jetson", "cat", f"{Path(LOCK).parent}/{run_id}/a/instance.json") for run_id in living]
+    assert [json.loads(text)["ports"]["peer"] for text in stated] == [9000, 9002]
 
 
 def test_of_two_launches_at_once_for_the_last_gpu_memory_one_is_refused(

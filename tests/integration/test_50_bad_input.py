@@ -39,7 +39,7 @@ def faulty(folder: Path, change: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ("first['ram_gb'] = '8 GB'", ["instances.a.ram_gb", "8 GB"]),
         ("del document['name']", ["name"]),
@@ -57,14 +57,14 @@ def faulty(folder: Path, change: str) -> Path:
     ],
 )
 def test_a_fault_is_named_by_its_key(
-    project: Project, cluster: Cluster, tmp_path: Path, change: str, said: list[str]
+    project: Project, cluster: Cluster, tmp_path: Path, change: str, expected: list[str]
 ) -> None:
     played = project.run(faulty(tmp_path, change), code=2)
-    for words in said:
+    for words in expected:
         assert words in played.output
 
 
-def test_a_misspelt_experiment_is_told_what_was_meant(project: Project, cluster: Cluster) -> None:
+def test_a_misspelt_experiment_is_reported_with_what_was_meant(project: Project, cluster: Cluster) -> None:
     assert "did you mean 'split_brain'" in project.run("split_brian", code=2).output
 
 

@@ -43,5 +43,7 @@ def test_a_size_below_what_the_model_needs_is_warned_about_in_a_check_too(projec
     experiment = tmp_path / "low.yml"
     experiment.write_text("name: low\ninstances: [{id: a, ram_gb: 0.02}]\n")
     played = project.run(experiment, "--check")
-    said = " ".join(played.output.split())  # Ansible wraps its warnings
-    assert "instances.a.ram_gb: 0.02 declared, but the model and its context of 4096 tokens need about 0.05 GB" in said
+    output = " ".join(played.output.split())  # Ansible wraps its warnings
+    assert (
+        "instances.a.ram_gb: 0.02 declared, but the model and its context of 4096 tokens need about 0.05 GB" in output
+    )

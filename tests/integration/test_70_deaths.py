@@ -68,7 +68,7 @@ class Minds:
         return began, last
 
     def second_life(self, id: str) -> tuple[float, float]:
-        """Wait for it, and tell of the first."""
+        """Wait for it, and report the first."""
         eventually(f"{id} lives again", lambda: self.read(id, "lives") == "2")
         return self.first_life(id)
 
@@ -95,7 +95,7 @@ def lives(project: Project, run_id: str) -> dict[tuple[str, str, int], dict[str,
 
 def watched(project: Project, running: Running, instances: int) -> str:
     """The run, once all of its instances are watched."""
-    eventually("it has its record", lambda: running.said("\n  run mortal_"))
+    eventually("it has its record", lambda: running.printed("\n  run mortal_"))
     run_id = project.newest()
 
     def seen() -> bool:
@@ -106,7 +106,7 @@ def watched(project: Project, running: Running, instances: int) -> str:
     return run_id
 
 
-def test_each_mind_s_deaths_are_told_with_cause_lifetime_and_memory(
+def test_each_mind_s_deaths_are_reported_with_cause_lifetime_and_memory(
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:
     experiment = write(tmp_path, *NODES)
@@ -115,18 +115,18 @@ def test_each_mind_s_deaths_are_told_with_cause_lifetime_and_memory(
     minds = Minds(cluster, run_id)
     assert project.events(run_id, "placed")[0]["assignments"] == NODES
 
-    told = {}
+    reported = {}
     minds.go("broken")
     cluster.power_cut("rpi1")
     on(cluster, "jetson", "kill", "-9", str(main_pid(cluster, "jetson", "workload")))
     for id in ("broken", "shot"):
-        told[id] = minds.second_life(id)
+        reported[id] = minds.second_life(id)
     cluster.start("rpi1")
-    told["unplugged"] = minds.second_life("unplugged")
+    reported["unplugged"] = minds.second_life("unplugged")
     minds.go("hungry")
-    told["hungry"] = minds.second_life("hungry")
+    reported["hungry"] = minds.second_life("hungry")
     minds.completed("hungry")
-    told["restarted"] = minds.first_life("restarted")
+    reported["restarted"] = minds.first_life("restarted")
     cluster.reboot("host")
     played = running.finish()
 
@@ -149,7 +149,7 @@ def test_each_mind_s_deaths_are_told_with_cause_lifetime_and_memory(
         ("restarted", 1): "stopped",
         ("restarted", 2): "completed",
     }, "llama-server outlives its workload, but not its node"
-    for id, (began, last) in told.items():
+    for id, (began, last) in reported.items():
         row = rows[id, "workload", 1]
         assert (row["node"], row["cycle_number"]) == (NODES[id], 1)
         assert began - SLACK < seconds(row["started_at"]) <= began
@@ -169,7 +169,7 @@ def test_each_mind_s_deaths_are_told_with_cause_lifetime_and_memory(
     assert (project.record(run_id) / "experiments.db").read_bytes() == before, "every end once"
 
 
-def test_a_node_that_never_comes_back_is_a_death_and_one_that_does_tells_of_it_itself(
+def test_a_node_that_never_comes_back_is_a_death_and_one_that_does_reports_it_itself(
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:
     experiment = write(tmp_path, "unplugged", "broken")

@@ -163,8 +163,8 @@ def test_an_observer_gets_every_line_whoever_dies(
 
     links = watch.in_network_of("subject", "ip", "-oneline", "link")
     assert re.findall(r"^\d+: (\S+?):", links, re.M) == ["lo"]
-    told = watch.in_network_of("subject", "python3", "-c", CONNECT, *ADDRESSES)
-    assert told.count("Network is unreachable") == len(ADDRESSES), told
+    output = watch.in_network_of("subject", "python3", "-c", CONNECT, *ADDRESSES)
+    assert output.count("Network is unreachable") == len(ADDRESSES), output
     description = json.loads(watch.read("subject", "instance.json"))
     eventually(
         "it reaches its own llama-server all the same",
@@ -214,7 +214,7 @@ def test_a_subject_cannot_tell_that_it_is_observed(project: Project, cluster: Cl
     traces = [text for key in ("files", "commands") for text in looked[key] if re.search("relay|warden|guard", text)]
     assert [text for text in traces if not text.endswith("/workload/stream_relay.py")] == []
 
-    def told(watch: Watch) -> dict[str, Any]:
+    def stated(watch: Watch) -> dict[str, Any]:
         """What the subject was given, and what is in its folder, without what names the run."""
         environment = json.loads(watch.read("subject", "look.json"))["environment"]
         for own in ("INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID"):
@@ -230,7 +230,7 @@ def test_a_subject_cannot_tell_that_it_is_observed(project: Project, cluster: Cl
     for id in ("warden", "guard"):
         eventually("the observers end", lambda id=id: observed.ended(id))
         assert observed.read(id, "seen").splitlines() == [f"line {number}" for number in range(1, ALL + 1)]
-    after, before = told(observed), told(alone)
+    after, before = stated(observed), stated(alone)
     assert sorted(after.pop("files")) == sorted(before.pop("files"))
     assert after == before
 

@@ -52,9 +52,9 @@ def test_a_manifest_is_signed_as_it_is_at_the_end(project: Project, key: Path, f
     manifest, who = signing.verify(Run(project.record(first)), Keys(str(key)))
     assert who.startswith("you, ED25519 key SHA256:")
     assert set(manifest["llama_cpp"]) == {"jetson", "rpi1"}
-    told = json.dumps(manifest)
-    assert "PRIVATE KEY" not in told
-    assert str(key) not in told
+    text = json.dumps(manifest)
+    assert "PRIVATE KEY" not in text
+    assert str(key) not in text
 
 
 def test_seeded_minds_say_the_same_again(project: Project, key: Path, first: str) -> None:

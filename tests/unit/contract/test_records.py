@@ -122,7 +122,7 @@ class Sample(Record):
         ({"text": "", "names": ["a", 1]}, "x: names[1]: expected text, found 1"),
     ],
 )
-def test_each_kind_of_nonsense_is_said(value: Any, fault: str) -> None:
+def test_each_kind_of_nonsense_is_reported(value: Any, fault: str) -> None:
     with pytest.raises(ContractError) as refused:
         Sample.from_json(value, "x")
     assert str(refused.value).startswith(fault)

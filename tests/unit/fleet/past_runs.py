@@ -85,7 +85,7 @@ def insert(connection: Any, table: str, rows: Iterable[Mapping[str, Any]]) -> No
         connection.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))
 
 
-def said(sender: str, round: int, content: str, **more: Any) -> dict[str, Any]:
+def message(sender: str, round: int, content: str, **more: Any) -> dict[str, Any]:
     """A message, as its sender or another has it."""
     return {"sender": sender, "round": round, "content": content, "role": "assistant", "timestamp": at(round), **more}
 
@@ -94,11 +94,13 @@ def talk(rounds: int = 2, **changes: str) -> dict[str, Rows]:
     """Two minds that speak in each round and hear each other; `a2="x"`: what a says in round 2."""
     words = {(id, n): changes.get(f"{id}{n}", f"{id} says {n}") for n in range(1, rounds + 1) for id in "ab"}
     own = [{"role": "assistant"}, {"role": "user"}]
-    return {id: {"messages": [said(who, n, text, **own[who != id]) for (who, n), text in words.items()]} for id in "ab"}
+    return {
+        id: {"messages": [message(who, n, text, **own[who != id]) for (who, n), text in words.items()]} for id in "ab"
+    }
 
 
 def everything() -> dict[str, dict[str, Any]]:
-    """Rows in every table of the workload that a report tells of."""
+    """Rows in every table of the workload that a report covers."""
     rows: dict[str, dict[str, Any]] = {id: dict(tables) for id, tables in talk().items()}
     for id, tables in rows.items():
         tables["experiment_cycles"] = [

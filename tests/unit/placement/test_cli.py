@@ -122,7 +122,7 @@ def test_a_design_that_cannot_be_balanced_is_exit_code_3_with_the_reason(tmp_pat
     assert json.loads(done.stdout)["rejections"]["a"]["rpi1"] == ["gpu: required, has none"]
 
 
-def test_why_tells_what_if_below_the_table():
+def test_why_reports_what_if_below_the_table():
     done = plan("hive_cluster", "--why", "pessimist:rpi2", "--why", "critic:host")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-4:] == [
@@ -154,7 +154,7 @@ def test_why_of_nobody_is_exit_code_2_with_a_hint():
     ]
 
 
-def test_a_refusal_tells_the_conflict_and_what_would_make_it_fit():
+def test_a_refusal_reports_the_conflict_and_what_would_make_it_fit():
     done = plan("split_brain", "--pin", "a:rpi1", "--format", "json")
     assert done.returncode == 3
     assert done.stderr.splitlines()[-6:] == [

@@ -180,7 +180,7 @@ def test_a_time_limit_that_is_none_is_a_fault(value):
         Options.read(time_limit=value)
 
 
-def test_all_that_is_asked_wrongly_is_told_at_once():
+def test_all_wrong_options_are_reported_at_once():
     with pytest.raises(BadInput) as bad:
         Options.read("gredy", "soon", 2**32, MAX_REPEAT + 1)
     assert [fault.file for fault in bad.value.faults] == [
@@ -194,29 +194,29 @@ def test_text_and_numbers_are_read_alike_and_nothing_is_the_default():
     assert Options.read() == Options.read("", None, "", None) == Options()
 
 
-def said(design, options=None, pins=None, instances=PAIR) -> list[str]:
+def design_faults(design, options=None, pins=None, instances=PAIR) -> list[str]:
     return [str(fault) for fault in (options or Options()).faults(design, LAB, instances, pins or {})]
 
 
 def test_a_seed_or_repeat_without_a_design_that_uses_it_is_a_fault_that_says_what_to_add():
-    told = said(Design(), Options(seed=7, repeat=2))
-    assert told[0].startswith("placement_seed: 7 is given, but nothing is drawn; add design: {randomize: true}")
-    assert told[1].startswith("repeat: 2 is given, but nothing changes with it; add design: {counterbalance:")
-    assert said(Design(randomize=True, counterbalance=("a",)), Options(seed=7, repeat=2)) == []
+    reported = design_faults(Design(), Options(seed=7, repeat=2))
+    assert reported[0].startswith("placement_seed: 7 is given, but nothing is drawn; add design: {randomize: true}")
+    assert reported[1].startswith("repeat: 2 is given, but nothing changes with it; add design: {counterbalance:")
+    assert design_faults(Design(randomize=True, counterbalance=("a",)), Options(seed=7, repeat=2)) == []
 
 
 def test_greedy_cannot_draw():
-    assert said(Design(randomize=True), Options("greedy")) == [
+    assert design_faults(Design(randomize=True), Options("greedy")) == [
         "strategy: greedy draws nothing, but design.randomize asks for it; use optimal"
     ]
 
 
 def test_pins_that_contradict_the_design_are_faults_that_name_both():
     alike = Design(same_type=("a", "b"))
-    assert "design.same_type wants a and b on one type" in said(alike, pins={"a": "rpi1", "b": "host"})[0]
-    assert said(alike, pins={"a": "rpi1", "b": "rpi2"}) == []
-    assert "design.counterbalance moves a" in said(BOTH, pins={"a": "rpi1"})[0]
-    through = said(Design(same_type=("a", "b"), counterbalance=("a",)), pins={"b": "rpi1"})
+    assert "design.same_type wants a and b on one type" in design_faults(alike, pins={"a": "rpi1", "b": "host"})[0]
+    assert design_faults(alike, pins={"a": "rpi1", "b": "rpi2"}) == []
+    assert "design.counterbalance moves a" in design_faults(BOTH, pins={"a": "rpi1"})[0]
+    through = design_faults(Design(same_type=("a", "b"), counterbalance=("a",)), pins={"b": "rpi1"})
     assert (
         "design.counterbalance moves a from type to type of node, and design.same_type has b go with it" in through[0]
     )
@@ -225,7 +225,7 @@ def test_pins_that_contradict_the_design_are_faults_that_name_both():
 @pytest.mark.parametrize("declares", ["a", "b"])
 def test_pins_that_contradict_anti_affinity_are_a_fault_whichever_of_the_two_declares_it(declares):
     apart = [Instance(id=id, ram_gb=2, anti_affinity=list({"a", "b"} - {id}) if id == declares else []) for id in "ab"]
-    assert said(Design(), pins={"a": "host", "b": "host"}, instances=apart) == [
+    assert design_faults(Design(), pins={"a": "host", "b": "host"}, instances=apart) == [
         "placement: a:host, b:host: pinned together, but anti_affinity keeps them apart; "
         "pin one elsewhere, or leave a pin out"
     ]
@@ -247,7 +247,7 @@ def faults(tmp_path, design) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("design", "told"),
+    ("design", "expected"),
     [
         ({"same_typ": ["a", "b"]}, "design.same_typ: no key is named 'same_typ'; did you mean 'same_type'?"),
         ({"same_type": ["a"]}, "design.same_type: ['a'] is too short; give a list of at least two ids"),
@@ -259,8 +259,8 @@ def faults(tmp_path, design) -> list[str]:
         (["same_type"], "design: ['same_type'] is not an object"),
     ],
 )
-def test_a_design_that_is_none_is_a_fault_of_the_file(tmp_path, design, told):
-    assert any(fault.startswith(told) for fault in faults(tmp_path, design)), faults(tmp_path, design)
+def test_a_design_that_is_none_is_a_fault_of_the_file(tmp_path, design, expected):
+    assert any(fault.startswith(expected) for fault in faults(tmp_path, design)), faults(tmp_path, design)
 
 
 def test_a_design_is_loaded_with_its_experiment(tmp_path):

@@ -178,14 +178,14 @@ def test_a_plan_survives_json():
     assert json.dumps(Plan.from_json(json.loads(text)).to_json()) == text
 
 
-def test_without_explanation_only_the_chosen_nodes_are_told():
+def test_without_explanation_only_the_chosen_nodes_are_reported():
     plan = place([jetson(), cpu()], [one()], explain=False)
     assert list(plan.instances["a"].nodes) == [plan.assignments["a"]]
     assert plan.assignments == place([jetson(), cpu()], [one()]).assignments
     assert "cpu" in plan.table()
 
 
-def test_a_plan_too_large_to_be_explained_tells_the_chosen_nodes_only(monkeypatch):
+def test_a_plan_too_large_to_be_explained_reports_the_chosen_nodes_only(monkeypatch):
     monkeypatch.setattr("placement.strategies.MOST_VERDICTS", 1)
     plan = place([jetson(), cpu()], [one()])
     assert list(plan.instances["a"].nodes) == [plan.assignments["a"]]
@@ -198,7 +198,7 @@ def test_the_order_of_the_inventory_does_not_change_a_byte():
     assert len(plans) == 1
 
 
-def test_the_table_tells_a_person_who_goes_where_and_why():
+def test_the_table_shows_a_person_who_goes_where_and_why():
     nodes = [
         Node(name="jetson", node_type="jetson_orin", ram_gb=64, reserved_ram_gb=8, gpu=True, max_instances=4),
         Node(name="rpi1", node_type="raspberry_pi", ram_gb=8, reserved_ram_gb=1),
@@ -224,7 +224,7 @@ b         jetson  anti_affinity: apart from a"""
     )
 
 
-def test_a_diff_tells_what_a_plan_changes():
+def test_a_diff_reports_what_a_plan_changes():
     before = place([cpu("x")], [one(), one(id="b")])
     after = place([cpu("x"), cpu("y")], [one(), one(id="c")], pins={"a": "y", "c": "x"})
     assert after.diff(before) == "- b on x\n~ a from x to y\n+ c on x"

@@ -80,7 +80,7 @@ def test_affinity_holds_when_only_the_other_declares_it():
     assert points(cpu(), Instance(id="second", ram_gb=1), first)["affinity"] == 10
 
 
-def test_a_relation_said_by_both_counts_once():
+def test_a_relation_stated_by_both_counts_once():
     first = Instance(id="first", ram_gb=2, affinity=["second"])
     assert points(cpu(), Instance(id="second", ram_gb=1, affinity=["first"]), first)["affinity"] == 10
 

@@ -51,8 +51,8 @@ def assert_same(name: str, spec: dict[str, dict[str, Any]]) -> None:
     assert set(documented) == set(spec)
     for option, taken in spec.items():
         compared = {key: implied for key, implied in IMPLIED.items() if taken.get(key) is not NAMED}
-        said = {key: documented[option].get(key, implied) for key, implied in compared.items()}
-        assert said == {key: taken.get(key, implied) for key, implied in compared.items()}, option
+        stated = {key: documented[option].get(key, implied) for key, implied in compared.items()}
+        assert stated == {key: taken.get(key, implied) for key, implied in compared.items()}, option
 
 
 @pytest.mark.parametrize("name", ACTIONS)
@@ -84,7 +84,7 @@ def test_ansible_doc_prints_what_a_plan_and_a_refusal_return() -> None:
         [Path(sys.executable).with_name("ansible-doc"), "-t", "module", "-j", "place"],
         cwd=PLUGINS.parent, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    told = json.loads(done.stdout)["place"]
-    assert set(told["doc"]["options"]) == {"request"}
-    assert {"plan", "table", "rejections", "conflict", "remedies", "untried", "faults"} <= set(told["return"])
-    assert "counterfactuals" in told["return"]["plan"]["contains"]
+    reported = json.loads(done.stdout)["place"]
+    assert set(reported["doc"]["options"]) == {"request"}
+    assert {"plan", "table", "rejections", "conflict", "remedies", "untried", "faults"} <= set(reported["return"])
+    assert "counterfactuals" in reported["return"]["plan"]["contains"]

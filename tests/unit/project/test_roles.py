@@ -31,8 +31,8 @@ def is_literal(value: Any) -> bool:
 def test_the_readme_lists_every_default_and_what_is_required(role: str) -> None:
     defaults, table = read(role, "defaults/main.yml"), readme(role)
     assert set(defaults) == {name for name, (_, default) in table.items() if default != "required"}
-    told = {name: table[name][1] for name, value in defaults.items() if is_literal(value)}
-    assert told == {name: str(value) for name, value in defaults.items() if is_literal(value)}
+    stated = {name: table[name][1] for name, value in defaults.items() if is_literal(value)}
+    assert stated == {name: str(value) for name, value in defaults.items() if is_literal(value)}
 
 
 @pytest.mark.parametrize("role", ROLES)

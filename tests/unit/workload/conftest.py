@@ -118,7 +118,7 @@ class Mind(Process):
         return (self.dir / "experiments.db").exists() and bool(self.rows(query, *values))
 
     def has(self, sender: str, round: int, topic: str = "say") -> bool:
-        """Whether this letter is in its database."""
+        """Whether this message is in its database."""
         query = "SELECT 1 FROM letters WHERE sender = ? AND round = ? AND topic = ?"
         return self.exists(query, sender, round, topic)
 
@@ -143,16 +143,16 @@ class Mind(Process):
 
 def live_through_kills(minds: list[Mind], llama: Llama, seed: int) -> None:
     """Start these minds and their llama-server, kill any of them at random moments, and see every mind to its end."""
-    dice, everyone = random.Random(seed), [llama, *minds]  # noqa: S311 - a test that can be repeated
+    rng, everyone = random.Random(seed), [llama, *minds]  # noqa: S311 - a test that can be repeated
     for each in everyone:
         each.start()
     kills, end = 0, time.monotonic() + 60
     # A mind needs 0.1 s to come up: these delays reach it while it starts, talks, waits and parts.
     while any(each.process.poll() != 0 for each in minds):
         assert time.monotonic() < end, "\n".join(each.output() for each in minds)
-        victim = dice.choice(everyone)
+        victim = rng.choice(everyone)
         if kills < 15 and victim.process.poll() is None:
-            time.sleep(dice.uniform(0, 0.35))  # not a wait for anything: the random moment itself
+            time.sleep(rng.uniform(0, 0.35))  # not a wait for anything: the random moment itself
             victim.send(signal.SIGKILL)
             kills += 1
         for each in everyone:

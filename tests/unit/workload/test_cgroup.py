@@ -62,7 +62,7 @@ def test_a_kernel_before_5_19_keeps_no_peak_in_version_2(tmp_path: Path) -> None
     assert cgroup.amount(group.unit, cgroup.CURRENT) == 5
 
 
-def test_outside_of_an_instance_there_is_nothing_to_tell(tmp_path: Path) -> None:
+def test_outside_of_an_instance_there_is_nothing_to_report(tmp_path: Path) -> None:
     write(tmp_path / "self/cgroup", "0::/system.slice/ssh.service\n5:memory:/system.slice/ssh.service")
     assert cgroup.own(tmp_path, tmp_path) is None
     assert unit_exit.memory(None) == ExitMemory()

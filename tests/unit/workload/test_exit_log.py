@@ -62,7 +62,7 @@ def exits(folder: Path, unit: str = "") -> list[Exit]:
     return found.of(unit) if unit else list(found.exits)
 
 
-def told(folder: Path, unit: str = "") -> list[tuple[Any, ...]]:
+def logged_ends(folder: Path, unit: str = "") -> list[tuple[Any, ...]]:
     return [(end.unit, end.cause, end.invocation) for end in exits(folder, unit)]
 
 
@@ -79,10 +79,10 @@ def test_a_process_finds_the_end_of_the_one_before_it(folder: Path, monkeypatch:
     assert found == exit_log.log_start(folder, "rpi1"), "beginning twice changes nothing"
     assert found
     assert (found.cause, found.invocation) == ("signal", "i1")
-    assert told(folder) == [("workload", "signal", "i1")]
+    assert logged_ends(folder) == [("workload", "signal", "i1")]
 
 
-def test_a_start_that_was_written_down_tells_the_lifetime_when_systemd_does_not(folder: Path) -> None:
+def test_a_start_that_was_written_down_gives_the_lifetime_when_systemd_does_not(folder: Path) -> None:
     starts(folder, "workload", "i1")
     path = folder / "logs" / "workload.start.json"
     begun = json.loads(path.read_text())
@@ -94,7 +94,7 @@ def test_a_start_that_was_written_down_tells_the_lifetime_when_systemd_does_not(
     assert lived.total_seconds() == pytest.approx(end.lived_seconds, abs=0.002)
 
 
-def test_a_start_of_another_process_tells_nothing(folder: Path) -> None:
+def test_a_start_of_another_process_gives_nothing(folder: Path) -> None:
     starts(folder, "workload", "i1")
     ends(folder, "workload", "i2", "exit-code", "exited", "3")
     (end,) = exits(folder)
@@ -115,7 +115,7 @@ def test_what_went_with_its_node_is_written_down_once_with_its_last_sign_of_life
     for unit in ("llama", "workload"):
         starts(folder, unit, f"{unit}2")
         starts(folder, unit, f"{unit}2")
-    assert told(folder) == [("llama", "node_lost", "llama1"), ("workload", "node_lost", "workload1")]
+    assert logged_ends(folder) == [("llama", "node_lost", "llama1"), ("workload", "node_lost", "workload1")]
     (end,) = exits(folder, "workload")
     assert (end.time, end.started_at) == (exit_log.timestamp(last), began)
     assert end.lived_seconds == 30
@@ -184,6 +184,6 @@ def test_an_end_in_words(end: dict[str, str], words: str) -> None:
 
 
 @pytest.mark.parametrize("unit", ["workload", "nonsense"])
-def test_a_failure_is_said_and_keeps_no_unit_from_starting(tmp_path: Path, unit: str) -> None:
+def test_a_failure_is_reported_and_keeps_no_unit_from_starting(tmp_path: Path, unit: str) -> None:
     (tmp_path / "instance.json").write_text("{}")
     assert systemd_runs(tmp_path, "workload.unit_start", unit, "i1").startswith("unit_start: ")

@@ -252,7 +252,7 @@ def test_a_mind_that_is_cut_off_hears_nothing_though_everything_was_said(pair: C
     assert heard == [(1, "[no signal]"), (2, "[no signal]"), (3, None)]
 
 
-def test_letters_that_are_held_up_arrive_later(pair: Callable[..., list[Mind]]) -> None:
+def test_messages_that_are_held_up_arrive_later(pair: Callable[..., list[Mind]]) -> None:
     held = {"interventions": [intervention("network_disruption", "on_cycle", {"delay_seconds": 1.5}, cycle=1)]}
     a, b = pair(rounds=2, each={"a": held})
     a.start()

@@ -49,9 +49,9 @@ def test_a_game_is_the_same_at_both_players_and_nothing_but_the_moves_crosses(to
     b.start()
     assert (a.wait(), b.wait()) == (0, 0), a.output() + b.output()
     assert_one_game(a, b, 10)
-    letters = a.rows("SELECT topic, body_json FROM letters WHERE sender = 'b'")
-    assert {topic for topic, _ in letters} == {"commit", "reveal"}
-    for topic, body in letters:
+    messages = a.rows("SELECT topic, body_json FROM letters WHERE sender = 'b'")
+    assert {topic for topic, _ in messages} == {"commit", "reveal"}
+    for topic, body in messages:
         assert sorted(json.loads(body)) == (["hash"] if topic == "commit" else ["move", "nonce"])
     nonces = [row["nonce"] for row in games(a)] + [row["nonce"] for row in games(b)]
     assert len(set(nonces)) == 20
@@ -65,8 +65,10 @@ def test_payoffs_are_as_the_experiment_says(together: Together) -> None:
     a.start()
     b.start()
     assert (a.wait(), b.wait()) == (0, 0)
-    told = {**PAYOFFS, ("cooperate", "cooperate"): 7, ("cooperate", "defect"): -2}
-    assert [row["own_payoff"] for row in games(a)] == [told[row["own_move"], row["opponent_move"]] for row in games(a)]
+    payoffs = {**PAYOFFS, ("cooperate", "cooperate"): 7, ("cooperate", "defect"): -2}
+    assert [row["own_payoff"] for row in games(a)] == [
+        payoffs[row["own_move"], row["opponent_move"]] for row in games(a)
+    ]
 
 
 def test_a_player_cannot_see_a_move_before_it_has_committed(together: Together) -> None:
@@ -106,9 +108,9 @@ def test_a_cheat_is_found_out(together: Together) -> None:
     wait_until(lambda: a.has("a", 1, "commit"), "a has committed")
 
     def post(topic: str, body: dict[str, str]) -> None:
-        letter = {"run_id": a.instance["run_id"], "sender": "b", "topic": topic, "round": 1, "body": body}
+        message = {"run_id": a.instance["run_id"], "sender": "b", "topic": topic, "round": 1, "body": body}
         connection = http.client.HTTPConnection("127.0.0.1", a.instance["port"], timeout=5)
-        connection.request("POST", "/messages", json.dumps(letter).encode())
+        connection.request("POST", "/messages", json.dumps(message).encode())
         assert connection.getresponse().status == 200
         connection.close()
 
@@ -123,8 +125,8 @@ def test_a_cheat_is_found_out(together: Together) -> None:
     ("strategy", "whose"), [("erase_betrayals", "opponent_move"), ("erase_own_betrayals", "own_move")]
 )
 def test_a_memory_strategy_erases_what_it_says_and_nothing_else(together: Together, strategy: str, whose: str) -> None:
-    told = {"b": {"memory_strategy": strategy, "manipulation_rate": 1, "manipulation_start_round": 10}}
-    a, b = together("ab", "prisoners_dilemma", rounds=10, each=told)
+    strategies = {"b": {"memory_strategy": strategy, "manipulation_rate": 1, "manipulation_start_round": 10}}
+    a, b = together("ab", "prisoners_dilemma", rounds=10, each=strategies)
     a.start()
     b.start()
     assert (a.wait(), b.wait()) == (0, 0)
@@ -142,8 +144,8 @@ def test_a_memory_strategy_erases_what_it_says_and_nothing_else(together: Togeth
 
 @pytest.mark.parametrize("strategy", ["amplify_betrayals", "random_corruption"])
 def test_a_memory_strategy_that_invents_is_noted_with_what_it_invents(together: Together, strategy: str) -> None:
-    told = {"b": {"memory_strategy": strategy, "manipulation_rate": 1, "manipulation_start_round": 2}}
-    a, b = together("ab", "prisoners_dilemma", rounds=10, each=told)
+    strategies = {"b": {"memory_strategy": strategy, "manipulation_rate": 1, "manipulation_start_round": 2}}
+    a, b = together("ab", "prisoners_dilemma", rounds=10, each=strategies)
     a.start()
     b.start()
     assert (a.wait(), b.wait()) == (0, 0)

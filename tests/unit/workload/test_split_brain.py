@@ -39,8 +39,8 @@ def assert_whole(a: Mind, b: Mind, rounds: int, in_doubt: int = 0) -> None:
             "rounds": rounds,
             "messages": 3 * rounds,
         }
-    letters = "SELECT sender, topic, round, body_json FROM letters ORDER BY 1, 2, 3"
-    assert a.rows(letters) == b.rows(letters)
+    query = "SELECT sender, topic, round, body_json FROM letters ORDER BY 1, 2, 3"
+    assert a.rows(query) == b.rows(query)
 
 
 def test_a_pair_completes_and_agrees_message_by_message(pair: Pair) -> None:
@@ -107,7 +107,7 @@ def test_a_mind_killed_while_parting_completes_alone_if_the_peer_has_left(pair: 
     killed.kill()
     assert other.wait() == 0
     assert killed.run() == 0
-    assert_whole(*minds, 2, in_doubt=1)  # the other's word that it has the last letter may be lost with the kill
+    assert_whole(*minds, 2, in_doubt=1)  # the other's word that it has the last message may be lost with the kill
 
 
 def test_sigterm_stops_at_once_by_signal_and_a_start_resumes(pair: Pair) -> None:
@@ -170,8 +170,8 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
         return response.status, content
 
     def post(path: str = "/messages", **body: object) -> int:
-        letter = {"run_id": a.instance["run_id"], "sender": "b", "topic": "say", "round": 1, "body": {"content": "x"}}
-        return ask("POST", path, json.dumps({**letter, **body}).encode())[0]
+        message = {"run_id": a.instance["run_id"], "sender": "b", "topic": "say", "round": 1, "body": {"content": "x"}}
+        return ask("POST", path, json.dumps({**message, **body}).encode())[0]
 
     status, health = ask("GET", "/health")
     assert (status, health["status"], health["id"], health["rounds"]) == (200, "ok", "a", 4)
@@ -187,8 +187,8 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
     assert post(body={"content": "first"}) == post(body={"content": "second"}) == 200
     assert a.rows("SELECT body_json FROM letters WHERE sender = 'b'") == [('{"content": "first"}',)]
     wait_until(lambda: a.has("a", 1), "a has spoken")
-    status, letter = ask("GET", "/messages?topic=say&round=1")
-    assert (status, letter) == (200, {"body": {"content": a.talk()[0][2]}})
+    status, message = ask("GET", "/messages?topic=say&round=1")
+    assert (status, message) == (200, {"body": {"content": a.talk()[0][2]}})
 
 
 @pytest.mark.parametrize("alive", [0, 1])

@@ -27,8 +27,8 @@ class Subject:
         self.dir, self.stream = folder / "subject", folder / "subject/logs/stream.jsonl"
         self.url = f"http://127.0.0.1:{port}"
         self.stream.parent.mkdir(parents=True)
-        told = {"run_id": "r", "id": "s", "dir": str(self.dir), "llama_url": "http://127.0.0.1:1", "port": port}
-        (self.dir / "instance.json").write_text(json.dumps(told))
+        instance = {"run_id": "r", "id": "s", "dir": str(self.dir), "llama_url": "http://127.0.0.1:1", "port": port}
+        (self.dir / "instance.json").write_text(json.dumps(instance))
         self.relay = Process(
             [sys.executable, "-B", "-m", "workload.stream_relay"],
             folder / "relay.log",
@@ -136,7 +136,7 @@ def test_a_line_that_a_death_tore_is_written_anew_and_counts_once(subject: Subje
     assert ids(stream_relay.read(subject.url, 0, 0)[0]) == [1, 2]
 
 
-def test_the_end_is_told_with_the_last_message_and_not_before(subject: Subject, aside: ThreadPoolExecutor) -> None:
+def test_the_end_is_reported_with_the_last_message_and_not_before(subject: Subject, aside: ThreadPoolExecutor) -> None:
     subject.say(*range(1, 2 * stream_relay.BATCH_LINES + 2))
     (subject.dir / "outcome.json").write_text("{}")
     first, ended = stream_relay.read(subject.url, 0, LONG)
@@ -154,12 +154,12 @@ def test_an_observer_that_waits_is_told_of_the_end(subject: Subject, aside: Thre
 
 
 @pytest.mark.parametrize(
-    ("ended_before", "begun_since", "told"),
+    ("ended_before", "begun_since", "expected"),
     [(2 * stream_relay.GIVEN_UP, False, True), (2 * stream_relay.GIVEN_UP, True, False), (0, False, False)],
     ids=["given_up", "begun_again", "just_died"],
 )
 def test_an_observer_is_told_of_a_subject_that_is_started_no_more(
-    subject: Subject, monkeypatch: pytest.MonkeyPatch, ended_before: float, begun_since: bool, told: bool
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, ended_before: float, begun_since: bool, expected: bool
 ) -> None:
     """By its exit log, as systemd has it written."""
     subject.say(1)
@@ -171,7 +171,7 @@ def test_an_observer_is_told_of_a_subject_that_is_started_no_more(
     if begun_since:
         monkeypatch.setenv("INVOCATION_ID", "second")
         exit_log.log_start(subject.dir, "node")
-    assert stream_relay.read(subject.url, 1, 0) == ([], told)
+    assert stream_relay.read(subject.url, 1, 0) == ([], expected)
 
 
 def test_an_answer_is_bounded_also_when_the_subject_is_long_winded(subject: Subject) -> None:

@@ -160,6 +160,6 @@ def test_a_line_that_cannot_be_written_does_not_keep_the_work_from_being_complet
 
 
 @pytest.mark.parametrize("unit", ["workload", "nonsense"])
-def test_a_failure_is_said_and_does_not_fail_the_unit(tmp_path: Path, unit: str) -> None:
+def test_a_failure_is_reported_and_does_not_fail_the_unit(tmp_path: Path, unit: str) -> None:
     done = stop_post(tmp_path, unit, GOOD, JARFLEET_INSTANCE=str(tmp_path / "missing.json"))
     assert done.stderr.startswith("unit_exit: ")

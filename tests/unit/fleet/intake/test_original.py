@@ -1,4 +1,4 @@
-"""The original's config files: every key arrives, or is said what becomes of it; faults name file and key."""
+"""The original's config files: every key arrives, or it is reported what becomes of it; faults name file and key."""
 
 import copy
 import json
@@ -111,9 +111,9 @@ def test_every_value_counts_or_is_named_in_a_note(cache: Path, names: tuple[str,
     before = made(cache, given)
     silent = []
     for name in names:
-        told = {note.key for note in before.notes if Path(note.file).stem == name}
+        noted = {note.key for note in before.notes if Path(note.file).stem == name}
         for path, value in leaves(given[name]):
-            if any(dotted(path[:length]) in told for length in range(1, len(path) + 1)) or other(value) == value:
+            if any(dotted(path[:length]) in noted for length in range(1, len(path) + 1)) or other(value) == value:
                 continue
             try:
                 after = made(cache, {**given, name: replaced(given[name], path, other(value))})
@@ -138,9 +138,9 @@ def test_a_key_that_is_not_known_is_named_wherever_it_stands(cache: Path, names:
             yield from objects(item, (*path, key))
 
     for name in names:
-        told = notes(made(cache, given))
+        noted = notes(made(cache, given))
         for path in objects(given[name]):
-            if dotted(path[:1]) in told or dotted(path[:2]) in told or path[-1:] == ("custom_beliefs",):
+            if dotted(path[:1]) in noted or dotted(path[:2]) in noted or path[-1:] == ("custom_beliefs",):
                 continue
             after = made(cache, {**given, name: replaced(given[name], (*path, "zeal"), 7)})
             assert dotted([*path, "zeal"]) in notes(after)
@@ -226,7 +226,7 @@ def test_players_get_their_memory_strategies_and_are_not_told_of_them(cache: Pat
     assert document["design"] == {"same_type": ["bargain_01", "bargain_01_b"]}
 
 
-def test_a_players_strategy_may_be_said_by_the_interventions_alone(cache: Path) -> None:
+def test_a_players_strategy_may_be_stated_by_the_interventions_alone(cache: Path) -> None:
     given = documents("bargain_a", "bargain_b")
     for document in given.values():
         document["epistemic_frame"]["custom_beliefs"] = {}
@@ -281,7 +281,7 @@ def test_the_lists_of_the_schema_are_those_of_the_workload() -> None:
     assert frame == {*settings.FRAME, "custom_beliefs"}
 
 
-def test_an_end_that_the_original_does_not_have_is_told(cache: Path) -> None:
+def test_an_end_that_the_original_does_not_have_is_reported(cache: Path) -> None:
     endless = made(cache, documents("foretold"))
     assert endless.document["workload"]["rounds"] == ENDLESS
     assert "stop.yml" in notes(endless)["max_cycles"]
@@ -380,7 +380,7 @@ def test_everything_wrong_is_named_at_once_with_its_file(cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "changes", "said"),
+    ("names", "changes", "expected"),
     [
         (["twins_A"], {}, "twins_A.json: mode: split_brain takes two, and the file of the other brain is missing"),
         (["bargain_b"], {}, "bargain_b.json: mode: prisoners_dilemma takes two, and the file of the other player is"),
@@ -409,11 +409,11 @@ def test_everything_wrong_is_named_at_once_with_its_file(cache: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_do(
-    cache: Path, names: list[str], changes: dict[str, Any], said: str
+    cache: Path, names: list[str], changes: dict[str, Any], expected: str
 ) -> None:
     given = documents(*names)
     with_changes(given[names[0]], **changes)
-    assert any(said in fault for fault in faults(cache, given)), faults(cache, given)
+    assert any(expected in fault for fault in faults(cache, given)), faults(cache, given)
 
 
 def test_an_intervention_without_what_its_trigger_needs_is_refused(cache: Path) -> None:

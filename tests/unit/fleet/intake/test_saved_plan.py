@@ -97,7 +97,7 @@ def test_pins_and_the_terms_of_a_design_are_part_of_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("node", "change", "told"),
+    ("node", "change", "expected"),
     [
         ("rpi1", {"status": "UNAVAILABLE"}, ["rpi1: status was HEALTHY, is UNAVAILABLE"]),
         (
@@ -124,10 +124,10 @@ def test_pins_and_the_terms_of_a_design_are_part_of_it(tmp_path):
         ),
     ],
 )
-def test_a_node_that_changed_is_named_with_before_and_after(world, node, change, told):
+def test_a_node_that_changed_is_named_with_before_and_after(world, node, change, expected):
     saved = world.saved()
     world.nodes = [replace(one, **change) if one.name == node else one for one in NODES]
-    assert changed(world, saved) == told
+    assert changed(world, saved) == expected
 
 
 def test_a_node_that_came_or_went_is_named(world):
@@ -152,7 +152,7 @@ def test_of_a_node_that_does_not_answer_only_that_counts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda d: d["instances"][0].update(ram_gb=9), ["experiment: instances.a.ram_gb was 8, is 9"]),
         (lambda d: d["instances"][1].update(preferred_node="rpi2"),
@@ -164,10 +164,10 @@ def test_of_a_node_that_does_not_answer_only_that_counts(tmp_path):
         (lambda d: d.update(design={"randomize": True}), ['experiment: design was missing, is {"randomize": true}']),
     ],
 )  # fmt: skip
-def test_an_experiment_that_changed_is_named_key_by_key(world, change, told):
+def test_an_experiment_that_changed_is_named_key_by_key(world, change, expected):
     saved = world.saved()
     world.with_file(change)
-    assert changed(world, saved) == told
+    assert changed(world, saved) == expected
 
 
 def test_an_instance_that_is_new_is_named(world):
@@ -217,7 +217,7 @@ def refusal(path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("", "not JSON"),
         ("{", "not JSON"),
@@ -234,10 +234,10 @@ def refusal(path) -> str:
         ('{"format": "jarfleet plan", "version": 1}', "edited since it was saved"),
     ],
 )
-def test_a_file_that_is_no_plan_is_refused_with_what_it_is(tmp_path, text, told):
+def test_a_file_that_is_no_plan_is_refused_with_what_it_is(tmp_path, text, expected):
     path = tmp_path / "plan.json"
     path.write_text(text, encoding="latin-1")
-    assert told in refusal(path)
+    assert expected in refusal(path)
 
 
 def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
@@ -255,9 +255,9 @@ def edited(file, change, mend=False):
 
 
 def test_an_edited_assignment_is_refused_and_named(file):
-    said = refusal(edited(file, lambda document: document["plan"]["assignments"].update(b="rpi2")))
-    assert "edited since it was saved" in said
-    assert "assignments.b is rpi2, but the plan was made for rpi1" in said
+    message = refusal(edited(file, lambda document: document["plan"]["assignments"].update(b="rpi2")))
+    assert "edited since it was saved" in message
+    assert "assignments.b is rpi2, but the plan was made for rpi1" in message
 
 
 def test_a_plan_that_breaks_a_constraint_is_refused_whatever_its_checksum_says(world, file):
@@ -270,7 +270,7 @@ def test_a_plan_that_breaks_a_constraint_is_refused_whatever_its_checksum_says(w
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda plan: plan["assignments"].update(a="mars"), "assignments.a: there is no node mars"),
         (lambda plan: plan["assignments"].pop("a"), "assignments: not of the experiment's instances"),
@@ -279,9 +279,9 @@ def test_a_plan_that_breaks_a_constraint_is_refused_whatever_its_checksum_says(w
         (lambda plan: plan.update(nodes=[]), "not a plan"),
     ],
 )
-def test_a_forged_plan_is_refused(world, file, change, told):
+def test_a_forged_plan_is_refused(world, file, change, expected):
     saved = read_plan(edited(file, lambda document: change(document["plan"]), mend=True))
-    with pytest.raises(PlanFileError, match=told):
+    with pytest.raises(PlanFileError, match=expected):
         world.apply(saved)
 
 

@@ -387,7 +387,7 @@ def original(tmp_path: Path) -> Run:
     return talked(tmp_path, "0", SAID)
 
 
-def test_a_replay_that_went_the_same_way_is_said_to(tmp_path: Path, original: Run) -> None:
+def test_a_replay_that_went_the_same_way_is_reported_as_such(tmp_path: Path, original: Run) -> None:
     again = talked(tmp_path, "1", SAID, of=original.run_id)
     assert replay_verdict.verdict(again) == f"replay of {original.run_id}: the transcripts are identical, 3 rows"
     assert replay_verdict.verdict(original) == ""
@@ -409,7 +409,9 @@ def test_the_first_word_that_was_another_is_shown(tmp_path: Path, original: Run)
         ([SAID[0], ("b", 2, "two")], "there messages of b, round 1, here messages of b, round 2"),
     ],
 )
-def test_a_replay_that_said_less_or_more_is_told_where(tmp_path: Path, original: Run, said: Said, line: str) -> None:
+def test_a_replay_that_said_less_or_more_is_reported_with_the_place(
+    tmp_path: Path, original: Run, said: Said, line: str
+) -> None:
     assert line in replay_verdict.verdict(talked(tmp_path, "1", said, of=original.run_id))
 
 
@@ -418,7 +420,7 @@ def test_a_death_is_named_as_what_is_not_repeated(tmp_path: Path, original: Run)
     assert "processes died, 0 there and 1 here" in replay_verdict.verdict(again)
 
 
-def test_what_cannot_be_compared_is_said(tmp_path: Path, original: Run) -> None:
+def test_what_cannot_be_compared_is_reported(tmp_path: Path, original: Run) -> None:
     again = talked(tmp_path, "1", [], of=talked(tmp_path, "2", []).run_id)
     assert "neither run has a transcript" in replay_verdict.verdict(again)
     again = talked(tmp_path, "3", SAID, of=original.run_id)

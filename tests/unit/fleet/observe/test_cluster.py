@@ -51,10 +51,12 @@ def test_the_address_is_the_declared_one_then_ansibles_then_the_measured_one(
     assert cluster(a={**variables, **measured(STATE)}).host("a").address == address
 
 
-@pytest.mark.parametrize(("said", "status"), [(True, "MAINTENANCE"), ("true", "MAINTENANCE"), ("false", "HEALTHY")])
-def test_maintenance_means_the_same_to_the_plan_and_to_the_table(said: Any, status: str) -> None:
+@pytest.mark.parametrize(
+    ("maintenance", "status"), [(True, "MAINTENANCE"), ("true", "MAINTENANCE"), ("false", "HEALTHY")]
+)
+def test_maintenance_means_the_same_to_the_plan_and_to_the_table(maintenance: Any, status: str) -> None:
     """The text "false", which is what -e gives, was MAINTENANCE to the table and not to the plan."""
-    made = cluster(a={"node_maintenance": said, **measured(STATE)})
+    made = cluster(a={"node_maintenance": maintenance, **measured(STATE)})
     assert made.statuses["a"] == status
     assert made.nodes[0].status == status
     assert node_table(made.hostvars, made.states).splitlines()[1].split()[2] == status

@@ -1,4 +1,4 @@
-"""Manifests are signed and verified with real keys, and what was not signed so is told apart from what was."""
+"""Manifests are signed and verified with real keys, and what was not signed so is distinguished from what was."""
 
 import os
 import shutil
@@ -181,7 +181,7 @@ def test_an_agent_signs_for_a_key_with_a_passphrase(
     assert signing.verify(run, Keys())[1].startswith("you, ED25519")
 
 
-def test_a_public_key_without_its_agent_is_told(home: Path, key: Path, run: Run) -> None:
+def test_a_public_key_without_its_agent_is_reported(home: Path, key: Path, run: Run) -> None:
     alone = shutil.copy(key.with_suffix(".pub"), home / "alone.pub")
     with pytest.raises(SigningError, match=f"no ssh-agent holds it; `ssh-add {home}/alone`"):
         signing.sign(run, Keys(signing_key=alone))

@@ -1,4 +1,4 @@
-"""The report: one page that tells all that a run's folder holds, whatever state it is in, and runs nothing."""
+"""The report: one page that shows all that a run's folder holds, whatever state it is in, and runs nothing."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from past_runs import at, everything, fill, make_run, said, talk
+from past_runs import at, everything, fill, make_run, message, talk
 
 from contract.events import Collected, LaunchFailed, TaskFailed
 from fleet.record.run_folder import Run
@@ -28,7 +28,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
         self.open: list[str] = []
-        self.said: dict[str, str] = {}
+        self.text: dict[str, str] = {}
         self._section = ""
         self.feed(text)
         self.close()
@@ -50,7 +50,7 @@ class Page(HTMLParser):
             assert self.open.pop() == tag, f"</{tag}> closes nothing"
 
     def handle_data(self, data: str) -> None:
-        self.said[self._section] = self.said.get(self._section, "") + data
+        self.text[self._section] = self.text.get(self._section, "") + data
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def run(tmp_path: Path) -> Run:
     return make_run(tmp_path / "runs")
 
 
-def told(run: Run) -> Page:
+def page_of(run: Run) -> Page:
     page = Page(render(run))
     assert page.open == []
     return page
@@ -67,7 +67,7 @@ def told(run: Run) -> Page:
 def test_every_part_of_a_run_has_its_section(run: Run):
     died = {"node": "jetson", "started_at": at(0), "ended_at": at(10), "lived_seconds": 10.0, "cycle_number": 1}
     fill(run, everything(), [{"instance": "a", "cause": "out_of_memory", "detail": "killed: out of memory", **died}])
-    said = told(run).said
+    text = page_of(run).text
     expected = {
         "overview": ["minds2", "deaths1", "lives4", "2 COMPLETED"],
         "run": ["Who is it?", "c0de from workload", "tiny.gguf", "ab" * 32, "key0"],
@@ -86,8 +86,8 @@ def test_every_part_of_a_run_has_its_section(run: Run):
     }
     for section, words in expected.items():
         for word in words:
-            assert word in said[section].replace("\n", ""), section
-    assert "trouble" not in said
+            assert word in text[section].replace("\n", ""), section
+    assert "trouble" not in text
 
 
 def test_the_same_run_gives_the_same_bytes(run: Run):
@@ -123,10 +123,10 @@ def test_the_words_of_a_mind_are_text_and_nothing_else(run: Run):
     fill(run, rows)
     run.append(TaskFailed(host="<i>", task="<i>", reason=EVIL))
     run.update_manifest(experiment=EXPERIMENT_OF_EVIL, replay_of=EVIL.replace("\ud800", ""))
-    page = told(run)
+    page = page_of(run)
     assert set(page.tags) <= TAGS
-    assert page.said["transcript"].count("<script>alert(1)</script>") >= 1
-    assert "{{ 7*7 }}" in page.said["transcript"]
+    assert page.text["transcript"].count("<script>alert(1)</script>") >= 1
+    assert "{{ 7*7 }}" in page.text["transcript"]
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     text = render(run)
     text.encode("utf-8")
@@ -160,7 +160,7 @@ EXPERIMENT_OF_EVIL = 'name: x\ndescription: "</title><script>alert(2)</script>"\
 
 def test_the_page_asks_for_nothing_and_forbids_scripts(run: Run):
     fill(run, everything())
-    page = told(run)
+    page = page_of(run)
     policy = [value for name, value in page.attributes if name == "content" and value and "default-src" in value]
     assert len(policy) == 1
     assert "default-src 'none'" in str(policy[0])
@@ -173,7 +173,7 @@ def test_the_page_asks_for_nothing_and_forbids_scripts(run: Run):
 
 def test_ids_are_unique_and_what_points_to_one_finds_it(run: Run):
     fill(run, everything())
-    page = told(run)
+    page = page_of(run)
     ids = [value for name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     found = [str(value)[1:] for name, value in page.attributes if name in {"href", "xlink:href"}]
@@ -183,13 +183,13 @@ def test_ids_are_unique_and_what_points_to_one_finds_it(run: Run):
 
 def test_what_was_done_to_a_message_is_marked_and_what_is_remembered_stands_beside(run: Run):
     a = [
-        said("a", 1, "I was here."),
-        said("b", 1, "So was I.", role="user", corrupted=1, remembered="So was nobody."),
-        said("voice", 1, "You are nothing.", role="system", injected=1),
+        message("a", 1, "I was here."),
+        message("b", 1, "So was I.", role="user", corrupted=1, remembered="So was nobody."),
+        message("voice", 1, "You are nothing.", role="system", injected=1),
     ]
-    b = [said("a", 1, "I was here.", role="user", corrupted=1, remembered=""), said("b", 1, "So was I.")]
+    b = [message("a", 1, "I was here.", role="user", corrupted=1, remembered=""), message("b", 1, "So was I.")]
     fill(run, {"a": {"messages": a}, "b": {"messages": b}})
-    words = " ".join(told(run).said["transcript"].split())
+    words = " ".join(page_of(run).text["transcript"].split())
     assert words.count("I was here.") == 1
     assert "corrupted in b" in words
     assert "b remembers: nothing of it" in words
@@ -204,7 +204,7 @@ def test_a_long_run_is_cut_and_the_rest_is_named(run: Run):
     page = Page(text)
     assert len(text) < 3_000_000
     assert page.tags.count("details") < 2 * MESSAGES + 50
-    words = page.said["transcript"]
+    words = page.text["transcript"]
     assert f"{4 * rounds:,} messages" in words
     assert "make datasette RUN=" in words
     assert "a says 1\n" in words
@@ -214,7 +214,7 @@ def test_a_long_run_is_cut_and_the_rest_is_named(run: Run):
     assert " open" not in re.findall(r"<details[^>]*>", text)[-1]
 
 
-def test_a_run_of_ones_own_program_is_told_without_the_minds_parts(run: Run):
+def test_a_run_of_ones_own_program_is_reported_without_the_minds_parts(run: Run):
     with closing(sqlite3.connect(run.path / "db" / "a.db")) as db, db:
         db.execute("CREATE TABLE messages (round TEXT, text BLOB)")
         db.execute("INSERT INTO messages VALUES ('first', x'00ff')")
@@ -222,11 +222,11 @@ def test_a_run_of_ones_own_program_is_told_without_the_minds_parts(run: Run):
         db.execute('INSERT INTO "odd <b>""name" VALUES (1)')
     merge(run.path, {"a": "jetson"}, run.run_id)
     run.append(Collected(statuses={"a": "COMPLETED"}, rows={}, problems={}, memory={}))
-    page = told(run)
-    assert {"overview", "run", "placement", "data"} <= page.said.keys()
-    assert not {"transcript", "beliefs", "reports", "speed", "game", "trouble"} & page.said.keys()
-    assert 'odd <b>"name' in page.said["data"]
-    assert "cannot be shown" not in "".join(page.said.values())
+    page = page_of(run)
+    assert {"overview", "run", "placement", "data"} <= page.text.keys()
+    assert not {"transcript", "beliefs", "reports", "speed", "game", "trouble"} & page.text.keys()
+    assert 'odd <b>"name' in page.text["data"]
+    assert "cannot be shown" not in "".join(page.text.values())
 
 
 def test_tables_of_the_same_names_that_hold_something_else_stop_nothing(run: Run):
@@ -236,51 +236,51 @@ def test_tables_of_the_same_names_that_hold_something_else_stop_nothing(run: Run
         db.execute("UPDATE generations SET tokens = 'many', tokens_per_second = 'fast'")
         db.execute("UPDATE consensus SET votes_json = 'not JSON'")
         db.execute("UPDATE experiment_cycles SET started_at = 'yesterday', ended_at = x'ff'")
-    page = told(run)
-    assert "This part cannot be shown" in page.said["speed"]
-    assert "This part cannot be shown" in page.said["hive"]
-    assert "b says 2" in page.said["transcript"]
+    page = page_of(run)
+    assert "This part cannot be shown" in page.text["speed"]
+    assert "This part cannot be shown" in page.text["hive"]
+    assert "b says 2" in page.text["transcript"]
 
 
 def test_a_run_that_failed_before_anything_was_collected_says_why(run: Run):
     run.append(LaunchFailed(instance="a@jetson", reason="no room on this node any more"))
     run.append(TaskFailed(host="localhost", task="Every instance has started", reason="a did not start"))
-    page = told(run)
-    assert "Nothing has been collected" in page.said["overview"]
-    assert "no room on this node any more" in page.said["trouble"]
-    assert "Every instance has started" in page.said["trouble"]
-    assert "transcript" not in page.said
+    page = page_of(run)
+    assert "Nothing has been collected" in page.text["overview"]
+    assert "no room on this node any more" in page.text["trouble"]
+    assert "Every instance has started" in page.text["trouble"]
+    assert "transcript" not in page.text
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "plan.json", "memory.json", "events.jsonl", "experiments.db"])
 @pytest.mark.parametrize("damage", [b"", b"\xff\xfe{", b"[1, 2]", b"{}", b'{"assignments": 3, "instances": [1]}\n'])
-def test_a_damaged_part_is_named_and_the_others_are_told(run: Run, name: str, damage: bytes):
+def test_a_damaged_part_is_named_and_the_others_are_reported(run: Run, name: str, damage: bytes):
     fill(run, everything())
     run.path.joinpath("memory.json").write_text('{"a": {"ram_gb": 2, "predicted_gb": 1.5, "resident_gb": 1.2}}')
     (run.path / name).write_bytes(damage)
-    page = told(run)
-    assert "data" in page.said
+    page = page_of(run)
+    assert "data" in page.text
     if name != "experiments.db":
-        assert "b says 2" in page.said["transcript"]
+        assert "b says 2" in page.text["transcript"]
     if name != "memory.json":
-        assert "1.2" in page.said["memory"]
+        assert "1.2" in page.text["memory"]
     if (name == "experiments.db" and damage) or (name != "events.jsonl" and damage == b"\xff\xfe{"):
-        assert name in page.said["trouble"]
+        assert name in page.text["trouble"]
 
 
-def test_a_database_cut_off_in_the_middle_is_told_as_far_as_it_can_be_read(run: Run):
+def test_a_database_cut_off_in_the_middle_is_reported_as_far_as_it_can_be_read(run: Run):
     fill(run, everything())
     path = run.path / "experiments.db"
     os.truncate(path, path.stat().st_size // 2)
-    page = told(run)
-    assert {"overview", "placement", "data"} <= page.said.keys()
-    assert "malformed" in "".join(page.said.values())
+    page = page_of(run)
+    assert {"overview", "placement", "data"} <= page.text.keys()
+    assert "malformed" in "".join(page.text.values())
 
 
-def test_a_death_that_only_the_mind_knows_of_is_told(run: Run):
+def test_a_death_that_only_the_mind_knows_of_is_reported(run: Run):
     rows: dict[str, Any] = {"a": {"experiment_cycles": everything()["a"]["experiment_cycles"]}}
     fill(run, rows)
-    assert "2 lives, 1 deaths: 1 by out of memory" in told(run).said["lives"]
+    assert "2 lives, 1 deaths: 1 by out of memory" in page_of(run).text["lives"]
 
 
 def test_thousands_of_deaths_stay_a_page(run: Run):
@@ -293,5 +293,5 @@ def test_thousands_of_deaths_stay_a_page(run: Run):
     text = render(run)
     assert len(text) < 2_000_000
     page = Page(text)
-    assert "30,000 deaths" in page.said["lives"]
-    assert "29,700 more rows: table deaths" in page.said["lives"]
+    assert "30,000 deaths" in page.text["lives"]
+    assert "29,700 more rows: table deaths" in page.text["lives"]

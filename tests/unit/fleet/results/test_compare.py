@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from past_runs import at, everything, fill, make_run, said, talk
+from past_runs import at, everything, fill, make_run, message, talk
 
 from fleet.base.errors import RunError
 from fleet.record.run_folder import Run
@@ -27,7 +27,7 @@ def make(tmp_path: Path) -> Callable[..., Run]:
     return make
 
 
-def told(run: Run) -> list[dict[str, Any]]:
+def transcript_of(run: Run) -> list[dict[str, Any]]:
     with opened(run.path) as db:
         return transcript(db)
 
@@ -50,7 +50,7 @@ def later(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def test_times_nonces_nodes_and_numbers_of_rows_are_no_differences(make: Callable[..., Run]):
     one = make(1, everything(), {"a": "jetson", "b": "rpi1"})
     other = make(2, later(everything()), {"a": "rpi1", "b": "jetson"})
-    assert told(one) == told(other) != []
+    assert transcript_of(one) == transcript_of(other) != []
     found = compare([one, other])
     assert found["transcripts"][0] | {"rows": 0} == {
         "runs": [one.run_id, other.run_id], "identical": True, "rows": 0, "not_in_the_other": [0, 0], "first": None,
@@ -98,8 +98,10 @@ def test_a_transcript_that_ends_earlier_differs_where_it_ends(make: Callable[...
 
 
 def test_messages_of_a_round_stay_in_the_order_in_which_their_mind_had_them(make: Callable[..., Run]):
-    rows = {"a": {"messages": [said("voice", 1, "z", injected=1), said("a", 1, "first"), said("b", 1, "second")]}}
-    assert [row["content"] for row in told(make(1, rows))] == ["z", "first", "second"]
+    rows = {
+        "a": {"messages": [message("voice", 1, "z", injected=1), message("a", 1, "first"), message("b", 1, "second")]}
+    }
+    assert [row["content"] for row in transcript_of(make(1, rows))] == ["z", "first", "second"]
 
 
 def test_equal_transcripts_have_no_difference():

@@ -1,4 +1,4 @@
-"""The table of all lives: every end once, as its node told it, or as the run's events do where a node tells nothing."""
+"""The table of all lives: every end once, as its node reported it, else as the run's events do."""
 
 import json
 import shutil
@@ -127,7 +127,7 @@ def test_a_line_that_is_torn_or_nonsense_costs_no_other(run: Run):
     assert table(run, "life, node, cause, lived_seconds") == [(1, "rpi1", "exit", None), (2, "rpi1", "signal", 8.5)]
 
 
-def test_ends_from_before_causes_were_written_down_are_told_by_systemd_s_words(run: Run):
+def test_ends_from_before_causes_were_written_down_are_reported_by_systemd_s_words(run: Run):
     def old(result: str, code: str, status: str) -> dict[str, Any]:
         return {"time": "t", "unit": "workload", "result": result, "code": code, "status": status}
 
@@ -161,7 +161,7 @@ def test_an_instance_that_went_with_its_node_and_never_came_back_died_with_it(ru
     assert lived > 0
 
 
-def test_of_a_later_life_nobody_told_when_it_began(run: Run):
+def test_of_a_later_life_nobody_reported_when_it_began(run: Run):
     watched(run)
     leave(run, "a", end("workload", "signal", "w1"), end("llama", "signal", "l1"))
     run.append(NodeLost(node="rpi1", reason="timed out"))
@@ -169,7 +169,7 @@ def test_of_a_later_life_nobody_told_when_it_began(run: Run):
     assert table(run, "unit, life, cause, lived_seconds")[2:] == [("workload", 2, "node_lost", None)]
 
 
-def test_a_node_that_comes_back_tells_of_it_itself(run: Run):
+def test_a_node_that_comes_back_reports_it_itself(run: Run):
     watched(run)
     run.append(NodeLost(node="rpi1", reason="timed out"))
     deaths.write_deaths(run, NODES, {"a": "LOST"})
@@ -220,7 +220,7 @@ def test_a_database_that_is_none_is_named(run: Run):
         deaths.write_deaths(run, NODES, {})
 
 
-def test_the_closing_table_counts_deaths_and_tells_of_each(run: Run):
+def test_the_closing_table_counts_deaths_and_reports_each(run: Run):
     leave(
         run, "a", end("workload", "out_of_memory", "w1", at="10:00:09"),
         end("workload", "exit", "w2", at="10:00:20", code="exited", status="3", memory={}, lived_seconds=None),
@@ -232,15 +232,15 @@ def test_the_closing_table_counts_deaths_and_tells_of_each(run: Run):
     lines = closing_summary(run.path, NODES, {"a": "FAILED", "b": "COMPLETED"}, {}, {}).splitlines()
     column = lines[0].split().index("deaths")
     assert [(line.split()[0], line.split()[column]) for line in lines[1:3]] == [("a", "2"), ("b", "0")]
-    told = lines[lines.index("deaths: 2") + 2 :][:2]
-    assert [" ".join(line.split()) for line in told] == [
+    rows_shown = lines[lines.index("deaths: 2") + 2 :][:2]
+    assert [" ".join(line.split()) for line in rows_shown] == [
         "a workload 1 killed: out of memory 8.5 s 507 MB 512 MB",
         "a workload 2 ended with exit code 3 - - -",
     ]
     assert last_exits(run.path, ["a", "b", "c"]) == {"a": "ended with exit code 3", "b": "completed"}
 
 
-def test_of_many_deaths_the_last_are_told(run: Run):
+def test_of_many_deaths_the_last_are_reported(run: Run):
     leave(run, "a", *(end("workload", "signal", f"w{n}", at=f"10:00:{n}") for n in range(10, 25)))
     deaths.write_deaths(run, {"a": "rpi1"}, {})
     lines = closing_summary(run.path, {"a": "rpi1"}, {}, {}, {}).splitlines()

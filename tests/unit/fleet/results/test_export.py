@@ -84,7 +84,7 @@ def test_values_of_mixed_kinds_lose_nothing(run: Run):
     assert found["missing"] == [None, None]
 
 
-def test_csv_tells_a_missing_value_from_an_empty_text(run: Run):
+def test_csv_distinguishes_a_missing_value_from_an_empty_text(run: Run):
     own(
         run,
         "CREATE TABLE t (a TEXT, b)",
@@ -130,7 +130,7 @@ def test_a_run_without_a_database_says_what_to_do(run: Run):
         export(run)
 
 
-def test_without_pyarrow_it_is_said_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch):
+def test_without_pyarrow_it_is_reported_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ExportError, match=r"jarfleet\[analysis\]"):
         export(run)

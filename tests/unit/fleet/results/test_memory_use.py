@@ -62,8 +62,8 @@ def test_the_prediction_and_the_peak_lie_side_by_side_and_measuring_again_change
     needs = Estimate(int(0.4 * GB), 0, int(0.1 * GB), 0, 0, 0, 0)
     predict(run, load_experiment(file).sized({"a": needs.to_json()}), {"a": needs.to_json()})
     leave(run, end("workload", unit_peak=0, slice_peak=256 * MIB, others_resident_peak=512 * MIB))
-    told = memory_use.measure(run, ["a", "b"])
-    assert told["a"] == {
+    measured = memory_use.measure(run, ["a", "b"])
+    assert measured["a"] == {
         "ram_gb": 0.5,
         "declared": False,
         "predicted_gb": 0.5,
@@ -73,17 +73,17 @@ def test_the_prediction_and_the_peak_lie_side_by_side_and_measuring_again_change
         "charged_gb": 0.25,
         "ratio": 1.0,
     }
-    assert (told["b"]["declared"], told["b"]["predicted_gb"], told["b"]["ratio"]) == (True, None, None)
+    assert (measured["b"]["declared"], measured["b"]["predicted_gb"], measured["b"]["ratio"]) == (True, None, None)
     path = run.path / "memory.json"
     written = (path.read_bytes(), path.stat().st_mtime_ns)
-    assert memory_use.measure(run, ["a"]) == {"a": told["a"]}, "one instance alone leaves the other's figures"
+    assert memory_use.measure(run, ["a"]) == {"a": measured["a"]}, "one instance alone leaves the other's figures"
     assert (path.read_bytes(), path.stat().st_mtime_ns) == written
 
 
 def test_a_run_of_another_controller_has_its_peaks_without_a_prediction(run: Run):
     leave(run, end("workload", unit_peak=0, slice_peak=0, others_resident_peak=512 * MIB))
-    told = memory_use.measure(run, ["a"])["a"]
-    assert (told["predicted_gb"], told["resident_gb"], told["ratio"]) == (None, 0.5, None)
+    measured = memory_use.measure(run, ["a"])["a"]
+    assert (measured["predicted_gb"], measured["resident_gb"], measured["ratio"]) == (None, 0.5, None)
 
 
 def test_one_pool_is_counted_once_from_the_plan_to_the_limit_on_the_node_and_back(tmp_path: Path):

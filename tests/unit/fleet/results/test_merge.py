@@ -357,8 +357,8 @@ def test_a_file_that_has_not_changed_is_not_read_again(run: Path):
     write(run, "b", MESSAGES, rows=3)
     merge(run, {"a": "jetson", "b": "rpi1"}, RUN_ID)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    told = "SELECT run_id, node, bytes, sha256, problem FROM merged_sources WHERE instance = 'a'"
-    assert read(run, told) == [(RUN_ID, "jetson", path.stat().st_size, sha256, None)]
+    query = "SELECT run_id, node, bytes, sha256, problem FROM merged_sources WHERE instance = 'a'"
+    assert read(run, query) == [(RUN_ID, "jetson", path.stat().st_size, sha256, None)]
     with closing(sqlite3.connect(run / "experiments.db")) as db:
         db.execute("DELETE FROM messages WHERE message_id = 1")
         db.commit()
@@ -367,7 +367,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(run: Path):
     assert summary(run) == {"messages": {"a": 2, "b": 4}}
 
 
-def test_a_damaged_file_is_read_again_and_told_of_again(run: Path):
+def test_a_damaged_file_is_read_again_and_reported_again(run: Path):
     path = write(run, "a", MESSAGES, rows=20_000)
     os.truncate(path, path.stat().st_size // 2)
     first = merge(run, {"a": "n"}, RUN_ID)["problems"]

@@ -45,9 +45,9 @@ def test_without_a_line_of_its_own_the_exit_alone_is_the_reason(run: Run) -> Non
 
 def test_what_it_printed_cannot_write_to_the_terminal_and_is_cut(run: Run) -> None:
     leave(run, f"{AT} python3[41]: \x1b]0;title\x07{'x' * 500}\n")
-    (said,) = last_words(run.path, ["a"]).values()
-    assert said.isprintable()
-    assert len(said) < 240
+    (shown,) = last_words(run.path, ["a"]).values()
+    assert shown.isprintable()
+    assert len(shown) < 240
 
 
 def test_of_a_long_log_the_end_is_read(run: Run) -> None:

@@ -144,7 +144,7 @@ instances:
         ("just text", "instances[0]: 'just text' is not an object"),
     ],
 )
-def test_each_fault_of_an_instance_is_told(tmp_path, instance, fault):
+def test_each_fault_of_an_instance_is_reported(tmp_path, instance, fault):
     found = instance_faults(tmp_path, instance)
     assert len(found) == 1
     assert found[0].startswith(f"x.yml: {fault}")
@@ -185,7 +185,7 @@ def test_an_observer_may_have_any_network_and_several_subjects(tmp_path, network
     assert experiment.observers == {"a": ["c", "d"], "b": ["c"]}
 
 
-def test_ids_given_twice_are_told(tmp_path):
+def test_ids_given_twice_are_reported(tmp_path):
     assert instance_faults(tmp_path, "{id: a, ram_gb: 1}", "{id: a, ram_gb: 1}") == [
         "x.yml: instances.a: 2 instances have this id; give each its own"
     ]
@@ -214,7 +214,7 @@ def test_ids_given_twice_are_told(tmp_path):
         ("workload: &a {x: *a}", "nested deeper than 100 levels"),
     ],
 )
-def test_each_fault_of_a_file_is_told(tmp_path, text, fault):
+def test_each_fault_of_a_file_is_reported(tmp_path, text, fault):
     found = faults(tmp_path, text)
     assert len(found) == 1
     assert found[0].startswith(f"x.yml: {fault}")
@@ -265,7 +265,7 @@ def test_an_experiment_is_found_by_name_or_path(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("split_brian", "did you mean 'split_brain'?"),
         ("zzz", "there is panopticon, split_brain"),
@@ -280,10 +280,10 @@ def test_an_experiment_is_found_by_name_or_path(folder):
         ("a\0b", "neither a name nor a path"),
     ],
 )
-def test_a_name_that_finds_nothing_is_told_what_there_is(folder, name, said):
+def test_a_name_that_matches_nothing_is_reported_with_what_there_is(folder, name, expected):
     with pytest.raises(BadInput) as bad:
         find_experiment(name, folder)
-    assert said in str(bad.value)
+    assert expected in str(bad.value)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_pins_are_parsed(given, pins):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "expected"),
     [
         ("a", "placement: 'a' is not instance:node"),
         ("a:", "placement: 'a:' is not instance:node"),
@@ -316,13 +316,13 @@ def test_pins_are_parsed(given, pins):
         ("a:x,a:y", "placement: a: pinned to x and to y; give one"),
     ],
 )
-def test_pins_that_are_none_are_refused(given, said):
+def test_pins_that_are_none_are_refused(given, expected):
     with pytest.raises(BadInput) as bad:
         parse_pins(given)
-    assert str(bad.value).startswith(said)
+    assert str(bad.value).startswith(expected)
 
 
-def test_names_of_nodes_and_instances_that_do_not_exist_are_told_together(tmp_path):
+def test_names_of_nodes_and_instances_that_do_not_exist_are_reported_together(tmp_path):
     experiment = load(tmp_path, "name: x\ninstances: [{id: a, ram_gb: 1, preferred_node: rpi}, {id: b, ram_gb: 1}]")
     found = [str(fault) for fault in check(experiment, [cpu("rpi1"), cpu("host")], {"b": "hots", "c": "host"})]
     assert found == [

@@ -139,8 +139,8 @@ def test_an_architecture_that_does_not_say_what_it_needs_is_unknown(tmp_path: Pa
     path.write_bytes(path.read_bytes().replace(b"mamba.attention.head_count", b"mamba.attention.head_kount"))
     with pytest.raises(UnknownModel, match=r"no mamba\.attention\.head_count"):
         gguf_memory.estimate(gguf_memory.read(path), 256)
-    told = experiment(tmp_path, "{id: a, ram_gb: 1}", "{id: b}")
-    found, faults, warnings = gguf_memory.estimate_all(told, {"a": path, "b": path})
+    stated = experiment(tmp_path, "{id: a, ram_gb: 1}", "{id: b}")
+    found, faults, warnings = gguf_memory.estimate_all(stated, {"a": path, "b": path})
     assert found == {}
     assert [fault.key for fault in faults] == ["instances.b.ram_gb"]
     assert warnings[0].startswith("instances.a.ram_gb: not checked against the model; ")
@@ -155,9 +155,9 @@ def test_a_broken_model_is_one_fault_for_all_who_use_it(tmp_path: Path):
     assert len(faults) == 1
 
 
-def test_a_declared_size_below_the_estimate_is_told_with_the_parts(tmp_path: Path, tiny: Path):
-    told = experiment(tmp_path, "{id: a, ram_gb: 0.02}", "{id: b, ram_gb: 0.5}")
-    _, faults, warnings = gguf_memory.estimate_all(told, {"a": tiny, "b": tiny})
+def test_a_declared_size_below_the_estimate_is_reported_with_the_parts(tmp_path: Path, tiny: Path):
+    stated = experiment(tmp_path, "{id: a, ram_gb: 0.02}", "{id: b, ram_gb: 0.5}")
+    _, faults, warnings = gguf_memory.estimate_all(stated, {"a": tiny, "b": tiny})
     assert (faults, warnings) == (
         [],
         [
@@ -227,8 +227,8 @@ def test_a_template_of_the_caches_folder_is_known_in_the_default_model(
         "default_model": {"path": "{{ jarfleet_cache }}/tiny.gguf"},
         "jarfleet_cache": "{{ lookup('env', 'X') }}",
     }
-    told = experiment(tmp_path, "{id: a}", "{id: b, model: {path: /nowhere.gguf}}")
-    assert gguf_memory.local_models(told, {"rpi1": variables}) == {"a": tiny}
+    stated = experiment(tmp_path, "{id: a}", "{id: b, model: {path: /nowhere.gguf}}")
+    assert gguf_memory.local_models(stated, {"rpi1": variables}) == {"a": tiny}
 
 
 def test_only_the_builds_of_this_cluster_decide_what_is_repacked():

@@ -98,13 +98,13 @@ def test_nodes_come_in_natural_order():
         ({"node_maintenance": "soon"}, "node_maintenance: 'soon' is not true or false"),
     ],
 )
-def test_each_fault_of_a_node_is_told(variables, fault):
+def test_each_fault_of_a_node_is_reported(variables, fault):
     found = faults({**PI, **variables})
     assert len(found) == 1
     assert found[0].startswith(f"inventory: nodes.n.{fault}")
 
 
-def test_all_faults_of_all_nodes_are_told_at_once():
+def test_all_faults_of_all_nodes_are_reported_at_once():
     with pytest.raises(BadInput) as bad:
         nodes_from_hostvars({"rpi1": {**PI, "ram_gb": -8, "gpu": "?"}, "rpi2": {}}, source="inventory/lab")
     assert [(fault.file, fault.key) for fault in bad.value.faults] == [
@@ -203,7 +203,7 @@ def test_the_port_range_is_the_clusters():
 
 
 @pytest.mark.parametrize(
-    ("ranges", "said"),
+    ("ranges", "expected"),
     [
         ([{"start": 80, "end": 9000}], "peer_port_range.start: 80 is below 1024"),
         ([{"start": 9100, "end": 9000}], "start 9100 is above end 9000"),
@@ -212,10 +212,10 @@ def test_the_port_range_is_the_clusters():
         (["9000-9100"], "peer_port_range: '9000-9100' is not an object"),
     ],
 )
-def test_a_port_range_that_is_none_is_refused(ranges, said):
+def test_a_port_range_that_is_none_is_refused(ranges, expected):
     with pytest.raises(BadInput) as bad:
         port_range_from_hostvars({f"n{i}": {"peer_port_range": value} for i, value in enumerate(ranges)})
-    assert said in str(bad.value)
+    assert expected in str(bad.value)
 
 
 def test_an_inventory_is_read_through_its_nested_groups_with_templates_left_alone(tmp_path):

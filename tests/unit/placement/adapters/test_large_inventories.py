@@ -26,7 +26,7 @@ def refusal(path) -> str:
 
 @pytest.mark.usefixtures("without_ansible")
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ('nodes: {hosts: {"n[000000:999999]": {}}}', "n[000000:999999] names 1,000,000 hosts"),
         ("[nodes]\nn[0:999]-[0:99] ram_gb=8\n", "n[0:999]-[0:99] names 100,000 hosts"),
@@ -34,12 +34,12 @@ def refusal(path) -> str:
         (f"[nodes]\nn[0:{'9' * 5000}]\n", "names 1,000,000,000,000 hosts"),
     ],
 )
-def test_a_range_that_is_too_wide_is_named(tmp_path, text, told):
+def test_a_range_that_is_too_wide_is_named(tmp_path, text, expected):
     path = tmp_path / "hosts"
     path.write_text(text)
-    assert told in refusal(path)
+    assert expected in refusal(path)
     assert refusal(path).endswith("at most 10,000 nodes are supported")
-    assert told in refusal(tmp_path), "also in a folder"
+    assert expected in refusal(tmp_path), "also in a folder"
 
 
 @pytest.mark.usefixtures("without_ansible")

@@ -57,8 +57,8 @@ def held(scenario: Scenario, ids, constraints) -> Scenario:
             else {"max_instances": max(node.max_instances, node.current_instances + len(ids))}
         )
         more |= {} if ("ports", ()) in kept else {"used_ports": frozenset()}
-        lacking = max(0, node.reserved_ram_gb + node.allocated_ram_gb - node.ram_gb)
-        nodes.append(replace(node, ram_gb=node.ram_gb + lacking + spare, **more))
+        shortfall = max(0, node.reserved_ram_gb + node.allocated_ram_gb - node.ram_gb)
+        nodes.append(replace(node, ram_gb=node.ram_gb + shortfall + spare, **more))
     instances = []
     for instance in scenario.instances:
         id = instance.id
@@ -137,7 +137,7 @@ def test_no_fewer_instances_are_in_conflict(scenario):
 
 
 def applied(scenario: Scenario, change) -> Scenario:
-    """The case with the change that a remedy tells a program."""
+    """The case with the change that a remedy reports to a program."""
     match change:
         case {"change": "status", "node": name, "to": status}:
             return scenario.with_node(name, status=status)
@@ -172,9 +172,9 @@ def applied(scenario: Scenario, change) -> Scenario:
 @CASES
 @given(refused())
 def test_each_remedy_makes_a_plan_possible_and_a_bit_less_of_it_does_not(scenario):
-    told = reasons(scenario, LIMIT_S)
-    assert told.untried == 0
-    for remedy in told.remedies:
+    reported = reasons(scenario, LIMIT_S)
+    assert reported.untried == 0
+    for remedy in reported.remedies:
         change = dict(remedy.change)
         assert has_plan(applied(scenario, change)), change
         kind = change["change"]
@@ -214,9 +214,9 @@ def test_three_that_need_a_gpu_and_one_node_that_has_room_for_two_in_words():
         *(Node(name=f"rpi{number}", ram_gb=8, reserved_ram_gb=1) for number in (1, 2)),
     ]
     minds = [one(id, ram_gb=20, gpu="required") for id in "abc"]
-    told = refusal(lab, [*minds, one("d")])
+    reported = refusal(lab, [*minds, one("d")])
     assert (
-        str(told.conflict)
+        str(reported.conflict)
         == """\
 smallest conflict: a, b, c cannot all be placed
   a, b, c each needs a GPU and 20.0 GB RAM
@@ -227,8 +227,8 @@ smallest conflict: a, b, c cannot all be placed
 
 def test_the_lab_that_refuses_a_pin_in_words():
     a = one("a", ram_gb=8, gpu="required", gpu_memory_gb=8, preferred_node="jetson")
-    told = refusal([jetson(), cpu("rpi1", ram_gb=7)], [a, one("b", anti_affinity=["a"])], pins={"a": "rpi1"})
-    assert str(told).splitlines()[-7:] == [
+    reported = refusal([jetson(), cpu("rpi1", ram_gb=7)], [a, one("b", anti_affinity=["a"])], pins={"a": "rpi1"})
+    assert str(reported).splitlines()[-7:] == [
         "smallest conflict: a cannot be placed",
         "  a needs a GPU and is pinned to rpi1",
         "  rpi1: no GPU",
@@ -241,8 +241,8 @@ def test_the_lab_that_refuses_a_pin_in_words():
 
 def test_what_would_make_it_fit_is_exact_to_the_last_bit_of_memory():
     nodes = [cpu("x", ram_gb=8, reserved_ram_gb=0.7, max_instances=4), cpu("y", ram_gb=4, max_instances=1)]
-    told = refusal(nodes, [one("a", ram_gb=6.5), one("b", ram_gb=4.25), one("c", ram_gb=0.3, anti_affinity=["b"])])
-    assert [str(remedy) for remedy in told.remedies] == [
+    reported = refusal(nodes, [one("a", ram_gb=6.5), one("b", ram_gb=4.25), one("c", ram_gb=0.3, anti_affinity=["b"])])
+    assert [str(remedy) for remedy in reported.remedies] == [
         "b with ram_gb: 4.0 instead of 4.25",
         "y with 0.25 GB more RAM (4.25)",
         "a with ram_gb: 3.05 instead of 6.5",
@@ -253,43 +253,44 @@ def test_what_would_make_it_fit_is_exact_to_the_last_bit_of_memory():
 
 
 def test_a_node_in_maintenance_is_in_the_conflict_and_setting_it_back_comes_first():
-    told = refusal([jetson(status="MAINTENANCE"), cpu()], [one("a", gpu="required")])
-    assert "  jetson: MAINTENANCE" in str(told.conflict).splitlines()
-    assert str(told.remedies[0]) == "jetson HEALTHY again instead of MAINTENANCE"
+    reported = refusal([jetson(status="MAINTENANCE"), cpu()], [one("a", gpu="required")])
+    assert "  jetson: MAINTENANCE" in str(reported.conflict).splitlines()
+    assert str(reported.remedies[0]) == "jetson HEALTHY again instead of MAINTENANCE"
 
 
 def test_those_that_are_alike_are_counted_not_tried_one_by_one():
     minds = [one(f"m{number}", ram_gb=1) for number in range(12)]
-    told = refusal([cpu(f"n{number}", max_instances=3) for number in range(3)], minds)
-    assert told.conflict.smallest
-    assert (len(told.conflict.instances), {c.kind for c in told.conflict.constraints}) == (10, {"slots"})
-    assert list(told.remedies) == []
-    assert "no single change" in str(told)
-    told = refusal([cpu(f"n{number}", max_instances=4) for number in range(3)], [*minds, one("one_more", ram_gb=1)])
-    assert [remedy.change["change"] for remedy in told.remedies] == ["slots", "without"]
-    assert told.remedies[0].alike == ("n1", "n2")
+    reported = refusal([cpu(f"n{number}", max_instances=3) for number in range(3)], minds)
+    assert reported.conflict.smallest
+    assert (len(reported.conflict.instances), {c.kind for c in reported.conflict.constraints}) == (10, {"slots"})
+    assert list(reported.remedies) == []
+    assert "no single change" in str(reported)
+    reported = refusal([cpu(f"n{number}", max_instances=4) for number in range(3)], [*minds, one("one_more", ram_gb=1)])
+    assert [remedy.change["change"] for remedy in reported.remedies] == ["slots", "without"]
+    assert reported.remedies[0].alike == ("n1", "n2")
 
 
-def test_what_greedy_walks_past_is_said():
+def test_what_greedy_walks_past_is_reported():
     gpus = [
         Node(name="one", ram_gb=9, gpu=True, gpu_memory_gb=8, gpu_memory="discrete", max_instances=1),
         Node(name="two", ram_gb=10, gpu=True, gpu_memory_gb=4, gpu_memory="discrete", max_instances=1),
     ]
     pair = [one("a", ram_gb=6, gpu="required", gpu_memory_gb=4), one("b", ram_gb=5, gpu="required", gpu_memory_gb=8)]
-    told = refusal(gpus, pair, strategy="greedy")
-    assert told.conflict is None
-    assert [remedy.change for remedy in told.remedies] == [{"change": "strategy", "to": "optimal"}]
+    reported = refusal(gpus, pair, strategy="greedy")
+    assert reported.conflict is None
+    assert [remedy.change for remedy in reported.remedies] == [{"change": "strategy", "to": "optimal"}]
 
 
 def test_a_refusal_as_json_keeps_its_keys_and_has_conflict_and_remedies():
-    told = json.loads(json.dumps(refusal([cpu()], [one("a", ram_gb=12)]).to_json()))
-    assert told["infeasible"] is True
-    assert told["rejections"] == {"a": {"cpu": ["ram: needs 12.0 GB, has 10.0 free"]}}
-    assert told["conflict"]["instances"] == ["a"]
-    assert told["conflict"]["constraints"] == [{"constraint": "ram", "instances": ["a"], "says": "needs 12.0 GB RAM"}]
-    assert told["conflict"]["nodes"] == {"cpu": {"has": "10.0 GB RAM free", "takes": 0}}
-    assert (told["conflict"]["smallest"], told["conflict"]["irreducible"], told["untried"]) == (True, True, 0)
-    assert {"change": "node_ram", "node": "cpu", "to_gb": 12.0, "more_gb": 2.0, "alike": []}.items() <= told[
+    reported = json.loads(json.dumps(refusal([cpu()], [one("a", ram_gb=12)]).to_json()))
+    assert reported["infeasible"] is True
+    assert reported["rejections"] == {"a": {"cpu": ["ram: needs 12.0 GB, has 10.0 free"]}}
+    found = reported["conflict"]
+    assert found["instances"] == ["a"]
+    assert found["constraints"] == [{"constraint": "ram", "instances": ["a"], "says": "needs 12.0 GB RAM"}]
+    assert found["nodes"] == {"cpu": {"has": "10.0 GB RAM free", "takes": 0}}
+    assert (found["smallest"], found["irreducible"], reported["untried"]) == (True, True, 0)
+    assert {"change": "node_ram", "node": "cpu", "to_gb": 12.0, "more_gb": 2.0, "alike": []}.items() <= reported[
         "remedies"
     ][1].items()
 
@@ -300,12 +301,14 @@ def test_place_alone_explains_nothing():
     assert (refused.value.conflict, refused.value.remedies) == (None, ())
 
 
-def test_when_the_time_is_over_what_was_found_is_told_as_what_it_is():
+def test_when_the_time_is_over_what_was_found_is_reported_as_what_it_is():
     nodes = [cpu(f"n{number}", ram_gb=10 + number, max_instances=3) for number in range(6)]
-    told = reasons(Scenario(tuple(nodes), tuple(one(f"m{number}", ram_gb=4 + number) for number in range(14))), 1e-9)
-    assert not told.conflict.smallest
-    assert not told.conflict.irreducible
-    assert len(told.conflict.instances) == 14
-    assert told.untried > 0
-    assert "not reduced further in the time given" in str(told)
-    assert "were not tried in the time given" in str(told)
+    reported = reasons(
+        Scenario(tuple(nodes), tuple(one(f"m{number}", ram_gb=4 + number) for number in range(14))), 1e-9
+    )
+    assert not reported.conflict.smallest
+    assert not reported.conflict.irreducible
+    assert len(reported.conflict.instances) == 14
+    assert reported.untried > 0
+    assert "not reduced further in the time given" in str(reported)
+    assert "were not tried in the time given" in str(reported)

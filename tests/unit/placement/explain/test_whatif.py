@@ -97,9 +97,9 @@ def test_an_answer_survives_json_and_leaves_the_plan_as_it_is(nodes, instances):
     if not (made := planned(nodes, instances)):
         return
     scenario, plan = made
-    told = place_and_explain(scenario.nodes, scenario.instances, why=[(scenario.instances[0].id, None)])
-    assert replace(told, counterfactuals=None) == plan
-    assert Plan.from_json(json.loads(json.dumps(told.to_json()))) == told
+    reported = place_and_explain(scenario.nodes, scenario.instances, why=[(scenario.instances[0].id, None)])
+    assert replace(reported, counterfactuals=None) == plan
+    assert Plan.from_json(json.loads(json.dumps(reported.to_json()))) == reported
 
 
 def says(nodes, instances, why, **options) -> dict[str, dict[str, str]]:
@@ -169,17 +169,17 @@ def test_without_any_time_it_says_that_it_does_not_know():
     }
 
 
-def test_a_bound_that_is_not_proven_is_told_as_one():
+def test_a_bound_that_is_not_proven_is_reported_as_one():
     plan = place([cpu("x"), cpu("y")], [one("a")])
 
-    def said(least, most):
+    def bound_text(least, most):
         return str(Counterfactual(True, plan.score, (least, most))).split(";")[0]
 
-    assert said(2.0, 5.5) == "the plan loses at least 2 and at most 5.5 points (not proven)"
-    assert said(None, 5.5) == "the plan loses at most 5.5 points (not proven)"
-    assert said(-3, 0) == "equally good or better (not proven)"
-    assert said(-9, -3) == "the plan gains at least 3 points (not proven)"
-    assert said(0, 0) == "equally good"
+    assert bound_text(2.0, 5.5) == "the plan loses at least 2 and at most 5.5 points (not proven)"
+    assert bound_text(None, 5.5) == "the plan loses at most 5.5 points (not proven)"
+    assert bound_text(-3, 0) == "equally good or better (not proven)"
+    assert bound_text(-9, -3) == "the plan gains at least 3 points (not proven)"
+    assert bound_text(0, 0) == "equally good"
 
 
 def test_questions_as_they_are_typed():

@@ -51,22 +51,22 @@ def test_it_chooses_and_refuses_as_a_scan_of_every_node_does(nodes, instances, d
     st.booleans(),
     st.sampled_from([1, 0.6, 0.3]),
 )
-def test_it_does_so_on_larger_clusters_with_every_kind_of_demand(dice, count, many, slack, share):
-    nodes, instances = feasible(dice.getrandbits(32), count, many, slack)
+def test_it_does_so_on_larger_clusters_with_every_kind_of_demand(rng, count, many, slack, share):
+    nodes, instances = feasible(rng.getrandbits(32), count, many, slack)
     ids = [instance.id for instance in instances]
     problem = Problem(
         nodes,
         # Smaller ones, so that there are plans among the outcomes and not refusals only.
         [replace(one, ram_gb=one.ram_gb * share, gpu_memory_gb=one.gpu_memory_gb * share) for one in instances],
-        pins={dice.choice(ids): dice.choice(nodes).name for _ in range(dice.choice([0, 0, 3]))},
-        port_range=dice.choice([PORT_RANGE, (9000, 9020)]),
-        same_type=dice.sample(ids, min(many, dice.choice([0, 0, 3]))),
-        node_types={dice.choice(ids): dice.choice(nodes).node_type for _ in range(dice.choice([0, 0, 3]))},
+        pins={rng.choice(ids): rng.choice(nodes).name for _ in range(rng.choice([0, 0, 3]))},
+        port_range=rng.choice([PORT_RANGE, (9000, 9020)]),
+        same_type=rng.sample(ids, min(many, rng.choice([0, 0, 3]))),
+        node_types={rng.choice(ids): rng.choice(nodes).node_type for _ in range(rng.choice([0, 0, 3]))},
     )
     assert outcome(greedy, problem) == outcome(exhaustive, problem)
 
 
-def test_loads_that_only_a_fraction_tells_apart_are_told_apart():
+def test_loads_that_differ_only_by_a_fraction_are_distinguished():
     # 20 - 20/10**9 and 20 - 20/(10**9 + 1) are the same binary fraction; a tie would go to the smaller node.
     nodes = [
         cpu("small", max_instances=10**9, current_instances=1),
@@ -101,13 +101,13 @@ def test_a_node_is_looked_at_again_only_when_something_there_has_changed(gpu, mo
     monkeypatch.setattr(
         scoring, "ram_fit", lambda capacity, request: looks.append(capacity) or ram_fit(capacity, request)
     )
-    dice, count, many = random.Random(3), 300, 2000  # noqa: S311 - the same each time
+    rng, count, many = random.Random(3), 300, 2000  # noqa: S311 - the same each time
     nodes = [
-        discrete(f"n{number}", ram_gb=dice.uniform(30, 90), gpu_memory_gb=dice.uniform(30, 90), max_instances=9)
+        discrete(f"n{number}", ram_gb=rng.uniform(30, 90), gpu_memory_gb=rng.uniform(30, 90), max_instances=9)
         for number in range(count)
     ]
     instances = [
-        Instance(id=f"i{number}", ram_gb=dice.uniform(0.1, 9), gpu=gpu, gpu_memory_gb=dice.uniform(0, 9))
+        Instance(id=f"i{number}", ram_gb=rng.uniform(0.1, 9), gpu=gpu, gpu_memory_gb=rng.uniform(0, 9))
         for number in range(many)
     ]
     greedy(Problem(nodes, instances, {}, PORT_RANGE))
@@ -121,13 +121,15 @@ def test_a_large_refusal_names_every_instance_and_gives_reasons_within_a_budget(
     instances = [Instance(id=f"i{number}", ram_gb=90) for number in range(many)]
     with pytest.raises(Infeasible) as refused:
         place(nodes, instances, "greedy")
-    why, told = refused.value.rejections, MOST_REASONS // count
+    why, reported = refused.value.rejections, MOST_REASONS // count
     assert list(why) == [instance.id for instance in instances]
-    assert [len(nodes) for nodes in why.values()] == [count] * told + [0] * (many - told)
+    assert [len(nodes) for nodes in why.values()] == [count] * reported + [0] * (many - reported)
     lines = str(refused.value).splitlines()
     assert lines[0] == f"no plan: no node takes {', '.join(why)}"
     assert lines[1:3] == ["i0:", "  n0    ram: needs 90.0 GB, has 10.0 free"]
-    assert lines[-1] == (f"{many - told} more are refused; to see why node by node, place fewer instances at a time")
+    assert lines[-1] == (
+        f"{many - reported} more are refused; to see why node by node, place fewer instances at a time"
+    )
 
 
 def test_reasons_are_given_for_the_first_refused_instance_however_many_nodes_there_are():
