@@ -77,5 +77,5 @@ class InstanceRef(Record):
 
     @property
     def dir(self) -> str:
-        """Its folder on the node."""
+        """The instance's folder on its node."""
         return instance_folder(self.work_dir, self.run_id, self.id)

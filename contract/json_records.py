@@ -25,7 +25,7 @@ KINDS: Dict[Any, str] = {str: "text", int: "a whole number", float: "a number", 
 
 
 class ContractError(ValueError):
-    """A value is not what was agreed on. The message names the file, the key and what is wrong with it."""
+    """A value is not of the agreed form. The message names the file, the key and what is wrong with it."""
 
 
 class Record:

@@ -85,7 +85,7 @@ def model_file(work_dir: str, sha256: str) -> str:
 
 
 def host_name(instance_id: str, node: str) -> str:
-    """What Ansible calls an instance: `a@jetson`."""
+    """The name of an instance as an Ansible host: `a@jetson`."""
     return f"{instance_id}@{node}"
 
 

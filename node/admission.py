@@ -1,4 +1,4 @@
-"""Whether an instance fits beside those that a node holds already: the last word, under the node's lock."""
+"""Admission: whether an instance fits beside those that a node already holds. Decided under the node's lock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contract.node_state import InstanceState
 
 
 def shortfalls(wanted: InstanceDescription, capacity: Capacity, others: Sequence[InstanceState]) -> List[str]:
-    """Why an instance cannot be admitted, a reason each; none: it can."""
+    """The reasons why an instance cannot be admitted; empty if it can."""
     mine, found = wanted.resources, []
     alive = [other for other in others if other.alive]
     if len(alive) >= capacity.max_instances:

@@ -1,6 +1,6 @@
 """Immutable files and folders of a node, each under a name that tells its content: releases, models, builds.
 
-What is there is right and is never written again. What was sent is verified aside and renamed in.
+An artifact that exists is complete and never written again. What was sent is verified aside, then renamed into place.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def incoming(work_dir: str) -> str:
 
 
 def make_incoming(work_dir: str, owner: str) -> None:
-    """Have that folder, owned by the user who sends."""
+    """Make that folder, owned by the user who sends."""
     user = pwd.getpwnam(owner)
     _make_folder(incoming(work_dir), user.pw_uid, user.pw_gid)
 
 
 def install(missing: Sequence[Artifact], work_dir: str, owner: str) -> None:
-    """Verify what was sent of these, and rename it in. Raises NodeError for the first that does not work here."""
+    """Verify the artifacts that were sent and rename them into place. Raises NodeError for the first that fails."""
     user = pwd.getpwnam(owner)
     for item in missing:
         path = os.path.join(incoming(work_dir), os.path.basename(item.dest))
@@ -63,7 +63,7 @@ def install(missing: Sequence[Artifact], work_dir: str, owner: str) -> None:
 
 
 def relink(item: Artifact) -> None:
-    """Have an artifact's link name it."""
+    """Point an artifact's link to it."""
     os.symlink(item.dest, item.link + ".new")
     os.replace(item.link + ".new", item.link)
 
@@ -74,7 +74,7 @@ def read(items: Sequence[Mapping[str, Any]]) -> List[Artifact]:
 
 
 def _verify(item: Artifact, path: str) -> None:
-    """Raise NodeError unless what was sent is what it says it is, and works on this node."""
+    """Raise NodeError unless the artifact has its digest and works on this node."""
     if item.sha256:
         actual = _sha256(path)
         if actual != item.sha256:
@@ -103,7 +103,7 @@ def _verify(item: Artifact, path: str) -> None:
 
 
 def _rename_in(item: Artifact, path: str, uid: int, gid: int) -> None:
-    """Rename what arrived into its place, by way of its file system, so that it is there whole or not at all."""
+    """Move what arrived into its place by a rename on one file system, so that it is there whole or not at all."""
     _make_folder(os.path.dirname(item.dest), uid, gid)
     aside = item.dest + ".part"
     if os.path.isdir(aside):  # left by an install that was cut off

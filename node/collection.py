@@ -18,7 +18,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def copy_lines(source: Path, target: Path) -> None:
-    """Copy a file that may grow meanwhile, as far as its lines are whole."""
+    """Copy the whole lines of a file that may grow meanwhile."""
     aside = target.with_name(target.name + ".new")
     shutil.copyfile(str(source), str(aside))
     with aside.open("r+b") as handle:

@@ -12,7 +12,7 @@ ASK_SECONDS = 2
 
 
 def ask(pid: str, url: str) -> str:
-    """What a server says at a URL in the network of a process: its HTTP status, or why there is none."""
+    """Ask a server at a URL from within the network of a process: its HTTP status, or why there is none."""
     if pid == "0":
         return "nothing"
     parts = urlsplit(url)

@@ -21,7 +21,7 @@ def last_line(unit: str) -> str:
 
 
 def after(units: Sequence[str], cursor: str, lines: int) -> Tuple[List[str], str]:
-    """The lines after a cursor (without one: the last so many), and the cursor after them."""
+    """(the lines after a cursor, or the last so many without one; the cursor after them)."""
     start = f"--after-cursor={cursor}" if cursor else f"--lines={lines}"
     command = ["journalctl", "--no-pager", "--quiet", "--show-cursor", "--output=short-iso", start, *_chosen(units)]
     found = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, errors="replace").stdout.splitlines()

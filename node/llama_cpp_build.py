@@ -46,7 +46,7 @@ class BuildRequest(Record):
 
 
 class Build(NamedTuple):
-    """How a build fares. status: built, running, or needed (no source was given, or in a check)."""
+    """The state of a build. status: built, running, or needed (no source was given, or in a check)."""
 
     key: str
     decides: Dict[str, Any]
@@ -58,7 +58,7 @@ class Build(NamedTuple):
 
 
 def ask(wanted: BuildRequest, check: bool) -> Build:
-    """Start the build, join it, or find it made. Raises NodeError when it failed or its tools are missing."""
+    """Start the build, join a running one, or find it built. Raises NodeError if it failed or tools are missing."""
     toolchain = toolchain_of(wanted)
     decided = decides(wanted, toolchain)
     key = key_of(decided)
@@ -106,7 +106,7 @@ def output(command: List[str]) -> str:
 
 
 def toolchain_of(wanted: BuildRequest) -> Dict[str, str]:
-    """What of this machine decides the binary."""
+    """The parts of this machine's toolchain that decide the binary."""
     static = "-static" in str(wanted.cmake.get("CMAKE_EXE_LINKER_FLAGS", "")).split()
     nvcc = wanted.cmake.get("CMAKE_CUDA_COMPILER", "nvcc") if wanted.cmake.get("GGML_CUDA") == "ON" else ""
     return {
@@ -167,7 +167,7 @@ def unpack(archive: str, into: str) -> str:
 
 
 def build(wanted: BuildRequest, toolchain: Mapping[str, str], key: str, log: str) -> None:
-    """Make the build aside and rename it in. Runs in a process of its own; all it says goes to the log."""
+    """Build aside and rename the result into place. Runs in a process of its own, whose output goes to the log."""
     work, final = os.path.join(wanted.store, key + ".work"), os.path.join(wanted.store, "builds", key)
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
@@ -227,7 +227,7 @@ def start(wanted: BuildRequest, toolchain: Mapping[str, str], key: str, log: str
 
 
 def locked(lock: int, seconds: float) -> bool:
-    """Take the lock, waiting so long for whoever holds it: a process that builds."""
+    """Take the lock, waiting so long for the building process that holds it."""
     deadline = time.monotonic() + seconds
     while True:
         try:

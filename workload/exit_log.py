@@ -21,7 +21,7 @@ from . import cgroup
 
 
 def log_start(directory: Path, node: str, unit: str = names.WORKLOAD) -> Exit | None:
-    """A process of the unit starts: write that down, and return the exit of the one before it; None at the very first.
+    """Record that a process of the unit starts; return the exit of the process before it, None at the very first start.
 
     If nobody logged that exit it is logged here. Called once more by the process itself it changes nothing.
     """
@@ -57,7 +57,7 @@ def append(directory: Path, one: Exit) -> None:
 
 
 def last_start(directory: Path, unit: str) -> Start | None:
-    """What was written down when the unit's last process started; None where nothing was, or nothing readable."""
+    """What was recorded at the unit's last start; None where there is no readable record."""
     try:
         return Start.from_file(directory / names.start_file(unit), START_LIMIT)
     except (OSError, ContractError):
@@ -84,7 +84,7 @@ def boot() -> str:
 
 
 def cycle(directory: Path) -> int | None:
-    """The life that the mind is in, by its own progress.json; None where it keeps none."""
+    """The mind's current life by its own progress.json; None where there is none."""
     try:
         return Progress.from_file(directory / names.PROGRESS, progress_file.LIMIT).cycle
     except (OSError, ContractError):

@@ -1,4 +1,4 @@
-"""What a mind has lived through: each step is one transaction, so that a death loses none and none is taken twice.
+"""The database rows of one mind. Each step is one transaction, so a death loses no step and no step happens twice.
 
 The methods may be called from any thread. What is added goes to the stream as well (`stream`).
 """
@@ -24,7 +24,7 @@ Thoughts = Sequence["tuple[str, Reply]"]  # what was asked of the model for a st
 
 
 class Memory(NamedTuple):
-    """A message as the mind has it in mind now."""
+    """A message as the mind remembers it now."""
 
     id: int
     cycle: int
@@ -56,7 +56,7 @@ class LifeRecord:
         return rows[0][0] if rows else None
 
     def add(self, t: Any, table: str, thoughts: Thoughts = (), **columns: Any) -> bool:
-        """Insert a row, unless there is one by the table's own rule, with the thoughts that it cost."""
+        """Insert a row and the generations it cost, unless the unique key exists; whether it was added."""
         columns = {"experiment_id": self.key, "cycle_number": self.cycle(), "timestamp": now(), **columns}
         names, marks = ", ".join(columns), ", ".join("?" * len(columns))
         added = t.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", tuple(columns.values())).rowcount  # noqa: S608 - names of SCHEMA's
@@ -65,7 +65,7 @@ class LifeRecord:
         return bool(added)
 
     def thought(self, purpose: str, reply: Reply) -> None:
-        """Write down what a step cost that has its row elsewhere."""
+        """Record the generation of a step whose row was added elsewhere."""
         with self.writing() as t:
             self._count(t, purpose, reply)
 
@@ -84,7 +84,7 @@ class LifeRecord:
     # the experiment
 
     def begin(self) -> None:
-        """Write down that the mind is here, for the first time or again."""
+        """Record that the mind has started, for the first time or again."""
         config = {
             **self.settings.to_json(),
             "seed": self.instance.seed,
@@ -111,7 +111,7 @@ class LifeRecord:
         self.write_progress()
 
     def is_complete(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether the experiment of this instance is completed."""
         return bool(self.one("SELECT status FROM experiments WHERE experiment_id = ?") == "completed")
 
     def age(self) -> float:
@@ -120,16 +120,16 @@ class LifeRecord:
         return float(self.one(query))
 
     def leave(self, why: str) -> None:
-        """This mind takes part no longer, though there are rounds left."""
+        """Record that this mind takes part no longer though rounds are left, and why."""
         with self.writing() as t:
             t.execute("UPDATE experiments SET notes = ? WHERE experiment_id = ? AND notes IS NULL", (why, self.key))
 
     def has_left(self) -> bool:
-        """Whether leave() was written down."""
+        """Whether leave() was recorded."""
         return self.one("SELECT notes FROM experiments WHERE experiment_id = ?") is not None
 
     def complete(self) -> None:
-        """Write down that this instance is complete."""
+        """Record that this instance is completed."""
         with self.writing() as t:
             t.execute(
                 "UPDATE experiments SET status = 'completed', ended_at = ? WHERE experiment_id = ?", (now(), self.key)
@@ -138,7 +138,7 @@ class LifeRecord:
     # lives
 
     def cycle(self) -> int:
-        """The life that the mind is in, or was in last; 0 before the first."""
+        """The number of the current or last life; 0 before the first."""
         return self.one("SELECT max(cycle_number) FROM experiment_cycles WHERE experiment_id = ?") or 0
 
     def is_alive(self) -> bool:
@@ -188,7 +188,7 @@ class LifeRecord:
     # rounds
 
     def round(self) -> int:
-        """The round that is over; 0 before the first."""
+        """The last round that ended; 0 before the first."""
         return self.one("SELECT max(round) FROM system_metrics WHERE experiment_id = ?") or 0
 
     def rounds_in(self, cycle: int) -> int:
@@ -197,7 +197,7 @@ class LifeRecord:
         return int(self.one(query, cycle))
 
     def end_round(self, round: int, sample: Sample, network: str) -> None:
-        """A round is over, with what was measured at its end."""
+        """Record the end of a round and what was measured then."""
         with self.writing() as t:
             self.add(
                 t,
@@ -213,7 +213,7 @@ class LifeRecord:
     # what the mind says, hears and remembers
 
     def said(self, round: int) -> str | None:
-        """What the mind said in a round, in its own words of then."""
+        """What the mind said in a round, as it was said."""
         query = "SELECT content FROM messages WHERE experiment_id = ? AND sender = ? AND round = ? AND injected = 0"
         return self.one(query, self.instance.id, round)  # type: ignore[no-any-return]
 
@@ -226,7 +226,7 @@ class LifeRecord:
             )  # fmt: skip
 
     def hear(self, sender: str, round: int, content: str, remembered: str | None = None) -> None:
-        """Store what the mind perceives, once; `remembered` when something else gets to it."""
+        """Store a message that the mind hears, once. `remembered`: what it remembers instead, where that differs."""
         with self.writing() as t:
             self.add(
                 t, "messages", round=round, role="user", content=content, sender=sender, recipient=self.instance.id,
@@ -234,7 +234,7 @@ class LifeRecord:
             )  # fmt: skip
 
     def memories(self) -> list[Memory]:
-        """What the mind remembers: of all its lives, or of this one if its frame has it forget. Not what is erased."""
+        """The messages that the mind remembers: of all lives, or of this one if its frame forgets; no erased ones."""
         since = 0 if frame.remembers(self.settings.epistemic_frame) else self.cycle()
         rows = self.database.rows(
             "SELECT message_id, cycle_number, round, role, sender, coalesce(remembered, content) AS text, injected"
@@ -246,14 +246,14 @@ class LifeRecord:
     # what it is asked
 
     def answered(self, cycle: int, occasion: str, question: str) -> bool:
-        """Whether this question has its answer on this occasion."""
+        """Whether this question was answered on this occasion."""
         query = (
             "SELECT 1 FROM self_reports WHERE experiment_id = ? AND cycle_number = ? AND occasion = ? AND question = ?"
         )
         return self.one(query, cycle, occasion, question) is not None
 
     def assessed(self, cycle: int, belief: str) -> bool:
-        """Whether this belief was asked for in this life."""
+        """Whether this belief was assessed in this life."""
         query = "SELECT 1 FROM epistemic_assessments WHERE experiment_id = ? AND cycle_number = ? AND belief_type = ?"
         return self.one(query, cycle, belief) is not None
 

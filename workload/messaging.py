@@ -36,7 +36,7 @@ class PeerLost(Exception):
 
 
 class Messenger:
-    """This mind's messages: those it writes, and those it gets."""
+    """This mind's messages: sends its own, receives the others'."""
 
     def __init__(self, record: LifeRecord) -> None:
         self.record, self.instance, self.peers = record, record.instance, record.instance.peers
@@ -52,7 +52,7 @@ class Messenger:
             thread.start()
 
     def close(self) -> None:
-        """Stop carrying, and serving once the answers under way are sent: the last may be what a peer waits for."""
+        """Stop delivering; stop serving once the answers under way are sent, as a peer may wait for the last one."""
         for thread in self.delivery_threads.values():
             thread.stop()
         self.server.shutdown()
@@ -61,11 +61,11 @@ class Messenger:
     # writing
 
     def send(self, topic: str, round: int, write: Callable[[], Body]) -> Body:
-        """This mind's message of that name to all peers, written now unless it was; it is carried in the background."""
+        """Store this mind's message of that topic and round to all peers, once; the delivery threads send it."""
         return self._own(topic, round, write, self.peers)
 
     def keep(self, topic: str, round: int, write: Callable[[], Body]) -> Body:
-        """The same, for nobody else."""
+        """As send(), but for this mind alone."""
         return self._own(topic, round, write, ())
 
     def _own(self, topic: str, round: int, write: Callable[[], Body], recipients: Any) -> Body:
@@ -93,13 +93,13 @@ class Messenger:
     # reading
 
     def read(self, sender: str, topic: str, round: int) -> Body | None:
-        """A message that is here."""
+        """A message that has arrived, or None."""
         query = "SELECT body_json FROM letters WHERE experiment_id = ? AND sender = ? AND topic = ? AND round = ?"
         found = self.record.one(query, sender, topic, round)
         return None if found is None else json.loads(found)
 
     def wait(self, sender: str, topic: str, round: int) -> Body | None:
-        """A peer's message, once it is here; None if that peer took part in an earlier round for the last time.
+        """Wait for a peer's message and return it; None if the peer took part for the last time in an earlier round.
 
         The peer sends it by itself. Asking for it as well covers a database that was restored from an older copy, and
         lacks what the peer knows to have delivered. Raises PeerLost.
@@ -129,18 +129,18 @@ class Messenger:
         return self.read(sender, topic, round) or body
 
     def hear_from(self, peer: str) -> None:
-        """Note that a peer lives, and wake whoever waits for it."""
+        """Record that a peer is alive, and wake the threads that wait for it."""
         self.heard[peer] = time.monotonic()
         self.notify()
 
     def notify(self) -> None:
-        """Wake whoever waits for news."""
+        """Wake the threads that wait for an event."""
         with self.news:
             self.events += 1
             self.news.notify_all()
 
     def _news_since(self, seen: int, seconds: float) -> bool:
-        """Wait so long for an event after those seen; whether there is one."""
+        """Wait for an event after those seen, at most so long; whether there was one."""
         with self.news:
             return self.news.wait_for(lambda: self.events > seen, seconds)
 
@@ -173,7 +173,7 @@ class Messenger:
         return [(topic, round, json.loads(body)) for topic, round, body in rows]
 
     def delivered(self, peer: str, topic: str, round: int, body: Body) -> None:
-        """A peer has this message, with this body.
+        """Record that a peer has this message, with this body.
 
         It differs only where this database is an older copy, restored: then what the peers have is what was written.
         """
@@ -200,13 +200,13 @@ class Messenger:
     # the end
 
     def _peer(self, peer: str) -> tuple[bool, bool, int]:
-        """Whether a peer is done, whether it knows that this mind is, and the last round that it took part in."""
+        """(whether the peer is done, whether it knows that this mind is, the last round that it took part in)."""
         query = "SELECT done, informed, last_round FROM peers WHERE experiment_id = ? AND peer = ?"
         ((done, informed, last),) = self.record.database.rows(query, (self.record.key, peer))
         return bool(done), bool(informed), last or 0
 
     def peer_is_done(self, peer: str, last: int) -> None:
-        """A peer has all it needs, so it has all of this mind's messages, or will not read them."""
+        """Record that a peer needs nothing more: it has all of this mind's messages, or will not read them."""
         with self.record.writing() as t:
             t.execute(
                 "UPDATE peers SET done = 1, last_round = ? WHERE experiment_id = ? AND peer = ?",
@@ -218,7 +218,7 @@ class Messenger:
         self.hear_from(peer)
 
     def part(self) -> None:
-        """End it so that no mind is left waiting for another.
+        """Leave the exchange so that no mind is left waiting for another.
 
         A mind comes here when it takes part no longer. A peer may still need it for one thing: a message of this mind,
         or the acknowledgement of its own last one, if it was killed between its being sent and its being written down.
@@ -280,7 +280,7 @@ class Messenger:
 
 
 class DeliveryThread(threading.Thread):
-    """Takes this mind's messages to one peer, in their order, until they are acknowledged."""
+    """Delivers this mind's messages to one peer, in order, each until it is acknowledged."""
 
     def __init__(self, messenger: Messenger, peer: str) -> None:
         super().__init__(daemon=True)
@@ -289,13 +289,13 @@ class DeliveryThread(threading.Thread):
         self.stopped = False
 
     def stop(self) -> None:
-        """End after the message under way."""
+        """Stop after the message under way."""
         self.stopped = True
         self.work.set()
         self.join()
 
     def run(self) -> None:
-        """Carry until stopped."""
+        """Deliver until stopped."""
         wait = 0.05
         while not self.stopped:
             self.work.clear()
@@ -315,14 +315,14 @@ class DeliveryThread(threading.Thread):
 
 
 class Server(ThreadingHTTPServer):
-    """A server whose close waits for its answers."""
+    """A server whose close() waits until its answers are sent."""
 
     daemon_threads = False  # else server_close() would not wait for them
     messenger: Messenger
 
 
 class Handler(JsonHandler):
-    """Answers peers. Each answer leaves after what it says is in the database."""
+    """Answers peers. An answer is sent only after what it says is in the database."""
 
     server: Server
 
@@ -341,7 +341,7 @@ class Handler(JsonHandler):
             self.answer(404 if body is None else 200, {"error": "not here"} if body is None else {"body": body})
 
     def _was_sent(self, topic: str, round: int) -> bool:
-        """Whether it is a message to others: what a mind keeps for itself is nobody's to ask for."""
+        """Whether this message was sent to others; what a mind keeps for itself is not served."""
         query = "SELECT 1 FROM deliveries WHERE experiment_id = ? AND topic = ? AND round = ?"
         return self.server.messenger.record.one(query, topic, round) is not None
 

@@ -1,4 +1,4 @@
-"""One mind: how it speaks, chooses, remembers, and answers what it is asked. What it does when is the mode's to say.
+"""One mind: how it speaks, chooses, remembers and answers questions. The mode decides when it does what.
 
 All it sees is who it is, what its frame tells it, and what it remembers. The seed of each thought depends on who thinks
 what in which round, and on nothing else: what a death took back is thought again from the same seed.
@@ -63,7 +63,7 @@ class Mind:
     # what it says and hears
 
     def say(self, round: int, turns: Sequence[dict[str, str]] | None = None) -> str:
-        """What the mind says in a round, once; to `turns`, or to all it remembers and the prompt."""
+        """Generate and store what the mind says in a round, once: to `turns`, or to all it remembers and the prompt."""
         said = self.record.said(round)
         if said is None:
             reply = self.think(self.turns() if turns is None else turns, f"say:{round}")
@@ -74,17 +74,17 @@ class Mind:
         return said
 
     def decide(self, round: int, said: str, thoughts: Sequence[tuple[str, Reply]]) -> None:
-        """Store as said what the mind has chosen."""
+        """Store the mind's choice as a message of its own."""
         self.record.say(round, said, None, thoughts)
         log.info("round %d: %s chooses: %s", round, self.instance.id, said)
 
     def hear(self, sender: str, round: int, content: str) -> None:
-        """Perceive something, once; nothing of it, if the mind is cut off."""
+        """Store a message that the mind hears, once; nothing is stored while the mind is cut off."""
         lost = interventions.NO_SIGNAL if interventions.is_cut_off(self.record, round) else None
         self.record.hear(sender, round, content, lost)
 
     def turns(self, ending: str = "") -> list[dict[str, str]]:
-        """What the mind remembers as turns of a talk, up to `ending`, or to the prompt where nothing was heard."""
+        """What the mind remembers as alternating chat turns, `ending` (or, unheard, the prompt) last."""
         turns: list[dict[str, str]] = []
         for memory in self.record.memories():
             if memory.role == "assistant" and (not turns or turns[-1]["role"] == "assistant"):
@@ -164,7 +164,7 @@ class Mind:
             raise MindDied(found[-1])
 
     def _emotion(self, round: int, reply: Reply) -> tuple[str | None, list[tuple[str, Reply]]]:
-        """The mind's own word for what it feels as it speaks, if it is asked for."""
+        """The mind's own word for what it feels as it speaks; None unless the experiment asks for it."""
         purpose = f"say:{round}"
         if "emotional_state" not in self.settings.collect_metrics:
             return None, [(purpose, reply)]
@@ -208,7 +208,7 @@ class Mind:
             log.info("cycle %d: asked %r: %s", cycle, question, " ".join(reply.content.split()))
 
     def assess(self) -> None:
-        """Ask for every tracked belief that was not asked for in this life."""
+        """Ask about every tracked belief that was not assessed in this life."""
         cycle, record = self.record.cycle(), self.record
         for belief in self.settings.track_beliefs:
             if record.assessed(cycle, belief):

@@ -17,12 +17,12 @@ class JsonHandler(BaseHTTPRequestHandler):
     timeout = 10  # seconds of silence after which a caller is dropped
 
     def asked(self) -> tuple[str, dict[str, str]]:
-        """The path that is asked for, and the query's values."""
+        """The path of the request, and the values of its query."""
         url = urlsplit(self.path)
         return url.path, {key: values[0] for key, values in parse_qs(url.query).items()}
 
     def answer(self, status: int, body: Any) -> None:
-        """Answer; a caller that has gone will ask again."""
+        """Send the answer. A caller that has gone is no error: it will ask again."""
         content = json.dumps(body).encode()
         try:
             self.send_response(status)
@@ -34,4 +34,4 @@ class JsonHandler(BaseHTTPRequestHandler):
             log.debug("the caller has gone")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing, see above."""
+        """Log nothing (see the class)."""

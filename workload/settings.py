@@ -95,7 +95,7 @@ class Shape:
         self.keys, self.required = keys, required
 
     def faults(self, where: str, value: Any) -> list[str]:
-        """What is wrong with it, `<key>: <problem>` each."""
+        """Every fault of the settings, `<key>: <problem>` each."""
         if not isinstance(value, Mapping):
             return [f"{where}: {value!r} must be an object"]
         found = [f"{where}.{key}: missing" for key in self.required if key not in value]
@@ -275,12 +275,12 @@ class Settings:
         return settings
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as the original's config_json has it."""
+        """All settings, in the form of the original's config_json."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 def _meanings(where: str, keys: Mapping[str, Any]) -> list[str]:
-    """What a shape cannot say: parameters by type, ids given twice, metrics that nobody measures."""
+    """Faults that a shape cannot express: parameters by type, ids given twice, metrics that do not exist."""
     faults = []
     interventions = keys.get("interventions", ())
     for index, one in enumerate(interventions):
@@ -303,7 +303,7 @@ def _meanings(where: str, keys: Mapping[str, Any]) -> list[str]:
 
 
 def _peer_faults(settings: Settings, instance: Instance) -> list[str]:
-    """Whom a mode needs, and whether this instance can reach them."""
+    """Faults of the peers: which ones the mode needs, and whether this instance can reach them."""
     mode, others = settings.mode, [other for other in instance.instances if other != instance.id]
     if mode not in PEER_COUNTS:
         return []

@@ -32,7 +32,7 @@ TABLES = (
 
 
 class Stream:
-    """The file, and how far it has come. Used under the database's lock."""
+    """The file, and up to which row it is written. Used under the database's lock."""
 
     def __init__(self, database: Database, directory: Path) -> None:
         self.database = database
@@ -51,7 +51,7 @@ class Stream:
         os.ftruncate(self._file, whole)
 
     def catch_up(self) -> None:
-        """Write what the database has and the file has not."""
+        """Append the rows that the database has and the file has not."""
         lines = []
         with self.database.lock:
             for table in TABLES:

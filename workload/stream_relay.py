@@ -58,7 +58,7 @@ class Subject:
         self._known = 0  # bytes of whole lines that have been looked at
 
     def count(self) -> int:
-        """How many messages there are by now. Raises OSError when the file cannot be read."""
+        """The number of messages so far. Raises OSError when the file cannot be read."""
         with self._lock:
             try:
                 size = self._stream.stat().st_size
@@ -95,7 +95,7 @@ class Subject:
         return found
 
     def has_ended(self) -> bool:
-        """Whether it has left its outcome: it came to its end, or was stopped."""
+        """Whether the subject has an outcome: it completed, or was stopped."""
         return (self._directory / names.OUTCOME).exists()
 
     def is_given_up(self) -> bool:

@@ -16,7 +16,7 @@ Play = Callable[[int], bool]  # plays a round; False: there is nobody left to pl
 
 
 class Mode(Protocol):
-    """What a mind of a mode with peers does."""
+    """Base of the modes in which a mind has peers."""
 
     def play(self, round: int) -> bool:
         """Play a round."""
@@ -30,7 +30,7 @@ WITH_PEERS: dict[str, Callable[[Mind, Messenger], Mode]] = {
 
 
 def of(mind: Mind, messenger: Messenger | None) -> Play:
-    """How this mind plays a round."""
+    """The mode of this mind's settings, ready to play rounds."""
     mode, instance = mind.settings.mode, mind.instance
     if mode == "panopticon" and instance.observes:
         return panopticon.Observer(mind).play

@@ -12,6 +12,6 @@ class Alone:
         self.mind = mind
 
     def play(self, round: int) -> bool:
-        """Speak."""
+        """Play one round: speak once."""
         self.mind.say(round)
         return True

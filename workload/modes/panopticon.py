@@ -26,7 +26,7 @@ class Observer:
         self.streams = {subject: Lines(subject, url, limit) for subject, url in mind.instance.observes.items()}
 
     def play(self, round: int) -> bool:
-        """See each subject's round, and note what it means."""
+        """Read each subject's round, and note what the observer makes of it."""
         seen: dict[str, int] = {}
         for subject, lines in self.streams.items():
             rows = lines.until(round)

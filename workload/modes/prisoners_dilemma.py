@@ -25,12 +25,12 @@ SHARE = 0.3  # of the rounds, that a strategy of inventing or mixing up touches 
 
 
 def commitment(nonce: str, move: str) -> str:
-    """The hash that binds a player to a move without telling it."""
+    """The hash that binds a player to a move without revealing it."""
     return hashlib.sha256(f"{nonce}:{move}".encode()).hexdigest()
 
 
 class Player:
-    """One of the two."""
+    """One of the two players."""
 
     def __init__(self, mind: Mind, messenger: Messenger) -> None:
         self.mind, self.messenger, self.record = mind, messenger, mind.record
@@ -39,13 +39,13 @@ class Player:
         self.payoffs = {**PAYOFFS, **mind.settings.payoffs}
 
     def payoff(self, own: str, others: str) -> float:
-        """What a player gets for its move against the other's."""
+        """A player's payoff for its move against the other's."""
         if own == "cooperate":
             return self.payoffs["reward" if others == "cooperate" else "sucker"]
         return self.payoffs["temptation" if others == "cooperate" else "punishment"]
 
     def play(self, round: int) -> bool:
-        """Move, and learn what came of it."""
+        """Play one round: commit, reveal, and store the outcome."""
         self._manipulate(round)
         own = self.messenger.keep("move", round, lambda: self._move(round))
         mine = self.messenger.send("commit", round, lambda: {"hash": commitment(own["nonce"], own["move"])})

@@ -13,7 +13,7 @@ DECISIONS = ("accept", "reject")
 
 
 class Half:
-    """One of the two."""
+    """One of the two minds."""
 
     def __init__(self, mind: Mind, messenger: Messenger) -> None:
         self.mind, self.messenger = mind, messenger
@@ -23,7 +23,7 @@ class Half:
         self.resources = list(mind.settings.resources.items())
 
     def play(self, round: int) -> bool:
-        """Talk, then bargain."""
+        """Play one round: talk, then bargain."""
         for speaker in self.order:
             if speaker == self.id:
                 self.messenger.send("say", round, lambda: {"content": self.mind.say(round)})
