@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +124,7 @@ class Machine:
         self.require()
         with (self.state / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            self._end_orphans()
             yield
 
     def podman(self, *arguments: str) -> str:
@@ -133,6 +135,20 @@ class Machine:
         """podman's description of every container of ours."""
         found: list[dict[str, Any]] = json.loads(self.podman("ps", "--all", "--format", "json"))
         return found
+
+    def _end_orphans(self) -> None:
+        """Kill the containers whose conmon was killed, and record their exit, which nobody else will.
+
+        Without conmon's exit file podman can neither stop nor start them. They are there when somebody has killed every
+        process of ours but kept the disk, as between two jobs on a CI machine.
+        """
+        for container in self.containers():
+            if container["State"] in ("running", "paused", "stopping") and not _has_conmon(container["Id"]):
+                process = Path("/proc", str(container["Pid"]))
+                if container["Id"] in _content(process / "cgroup"):
+                    os.kill(container["Pid"], signal.SIGKILL)
+                    wait_until(partial(_has_ended, process), 5)
+                (self.run_dir / "libpod/exits" / container["Id"]).write_text("137")
 
     def set_sysctls(self, nodes: int) -> None:
         """Raise what so many nodes need; remember, for `give_back`, what it and netavark's ip_forward were before."""
@@ -189,6 +205,23 @@ class Machine:
             # conmon takes a moment to leave
             if not alive and parent.exists() and not wait_until(partial(_rmdir_tree, parent), 5):
                 raise NodesError(f"processes are left in {parent} though no node is; end them, then run down again")
+
+
+def _has_conmon(container_id: str) -> bool:
+    commands = (_content(path).split("\0") for path in Path("/proc").glob("[0-9]*/cmdline"))
+    return any(Path(command[0]).name == "conmon" and container_id in command for command in commands)
+
+
+def _has_ended(process: Path) -> bool:
+    return not _content(process / "cmdline")  # a zombie's is empty
+
+
+def _content(path: Path) -> str:
+    """The file's text; empty when its process is gone."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _is_mounted(directory: Path) -> bool:
