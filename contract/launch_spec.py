@@ -12,12 +12,11 @@ from .description import Capacity, InstanceDescription, InstanceRef
 from .json_records import Record, choice
 from .names import LLAMA, RELAY, WORKLOAD, instance_folder
 
-# How far an instance is kept from others on its node.
-OPEN, OBSERVED, BESIDE_SUBJECT = "none", "observed", "beside_subject"
+# The network of an instance on its node.
+OPEN, OBSERVED = "none", "observed"
 ISOLATIONS = (
-    OPEN,  # its own folder, the node's network within its allowed addresses
-    OBSERVED,  # besides, a network of its own and no sight of its relay and observers
-    BESIDE_SUBJECT,  # an observer on its subject's node: no process of the subject's user is its own
+    OPEN,  # the node's network within its allowed addresses
+    OBSERVED,  # a network of its own
 )
 
 
@@ -40,14 +39,6 @@ class Process(Record):
 
 
 @dataclass(frozen=True)
-class Hooks(Record):
-    """Programs of the release that write down a process's start and exit; the unit's name is added as an argument."""
-
-    start: Tuple[str, ...]
-    exit: Tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class LaunchSpec(Record):
     """Everything that starting an instance takes.
 
@@ -61,7 +52,6 @@ class LaunchSpec(Record):
     owner: str
     workload: Process
     llama_server: Process
-    hooks: Hooks
     limits: Limits
     restart: bool  # start a process again that died
     isolation: str = choice(ISOLATIONS)

@@ -31,12 +31,9 @@ DATABASE = "experiments.db"
 EXIT_LOG = "logs/exits.jsonl"
 STREAM = "logs/stream.jsonl"
 CHECKPOINTS = "checkpoints"
-EXPORT = "export"  # what a collection leaves for the controller to fetch, laid out like the run's folder there
 
-# Collected files, by instance, in `logs/` of the export and of the run's folder.
-COLLECTED_LOG = "{id}.log"
-COLLECTED_EXIT_LOG = "{id}.exits.jsonl"
-COLLECTED_STREAM = "{id}.stream.jsonl"
+# What units run as root to record starts and exits (`node/__main__.py`): a link to the version sent last.
+NODE_PROGRAM = "/opt/jarfleet/node.pyz"
 
 
 def unit_name(run_id: str, instance_id: str, unit: str) -> str:
@@ -69,6 +66,11 @@ def instance_folder(work_dir: str, run_id: str, instance_id: str) -> str:
     return f"{instances_folder(work_dir)}/{run_id}/{instance_id}"
 
 
+def copies_folder(work_dir: str, run_id: str, instance_id: str) -> str:
+    """Where a collection leaves its copies for the controller to fetch, out of the instance's reach."""
+    return f"{work_dir}/copies/{run_id}/{instance_id}"
+
+
 def release_folder(work_dir: str, release: str) -> str:
     """A release's folder on a node, named for the hash of its content."""
     return f"{work_dir}/releases/{release}"
@@ -82,6 +84,11 @@ def current_release_link(work_dir: str) -> str:
 def model_file(work_dir: str, sha256: str) -> str:
     """A model on a node, named for the hash of its content."""
     return f"{work_dir}/models/{sha256}.gguf"
+
+
+def node_program(sha256: str) -> str:
+    """One version of the node's program, named for the hash of its content."""
+    return f"/opt/jarfleet/{sha256}.pyz"
 
 
 def host_name(instance_id: str, node: str) -> str:

@@ -17,7 +17,7 @@ from fleet.artifacts.releases import WORKLOAD, Release, stage
 from fleet.base.errors import ModelError, PlanFileError, ReleaseError
 from fleet.intake.original.translate import Original, files_of
 from fleet.intake.original.translate import read as read_original
-from fleet.intake.request import ModelRef, ReleaseRef, Request, SavedRef
+from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request, SavedRef
 from fleet.intake.saved_plan import SavedPlan, read_plan, reference
 from fleet.intake.sizes import estimate_table
 from fleet.intake.workload_settings import workload_faults
@@ -181,6 +181,7 @@ class Reader:
             path=str(path),
             text=experiment.text,
             release=release_ref(release),
+            node_program=ProgramRef.made(self.places.cache, check=self.check),
             reference=reference(name, path),
             pins=pins,
             strategy=options.strategy,
