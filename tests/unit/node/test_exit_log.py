@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 
 from contract.exits import Exit
 from contract.names import UNITS
 from node import exit_log
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 
 from contract.exits import Ways, cause_of
+
+ROOT = Path(__file__).parents[3]
 
 GOOD = ("success", "exited", "0")
 TERM = ("success", "killed", "TERM")
