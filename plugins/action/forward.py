@@ -38,7 +38,7 @@ class ActionModule(Action):
             return {"changed": False, "url": url}
         if self._connection.transport == "local":
             url = f"http://127.0.0.1:{given['port']}"
-            self._display.display(f"{name}: {url} (this machine itself, nothing to forward)")
+            self.show(f"{name}: {url} (this machine itself, nothing to forward)")
             return {"changed": False, "url": url}
         # `-S none`: a separate connection, so that the port closes with it. 127.0.0.1 on both ends only.
         command = ssh_command(
@@ -50,7 +50,7 @@ class ActionModule(Action):
         ) as ssh:
             try:
                 self._wait_open(ssh, local)
-                self._display.display(f"{name}: {url}  (Ctrl-C ends it)")
+                self.show(f"{name}: {url}  (Ctrl-C ends it)")
                 ssh.wait(given["seconds"] or None)
             except subprocess.TimeoutExpired:
                 return {"changed": False, "url": url}

@@ -55,9 +55,7 @@ class ActionModule(Action):
                 else:
                     result = ask(wait_seconds=WAIT_SECONDS)
                     if changed:  # of all tasks that wait for it, only the one that started it shows progress
-                        self._display.display(
-                            f"  building llama.cpp {given['name']}: {result.get('progress', '')}"[:110]
-                        )
+                        self.show(f"  building llama.cpp {given['name']}: {result.get('progress', '')}"[:110])
             if not result.get("failed"):
                 model = verification_model(cache, check=self.check)
                 result = {

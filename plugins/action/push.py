@@ -59,7 +59,7 @@ class ActionModule(Action):
                 f"{source}{slash}",
                 target + slash,
                 options=["--chmod=a+rX", *options],  # instances, each a user of its own, read it
-                progress=lambda line: self._display.display(f"  {node}: sending {name} {line}"),
+                progress=lambda line: self.show(f"  {node}: sending {name} {line}"),
             )
         except TransferError as error:
             raise AnsibleActionFail(f"{name} could not be sent to {node}: {error}") from error
