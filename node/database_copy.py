@@ -6,6 +6,8 @@ A live one is copied by SQLite's backup, while its instance writes. One whose in
 first copied with its write-ahead log.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import sqlite3

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from contract.launch_spec import LaunchSpec
-from fleet.intake.request import ModelRef, ReleaseRef, Request
+from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request
 from fleet.intake.workload_settings import Peers, workload_faults
 from fleet.launch.specs import entries
 from fleet.observe.cluster import Cluster
@@ -44,7 +44,9 @@ def specs(tmp_path, *instances: dict[str, Any]) -> dict[str, LaunchSpec]:
     cluster = Cluster.from_hostvars(hostvars)
     plan = place(cluster.nodes, experiment.instances, strategy="greedy", pins={id: WHERE[id] for id in ids})
     models = {id: ModelRef("a" * 64, "", "tiny") for id in ids}
-    request = Request("watched", str(experiment.path), experiment.text, ReleaseRef("code", ""), models=models)
+    request = Request(
+        "watched", str(experiment.path), experiment.text, ReleaseRef("code", ""), ProgramRef("p", ""), models=models
+    )
     made = entries("run", request, experiment, plan, cluster)
     return {entry.launch_spec.id: entry.launch_spec for entry in made}
 
@@ -102,7 +104,7 @@ def test_only_what_is_observed_has_a_relay_and_a_network_of_its_own(tmp_path) ->
     }
     assert {id: spec.isolation for id, spec in found.items()} == {
         "subject": "observed",
-        "near": "beside_subject",
+        "near": "none",
         "far": "none",
         "other": "none",
     }
