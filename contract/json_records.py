@@ -15,7 +15,7 @@ import os
 import stat
 import types
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
 
 R = TypeVar("R", bound="Record")
 SHOWN = 60  # characters of a wrong value that a message quotes
@@ -83,16 +83,22 @@ def read_bytes(path: Path, limit: int, owner: Optional[int] = None) -> bytes:
         raise
     except OSError as error:
         raise ContractError(f"{path.name}: cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ContractError(f"{path.name}: not a regular file")
-        if owner is not None and found.st_uid != owner:
-            raise ContractError(f"{path.name}: written by the instance, not by its node; it does not count")
+    with _checked(descriptor, path, owner) as file:
         text = file.read(limit + 1)
     if len(text) > limit:
         raise ContractError(f"{path.name}: larger than {limit} bytes")
     return text
+
+
+def _checked(descriptor: int, path: Path, owner: Optional[int]) -> BinaryIO:
+    found = os.fstat(descriptor)
+    problem = "" if stat.S_ISREG(found.st_mode) else "not a regular file"
+    if not problem and owner is not None and found.st_uid != owner:
+        problem = "written by the instance, not by its node; it does not count"
+    if problem:
+        os.close(descriptor)
+        raise ContractError(f"{path.name}: {problem}")
+    return os.fdopen(descriptor, "rb")
 
 
 def decoded(text: Union[str, bytes], where: str) -> Any:

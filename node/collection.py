@@ -71,10 +71,12 @@ class Collection:
 
     def _copy_lines(self, source: Path, target: Path, limit: int) -> None:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(str(source), flags), "rb") as file, target.open("w+b") as copy:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_uid not in self.owners:
-                raise NodeError("not a regular file of the instance's")
+        descriptor = os.open(str(source), flags)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in self.owners:
+            os.close(descriptor)
+            raise NodeError("not a regular file of the instance's")
+        with os.fdopen(descriptor, "rb") as file, target.open("w+b") as copy:
             size = 0
             for block in iter(lambda: file.read(2**20), b""):
                 size += len(block)

@@ -26,7 +26,7 @@ def owner(path: Path) -> Optional[int]:
 
 def make(folder: Path, group: int) -> None:
     """Make the folder, unless it is there, and open it to the instance's group."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     os.chown(str(folder), -1, group)
     folder.chmod(MODE)
 

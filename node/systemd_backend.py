@@ -132,6 +132,8 @@ class SystemdBackend:
         return user
 
     def _make_folder(self, user: pwd.struct_passwd) -> None:
+        self.dir.parent.mkdir(exist_ok=True)
+        self.dir.parent.chmod(0o755)
         for folder in (self.dir, self.dir / "logs"):
             shared_folder.make(folder, user.pw_gid)
         checkpoints = self.dir / names.CHECKPOINTS

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from contract.names import UNITS
 from tests.integration.conftest import Project, eventually, on, own_program
 from tests.nodes import Cluster
 
@@ -42,6 +44,8 @@ class Attacked:
                 "logs": ("-e", "instance=hostile", "-e", "follow=false"),
             }.items()
         }
+        units = [f"jarfleet-{self.run_id}-{id}-{unit}.service" for id in ("hostile", "victim") for unit in UNITS]
+        self.exposure = [on(cluster, "jetson", "systemd-analyze", "security", "--no-pager", unit) for unit in units]
         self.owners = on(
             cluster, "jetson", "stat", "-c", "%U", f"{self.run}/hostile/mine", f"{self.run}/victim/experiments.db"
         )
@@ -66,6 +70,12 @@ def test_each_instance_has_a_user_of_its_own_and_leaves_nothing_that_is_its_own(
     assert hostile != victim
     assert {hostile[:8], victim[:8]} == {"jarfleet"}
     assert attacked.left == ""
+
+
+def test_each_unit_is_hardly_exposed_by_the_measure_of_systemd(attacked: Attacked) -> None:
+    levels = [float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", text)[1]) for text in attacked.exposure]
+    assert len(levels) == 4
+    assert max(levels) <= 2.0, levels
 
 
 def test_an_instance_cannot_say_that_it_has_ended(attacked: Attacked) -> None:

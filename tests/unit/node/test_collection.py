@@ -45,7 +45,7 @@ def test_a_file_that_grows_is_copied_as_far_as_its_lines_are_whole(tmp_path: Pat
     [
         (lambda path: path.symlink_to("/etc/passwd"), "Too many levels of symbolic links"),
         (lambda path: os.mkfifo(path), "not a regular file of the instance's"),
-        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.mkdir(), "not a regular file of the instance's"),
         (lambda path: path.write_text("x" * 101), "larger than 100 bytes"),
     ],
     ids=["link", "pipe", "folder", "large"],
