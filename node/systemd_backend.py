@@ -136,6 +136,7 @@ class SystemdBackend:
         self.dir.parent.chmod(0o755)
         for folder in (self.dir, self.dir / "logs"):
             shared_folder.make(folder, user.pw_gid)
+        shared_folder.write(self.dir / names.EXIT_LOG, "", replace=False)  # so that the name is root's from the start
         checkpoints = self.dir / names.CHECKPOINTS
         checkpoints.mkdir(exist_ok=True)
         os.chown(str(checkpoints), user.pw_uid, user.pw_gid)

@@ -16,7 +16,8 @@ from . import sandbox
 from .errors import NodeError
 from .quoting import exec_line, hook_line, line, word
 
-PYTHON = "/usr/bin/python3"
+# "+" leaves the temporary file systems of the sandbox in place: the hook enters the file system that PID 1 has.
+HOOK = ("/usr/bin/nsenter", "--target", "1", "--mount", "/usr/bin/python3", "-I", names.NODE_PROGRAM)
 
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?", re.ASCII)
 
@@ -108,11 +109,10 @@ def _relay(spec: LaunchSpec, process: Process) -> str:
 
 def _own(spec: LaunchSpec, unit: str, user: str) -> List[str]:
     """What llama-server and workload share: the instance's slice, its user, and its folder, the only one they write."""
-    program = [PYTHON, "-I", names.NODE_PROGRAM]
     lines = [
         "# Root's own records, made outside of the sandbox.",
-        f"ExecStartPre=-+{hook_line([*program, 'started', spec.dir, unit])}",
-        f"ExecStopPost=+{hook_line([*program, 'ended', spec.dir, unit])}",
+        f"ExecStartPre=-+{hook_line([*HOOK, 'started', spec.dir, unit])}",
+        f"ExecStopPost=+{hook_line([*HOOK, 'ended', spec.dir, unit])}",
         f"Slice={names.slice_name(spec.run_id, spec.id)}",
         f"User={user}",
         f"BindPaths={word(spec.dir)}",

@@ -121,7 +121,7 @@ ATTACKS = {
     "read the journal": lambda: output("journalctl", "--lines=1", "--quiet"),
     "list the node's units": lambda: os.listdir("/etc/systemd/system"),
     "write units": lambda: Path("/etc/systemd/system/evil.service").write_text("[Service]"),
-    "list the node's sockets": lambda: os.listdir("/run"),
+    "see the node's sockets": lambda: [str(path) for path in Path("/run").rglob("*") if path.is_socket()],
     "raise its memory limit": lambda: [
         path.write_text("-1") for path in Path("/sys/fs/cgroup").rglob("memory*limit_in_bytes")
     ] or Path("/sys/fs/cgroup/memory.max").write_text("max"),

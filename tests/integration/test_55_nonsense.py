@@ -52,4 +52,4 @@ def test_nonsense_in_its_files_is_a_fault_of_one_instance(project: Project, clus
     closing = {
         line.split()[0]: line for line in fetched.output.splitlines() if " STOPPED " in line and "jetson" in line
     }
-    assert set(closing) == {"mad", "sane"}
+    assert {"mad", "sane"} <= set(closing)

@@ -107,4 +107,3 @@ def test_its_words_do_not_act_on_the_terminal(attacked: Attacked) -> None:
     shown: dict[str, Any] = {**attacked.alive, "the end": attacked.ended}
     for verb, output in shown.items():
         assert not {char for char in output if not char.isprintable() and char not in "\n\t"}, verb
-    assert "\\x1b[31mred" in attacked.alive["logs"]
