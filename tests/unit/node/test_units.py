@@ -35,6 +35,7 @@ def spec(work_dir: str = "/home/pi/jar", **changes: Any) -> LaunchSpec:
 
 GROUP = f"jarfleet.slice/jarfleet-{RUN}.slice/{PREFIX}.slice"
 SANDBOX = "\n".join(sandbox.directives())
+HOOK = "/usr/bin/nsenter --target 1 --mount /usr/bin/python3 -I /opt/jarfleet/node.pyz"
 WORKLOAD = f"""\
 [Unit]
 Description=Jarfleet {RUN} a workload
@@ -60,8 +61,8 @@ TemporaryFileSystem=/home/pi/jar:ro /run:ro /var/log:ro /etc/systemd/system:ro /
 BindReadOnlyPaths=/home/pi/jar/releases/r
 BindReadOnlyPaths=-/sys/fs/cgroup/{GROUP} -/sys/fs/cgroup/memory/{GROUP}
 # Root's own records, made outside of the sandbox.
-ExecStartPre=-+/usr/bin/nsenter --target 1 --mount /usr/bin/python3 -I /opt/jarfleet/node.pyz started /home/pi/jar/instances/{RUN}/a workload
-ExecStopPost=+/usr/bin/nsenter --target 1 --mount /usr/bin/python3 -I /opt/jarfleet/node.pyz ended /home/pi/jar/instances/{RUN}/a workload
+ExecStartPre=-+{HOOK} started /home/pi/jar/instances/{RUN}/a workload
+ExecStopPost=+{HOOK} ended /home/pi/jar/instances/{RUN}/a workload
 Slice={PREFIX}.slice
 User=jarfleet01
 BindPaths=/home/pi/jar/instances/{RUN}/a
