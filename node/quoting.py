@@ -32,7 +32,8 @@ def hook_line(words: Sequence[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    escaped = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", escaped)
     return f'"{escaped}"'
 
 

@@ -56,6 +56,8 @@ class SystemdBackend:
     """One instance on this node. `check`: only say what would be done."""
 
     def __init__(self, ref: InstanceRef, check: bool = False) -> None:
+        if problem := names.work_dir_problem(ref.work_dir):
+            raise NodeError(f"remote_work_dir {ref.work_dir!r} {problem}")
         self.ref, self.check = ref, check
         self.dir = Path(ref.dir)
         self.units = {unit: names.unit_name(ref.run_id, ref.id, unit) for unit in (*names.UNITS, *names.RELAYS)}

@@ -6,7 +6,6 @@ Every value that comes from outside is quoted for the directive that it stands i
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import Dict, List, Optional, Sequence
 
 from contract import names
@@ -19,15 +18,6 @@ from .quoting import exec_line, hook_line, line, word
 # "+" leaves the temporary file systems of the sandbox in place: the hook enters the file system that PID 1 has.
 HOOK = ("/usr/bin/nsenter", "--target", "1", "--mount", "/usr/bin/python3", "-I", names.NODE_PROGRAM)
 
-USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?", re.ASCII)
-
-# What a process sees of its node besides the system's programs: of the work dir its release, its model and its folder,
-# of /run no socket, no unit but its own, no log, and no control group but its slice's.
-SIGHT = """\
-TemporaryFileSystem={work_dir}:ro /run:ro /var/log:ro /etc/systemd/system:ro /sys/fs/cgroup:ro
-BindReadOnlyPaths={release}
-BindReadOnlyPaths=-{group} -{group_v1}"""
-
 
 def render(spec: LaunchSpec, llama_cpp: str, user: str) -> Dict[str, str]:
     """{unit file's name: its text}. Raises NodeError.
@@ -36,7 +26,7 @@ def render(spec: LaunchSpec, llama_cpp: str, user: str) -> Dict[str, str]:
     """
     if not names.RUN_ID.fullmatch(spec.run_id) or not names.INSTANCE_ID.fullmatch(spec.id):
         raise NodeError(f"{spec.run_id!r} and {spec.id!r} are not a run id and an instance id")
-    if not USER.fullmatch(user):
+    if not names.USER.fullmatch(user):
         raise NodeError(f"{user!r}: not the name of a user")
     found = {
         names.slice_name(spec.run_id, spec.id): _slice(spec),
@@ -166,12 +156,13 @@ def _service(
 def _sight(spec: LaunchSpec) -> List[str]:
     own_slice = names.slice_name(spec.run_id, spec.id)
     group = f"jarfleet.slice/{names.run_slice_name(spec.run_id)}/{own_slice}"
-    return SIGHT.format(
-        work_dir=word(spec.work_dir),
-        release=word(spec.release_dir),
-        group=f"/sys/fs/cgroup/{group}",
-        group_v1=f"/sys/fs/cgroup/memory/{group}",
-    ).splitlines()
+    hidden = (f"{word(spec.work_dir)}:ro", "/run:ro", "/var/log:ro", "/etc/systemd/system:ro", "/sys/fs/cgroup:ro")
+    return [
+        "# Of the work dir its release, its model and its folder; no socket, log or unit, no control group but its slice's.",
+        f"TemporaryFileSystem={' '.join(hidden)}",
+        f"BindReadOnlyPaths={word(spec.release_dir)}",
+        f"BindReadOnlyPaths=-/sys/fs/cgroup/{group} -/sys/fs/cgroup/memory/{group}",
+    ]
 
 
 def _addresses(allowed: Optional[Sequence[str]]) -> List[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from contract.json_records import Record
+from contract.json_records import Record, shown
 from fleet.artifacts.models import origin, resolve
 from fleet.artifacts.releases import WORKLOAD, Release, stage
 from fleet.base.errors import ModelError, PlanFileError, ReleaseError
@@ -172,7 +172,9 @@ class Reader:
         models = self._models(experiment) if experiment else {}
         needs, warnings = self._memory(experiment, models) if experiment else ({}, [])
         command = command_words(given.experiment_command)
+        self.faults += word_faults("experiment_command", command)
         if experiment:
+            self.faults += word_faults("command", experiment.command or ())
             self.faults += workload_faults(experiment, bool(command), bool(given.experiment_code_src))
         if self.faults or not (experiment and path and options and release):
             raise BadInput(dict.fromkeys(self.faults))
@@ -299,6 +301,16 @@ def beside(given: Given, names: Sequence[str], what: str) -> list[Fault]:
 def command_words(command: Any) -> list[str]:
     """Return a command as a list of words; a text is split as a shell would, without expansion."""
     return shlex.split(command) if isinstance(command, str) else [str(word) for word in command or ()]
+
+
+def word_faults(key: str, words: Sequence[str]) -> list[Fault]:
+    """Return the words of a command that no process can be given: with a null character, or not to be encoded."""
+    problem = "has a character that no argument of a process can hold"
+    return [
+        Fault("command", f"{key}[{number}]", f"{shown(word)} {problem}")
+        for number, word in enumerate(words)
+        if "\0" in word or word != word.encode(errors="replace").decode()
+    ]
 
 
 def release_ref(release: Release) -> ReleaseRef:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contract.description import InstanceDescription, Resources
 from contract.launch_spec import OBSERVED, OPEN, LaunchSpec, Limits, Process
@@ -57,6 +59,7 @@ RestartSec=1
 TimeoutStopSec=15
 
 {SANDBOX}
+# Of the work dir its release, its model and its folder; no socket, log or unit, no control group but its slice's.
 TemporaryFileSystem=/home/pi/jar:ro /run:ro /var/log:ro /etc/systemd/system:ro /sys/fs/cgroup:ro
 BindReadOnlyPaths=/home/pi/jar/releases/r
 BindReadOnlyPaths=-/sys/fs/cgroup/{GROUP} -/sys/fs/cgroup/memory/{GROUP}
@@ -129,9 +132,20 @@ def test_an_instance_may_be_left_dead_and_may_reach_everybody() -> None:
 
 
 def test_a_command_keeps_its_words_whatever_is_in_them() -> None:
-    words = ("/bin/echo", "two words", 'a "quote"', "$HOME", "100%", "back\\slash", "line\nbreak", "it's")
+    words = (
+        "/bin/echo",
+        "two words",
+        'a "quote"',
+        "$HOME",
+        "100%",
+        "back\\slash",
+        "line\nbreak",
+        "carriage\rreturn",
+        "it's",
+    )
     assert quoting.exec_line(words) == (
-        '"/bin/echo" "two words" "a \\"quote\\"" "$$HOME" "100%%" "back\\\\slash" "line\\nbreak" "it\'s"'
+        '"/bin/echo" "two words" "a \\"quote\\"" "$$HOME" "100%%" "back\\\\slash" "line\\x0abreak"'
+        ' "carriage\\x0dreturn" "it\'s"'
     )
 
 
@@ -170,3 +184,29 @@ def test_a_run_id_that_is_none_is_rejected() -> None:
     wrong = replace(made, description=replace(made.description, run_id="../../etc/x"))
     with pytest.raises(NodeError, match="are not a run id and an instance id"):
         units.render(wrong, "/opt", "jarfleet01")
+
+
+NASTY = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+
+
+@given(words=st.lists(NASTY, min_size=1, max_size=4))
+def test_no_word_of_a_command_becomes_another_line(words: list[str]) -> None:
+    made = units.render(spec(workload=Process(tuple(words), "/w", None)), "/opt", "jarfleet01")
+    lines = made[f"{PREFIX}-workload.service"].split("\n")
+    ordinary = units.render(spec(workload=Process(("x",), "/w", None)), "/opt", "jarfleet01")
+    expected = ordinary[f"{PREFIX}-workload.service"].split("\n")
+    assert [line for line in lines if not line.startswith("ExecStart=")] == [
+        line for line in expected if not line.startswith("ExecStart=")
+    ]
+    (command,) = (line for line in lines if line.startswith("ExecStart="))
+    assert not quoting.CONTROL.search(command)
+
+
+@given(path=NASTY)
+def test_a_work_dir_is_one_word_or_rejected(path: str) -> None:
+    try:
+        made = units.render(spec(f"/srv/{path}"), "/opt", "jarfleet01")
+    except NodeError:
+        assert quoting.CONTROL.search(path)
+        return
+    assert len(made[f"{PREFIX}-workload.service"].split("\n")) == len(WORKLOAD.split("\n"))
