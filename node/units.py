@@ -158,7 +158,7 @@ def _sight(spec: LaunchSpec) -> List[str]:
     group = f"jarfleet.slice/{names.run_slice_name(spec.run_id)}/{own_slice}"
     hidden = (f"{word(spec.work_dir)}:ro", "/run:ro", "/var/log:ro", "/etc/systemd/system:ro", "/sys/fs/cgroup:ro")
     return [
-        "# Of the work dir its release, its model and its folder; no socket, log or unit, no control group but its slice's.",
+        "# Of the work dir its release, model and folder; no socket, log or unit; no control group but its slice's.",
         f"TemporaryFileSystem={' '.join(hidden)}",
         f"BindReadOnlyPaths={word(spec.release_dir)}",
         f"BindReadOnlyPaths=-/sys/fs/cgroup/{group} -/sys/fs/cgroup/memory/{group}",

@@ -59,7 +59,7 @@ RestartSec=1
 TimeoutStopSec=15
 
 {SANDBOX}
-# Of the work dir its release, its model and its folder; no socket, log or unit, no control group but its slice's.
+# Of the work dir its release, model and folder; no socket, log or unit; no control group but its slice's.
 TemporaryFileSystem=/home/pi/jar:ro /run:ro /var/log:ro /etc/systemd/system:ro /sys/fs/cgroup:ro
 BindReadOnlyPaths=/home/pi/jar/releases/r
 BindReadOnlyPaths=-/sys/fs/cgroup/{GROUP} -/sys/fs/cgroup/memory/{GROUP}
