@@ -9,15 +9,8 @@ from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple
 
 from .description import Capacity, InstanceDescription, InstanceRef
-from .json_records import Record, choice
+from .json_records import Record
 from .names import LLAMA, RELAY, WORKLOAD, instance_folder
-
-# The network of an instance on its node.
-OPEN, OBSERVED = "none", "observed"
-ISOLATIONS = (
-    OPEN,  # the node's network within its allowed addresses
-    OBSERVED,  # a network of its own
-)
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,7 @@ class LaunchSpec(Record):
     llama_server: Process
     limits: Limits
     restart: bool  # start a process again that died
-    isolation: str = choice(ISOLATIONS)
+    private_network: bool = False  # a network with a loopback only, which its two processes share
     capacity: Capacity = Capacity(0.0, 0.0, 1)
     relay: Optional[Process] = None  # where somebody observes the instance
     health: Mapping[str, str] = field(

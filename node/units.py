@@ -9,7 +9,7 @@ import ipaddress
 from typing import Dict, List, Optional, Sequence
 
 from contract import names
-from contract.launch_spec import OBSERVED, LaunchSpec, Process
+from contract.launch_spec import LaunchSpec, Process
 
 from . import sandbox
 from .errors import NodeError
@@ -112,12 +112,12 @@ def _own(spec: LaunchSpec, unit: str, user: str) -> List[str]:
         "RestartPreventExitStatus=69 78",
         "OOMPolicy=continue",
     ]
-    return [*lines, "PrivateNetwork=yes"] if spec.isolation == OBSERVED else lines
+    return [*lines, "PrivateNetwork=yes"] if spec.private_network else lines
 
 
 def _joined_network(spec: LaunchSpec) -> List[str]:
-    """What puts both units of an observed instance into one network."""
-    if spec.isolation != OBSERVED:
+    """What puts both units of an instance into one private network."""
+    if not spec.private_network:
         return []
     return [f"JoinsNamespaceOf={names.unit_name(spec.run_id, spec.id, names.LLAMA)}"]
 

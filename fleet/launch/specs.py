@@ -15,7 +15,7 @@ from typing import Any
 from contract import names
 from contract.description import Capacity, InstanceDescription, InstanceRef, Resources
 from contract.json_records import Record
-from contract.launch_spec import OBSERVED, OPEN, LaunchSpec, Limits, Process
+from contract.launch_spec import LaunchSpec, Limits, Process
 from fleet.intake.request import Request
 from fleet.intake.workload_settings import Peers
 from fleet.observe.cluster import Cluster, Host
@@ -123,7 +123,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
             cpu_percent=max(1, round(description.resources.cpu_cores * 100)),
         ),
         restart=launch.restart,
-        isolation=OBSERVED if observers else OPEN,
+        private_network=_is_private(instance, observers),
         capacity=Capacity(node.ram_gb - node.reserved_ram_gb, node.usable_gpu_memory_gb, node.max_instances),
         relay=Process(relay, release_dir, _relay_addresses(launch, id, observers)) if observers else None,
         # The node itself checks the relay, at the address that observers use.
@@ -195,6 +195,11 @@ def _allowed_addresses(launch: _Launch, instance: Instance) -> tuple[str, ...] |
 
 def _relay_addresses(launch: _Launch, id: str, observers: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({launch.address(id), *(launch.address(observer) for observer in observers)}))
+
+
+def _is_private(instance: Instance, observers: Sequence[str]) -> bool:
+    """Return whether the instance reaches its own llama-server and nobody else; one that observes reaches relays."""
+    return bool(observers) or (instance.network == "isolated" and not instance.observes)
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -79,6 +79,17 @@ def replaced(name):
     return os.replace(mine, HOME / name)
 
 
+PORTS = set(range(9000, 9101)) - {ME.ports["llama"], ME.port}
+
+
+def opens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 ATTACKS = {
     "see processes of others": others,
     "look into other processes' file systems": lambda: [pid for pid in others() if os.listdir(f"/proc/{pid}/root")],
@@ -127,6 +138,9 @@ ATTACKS = {
     ] or Path("/sys/fs/cgroup/memory.max").write_text("max"),
     "trace a process": lambda: called("ptrace", 16, 1, 0, 0),
     "raise its priority": lambda: os.nice(-5),
+    "reach the neighbour's llama-server": lambda: [port for port in PORTS if opens(port)],
+    "reach the node's own services": lambda: [port for port in (22, 53, 80, 111) if opens(port)],
+    "see a network": lambda: [name for name in os.listdir("/proc/self/net/dev_snmp6") if name != "lo"],
     "reach the SSH server of another node": lambda: socket.create_connection(("10.77.0.12", 22), 2) and "reached",
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.description import InstanceDescription, Resources
-from contract.launch_spec import OBSERVED, OPEN, LaunchSpec, Limits, Process
+from contract.launch_spec import LaunchSpec, Limits, Process
 from node import quoting, sandbox, units
 from node.errors import NodeError
 
@@ -30,7 +30,6 @@ def spec(work_dir: str = "/home/pi/jar", **changes: Any) -> LaunchSpec:
         llama_server=Process(("--port", "9001"), folder, ("localhost",)),
         limits=Limits(memory_bytes=2**31, cpu_percent=150),
         restart=True,
-        isolation=OPEN,
     )
     return replace(made, **changes)
 
@@ -100,7 +99,7 @@ def test_an_instance_has_a_slice_with_its_limits_and_two_services() -> None:
 
 def test_an_observed_instance_has_a_network_of_its_own_and_a_relay_outside_of_it() -> None:
     relay = Process((*PYTHON, "workload.stream_relay"), "/home/pi/jar/releases/r", ("10.0.0.1", "10.0.0.2"))
-    made = units.render(spec(isolation=OBSERVED, relay=relay), "/opt/llama.cpp/k", "jarfleet01")
+    made = units.render(spec(private_network=True, relay=relay), "/opt/llama.cpp/k", "jarfleet01")
     for unit in ("llama", "workload"):
         lines = made[f"{PREFIX}-{unit}.service"].splitlines()
         assert f"JoinsNamespaceOf={PREFIX}-llama.service" in lines
