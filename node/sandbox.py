@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import List, Optional, Sequence
 
+from . import systemd
 from .errors import NodeError
 from .quoting import word
 
@@ -37,6 +38,7 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM"""
 
+SINCE = {"ProtectProc": 247}  # versions of systemd: older ones skip it in a unit's file, but systemd-run refuses it
 READ_SECONDS = 600
 READ_MEMORY = "512M"
 
@@ -55,7 +57,9 @@ def read(command: Sequence[str], user: Optional[str], folder: Path, target: Path
     if user is None:
         access = ["DynamicUser=yes", f"BindReadOnlyPaths={word(str(folder))}"]
     limits = [f"RuntimeMaxSec={READ_SECONDS}", f"MemoryMax={READ_MEMORY}", "TasksMax=16", f"LimitFSIZE={limit}"]
-    properties = [*directives(), "PrivateNetwork=yes", *access, *limits]
+    version = systemd.version()
+    known = [line for line in directives() if SINCE.get(line.partition("=")[0], 0) <= version]
+    properties = [*known, "PrivateNetwork=yes", *access, *limits]
     options = [option for line in properties for option in ("--property", line)]
     run = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec", *options, "--", *command]
     with target.open("wb") as file, subprocess.Popen(
