@@ -230,6 +230,7 @@ def test_a_subject_cannot_tell_that_it_is_observed(project: Project, cluster: Cl
     for id in ("warden", "guard"):
         eventually("the observers end", lambda id=id: observed.ended(id))
         assert observed.read(id, "seen").splitlines() == [f"line {number}" for number in range(1, ALL + 1)]
+    observed.play("stop")
     after, before = stated(observed), stated(alone)
     assert sorted(after.pop("files")) == sorted(before.pop("files"))
     assert after == before
