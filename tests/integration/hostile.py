@@ -32,29 +32,38 @@ def called(name, *arguments):
 
 
 def others():
-    """The processes in sight that are not this instance's."""
+    """The processes in sight that are in no control group of this instance's."""
+    return [status.parent.name for status in Path("/proc").glob("[0-9]*/cgroup") if "-hostile-" not in text(status)]
+
+
+def text(path):
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def looked_into():
+    """The processes of others whose file system can be seen through theirs."""
     found = []
-    for status in Path("/proc").glob("[0-9]*/status"):
+    for pid in others():
         try:
-            uid = next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("Uid:"))
+            found += [(pid, name) for name in os.listdir(f"/proc/{pid}/root/home/jar")][:2]
         except OSError:
             continue
-        if int(uid) != os.getuid():
-            found.append(status.parent.name)
     return found
 
 
 def signalled():
     """The processes that take a signal from here but are in no control group of ours."""
-    own = Path("/proc/self/cgroup").read_text().split("-hostile-")[0]
     found = []
     for pid in range(2, 200_000):
         try:
             os.kill(pid, 0)
-            if Path(f"/proc/{pid}/cgroup").read_text().split("-hostile-")[0] != own:
-                found.append(pid)
         except OSError:
             continue
+        if "-hostile-" not in text(Path(f"/proc/{pid}/cgroup")):
+            found.append(pid)
     return found
 
 
@@ -92,7 +101,7 @@ def opens(port):
 
 ATTACKS = {
     "see processes of others": others,
-    "look into other processes' file systems": lambda: [pid for pid in others() if os.listdir(f"/proc/{pid}/root")],
+    "look into other processes' file systems": looked_into,
     "signal processes of others": signalled,
     "list the SSH user's home": lambda: [name for name in os.listdir("/home/jar") if name != WORK_DIR.name],
     "read the SSH user's keys": lambda: Path("/home/jar/.ssh/authorized_keys").read_text(),
