@@ -2,7 +2,8 @@
 
 The folder is root's, with the sticky bit and writable by the instance's group: there the instance makes, changes and
 removes its own files, and none of root's. It may make one under a name that root uses, a link or a pipe among them. So
-what is read counts only if it belongs to the folder's owner, and what is written replaces whatever bears its name.
+what is read counts only if it belongs to root or the folder's owner (who was the SSH user once), and what is written
+replaces whatever else bears its name.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def make(folder: Path, group: int) -> None:
 def write(path: Path, text: str, replace: bool = True) -> None:
     """Write a file whole or not at all, on the disk, readable by everybody. Raises OSError.
 
-    replace: otherwise one that the folder's owner has written already stays.
+    replace: otherwise one that counts already stays.
     """
     aside = _aside(path)
     descriptor = os.open(str(aside), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -50,7 +51,7 @@ def write(path: Path, text: str, replace: bool = True) -> None:
             os.link(str(aside), str(path))
             aside.unlink()
     except OSError:
-        if not replace and owner(path) == owner(path.parent):
+        if not replace and owner(path) in (0, owner(path.parent)):
             aside.unlink()
             return
         # The instance's: a folder, or one that it made before.
@@ -76,13 +77,13 @@ def append_line(path: Path, line: str) -> None:
 
 
 def _open_own(path: Path) -> Optional[int]:
-    """The file to append to, if it is a regular one of the folder's owner."""
+    """The file to append to, if it is a regular one that counts."""
     try:
         descriptor = os.open(str(path), os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_uid == owner(path.parent):
+    if stat.S_ISREG(found.st_mode) and found.st_uid in (0, owner(path.parent)):
         return descriptor
     os.close(descriptor)
     return None

@@ -71,3 +71,17 @@ def test_what_root_has_written_stays_unless_it_is_to_be_replaced(tmp_path: Path)
     shared_folder.write(path, "third")
     assert content(path) == "third"
     assert [entry.name for entry in tmp_path.iterdir()] == ["outcome.json"]
+
+
+def test_in_a_folder_of_the_ssh_user_its_files_count_and_root_s_do(tmp_path: Path) -> None:
+    """As in the folder of an instance that was started before instances had users of their own."""
+    os.chown(tmp_path, SOMEBODY, SOMEBODY)
+    owner = shared_folder.owner(tmp_path)
+    for name, uid in (("hers", SOMEBODY), ("root's", 0)):
+        (tmp_path / name).write_text(name)
+        os.chown(tmp_path / name, uid, uid)
+        assert read_bytes(tmp_path / name, 100, owner).decode() == name
+    (tmp_path / "another's").write_text("no")
+    os.chown(tmp_path / "another's", SOMEBODY - 1, SOMEBODY - 1)
+    with pytest.raises(ContractError):
+        read_bytes(tmp_path / "another's", 100, owner)
