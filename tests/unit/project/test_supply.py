@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests import audit
+from tests import audit, sbom
 
 ROOT = Path(__file__).resolve().parents[3]
 LOCK = ROOT / audit.LOCK
@@ -79,3 +79,12 @@ def test_a_file_of_another_kind_is_one_line(tmp_path: Path, text: str, capsys: p
     (tmp_path / "a.json").write_text(text)
     assert audit.main(str(tmp_path / "a.json")) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_bill_of_materials_has_every_pin_with_its_hashes() -> None:
+    lock = LOCK.read_text()
+    made = json.loads(sbom.bill(lock, {"name": "jarfleet", "version": "1"}))
+    assert (made["bomFormat"], made["metadata"]["component"]["name"]) == ("CycloneDX", "jarfleet")
+    assert sorted((one["name"], one["version"]) for one in made["components"]) == sorted(audit.pins(LOCK))
+    listed = sorted(digest["content"] for one in made["components"] for digest in one["hashes"])
+    assert listed == sorted(re.findall(r"sha256:([0-9a-f]{64})", lock))
