@@ -74,14 +74,33 @@ bench-placement: .venv/bench ## measure placement, an hour (BENCH_QUICK=1: a min
 bench-merge: setup ## measure merging: 100 databases of 100,000 rows, a minute and 5 GB of /tmp
 	python -m tests.bench.merging
 
+.PHONY: lock
+lock: setup ## pin what pyproject.toml asks for, with hashes, in requirements.lock
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --generate-hashes --quiet \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --output-file requirements.lock
+
+.PHONY: audit
+audit: setup ## look for known vulnerabilities in what is pinned (ADVISORIES=file: in OSV's format, without a network)
+	if [ -n "$${ADVISORIES:-}" ]; then
+	    exec python -m tests.audit "$$ADVISORIES"
+	fi
+	pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock --progress-spinner off || {
+	    echo 'where PyPI cannot be asked: make audit ADVISORIES=all.zip (see docs/security.md)'; exit 1
+	}
+
+.PHONY: sbom
+sbom: setup ## write what is pinned as a CycloneDX bill of materials, dist/sbom.cdx.json
+	python -m tests.sbom dist/sbom.cdx.json
+
 .PHONY: setup
 setup: .venv/ready ## system packages and the virtual environment
 
-.venv/ready: pyproject.toml Makefile
+.venv/ready: pyproject.toml requirements.lock Makefile
 	tests/install_packages $(DEBIAN)
 	python3 -m venv .venv
 	echo 'installing Python packages (about a minute)'
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch .venv/ready
 
 # Ray, for the benchmark alone.

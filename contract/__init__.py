@@ -4,19 +4,6 @@ Standard library only, Python 3.8 or later, and nothing else of this project. Ev
 `from_json` is its one reader and `to_json` its one writer; what is read is checked there.
 """
 
-from . import description, events, exits, json_records, launch_spec, names, node_state, outcome, progress, statuses
 from .json_records import ContractError
 
-__all__ = [
-    "ContractError",
-    "description",
-    "events",
-    "exits",
-    "json_records",
-    "launch_spec",
-    "names",
-    "node_state",
-    "outcome",
-    "progress",
-    "statuses",
-]
+__all__ = ["ContractError"]

@@ -71,7 +71,7 @@ class InstanceRef(Record):
     id: str
     node: str
     work_dir: str
-    owner: str  # the user whose its files are
+    owner: str  # the user by whom Ansible logs in
     observed: bool = False
     ports: Mapping[str, int] = field(default_factory=dict)
 

@@ -141,8 +141,8 @@ class Exits(NamedTuple):
         return sum(is_death(one.cause) for one in self.of(unit))
 
 
-def read_exits(path: Path) -> Exits:
-    """The exit log at `path`; an empty one when there is none.
+def read_exits(path: Path, owner: Optional[int] = None) -> Exits:
+    """The exit log at `path`; an empty one when there is none. owner: the user id that must own it.
 
     An exit that was written twice (by its unit's hook, and again by the next start) counts once. A last line without an
     end was torn by a power cut, and is no fault.
@@ -150,7 +150,7 @@ def read_exits(path: Path) -> Exits:
     found: List[Exit] = []
     faults: List[str] = []
     seen = set()
-    for number, line in enumerate(_lines(path, faults), start=1):
+    for number, line in enumerate(_lines(path, owner, faults), start=1):
         if not line.strip():
             continue
         where = f"{path.name}: line {number}"
@@ -168,9 +168,9 @@ def read_exits(path: Path) -> Exits:
     return Exits(tuple(found), tuple(faults))
 
 
-def _lines(path: Path, faults: List[str]) -> List[bytes]:
+def _lines(path: Path, owner: Optional[int], faults: List[str]) -> List[bytes]:
     try:
-        return read_bytes(path, LOG_LIMIT).splitlines(keepends=True)
+        return read_bytes(path, LOG_LIMIT, owner).splitlines(keepends=True)
     except FileNotFoundError:
         return []
     except ContractError as error:

@@ -15,7 +15,21 @@ import os
 import stat
 import types
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    BinaryIO,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 R = TypeVar("R", bound="Record")
 SHOWN = 60  # characters of a wrong value that a message quotes
@@ -61,9 +75,9 @@ class Record:
         return {field.name: _written(getattr(self, field.name)) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     @classmethod
-    def from_file(cls: Type[R], path: Path, limit: int) -> R:
-        """The record in a JSON file of at most `limit` bytes. Raises ContractError, FileNotFoundError."""
-        return cls.from_json(read_json(path, limit), path.name)
+    def from_file(cls: Type[R], path: Path, limit: int, owner: Optional[int] = None) -> R:
+        """The record in a JSON file; see read_bytes. Raises ContractError, FileNotFoundError."""
+        return cls.from_json(decoded(read_bytes(path, limit, owner), path.name), path.name)
 
 
 def read_json(path: Path, limit: int) -> Any:
@@ -71,21 +85,35 @@ def read_json(path: Path, limit: int) -> Any:
     return decoded(read_bytes(path, limit), path.name)
 
 
-def read_bytes(path: Path, limit: int) -> bytes:
-    """A regular file of at most `limit` bytes: nothing that could block or have no end. Raises as read_json."""
+def read_bytes(path: Path, limit: int, owner: Optional[int] = None) -> bytes:
+    """A regular file of at most `limit` bytes: nothing that could block or have no end. Raises as read_json.
+
+    owner: the user id that must own it, unless root does, as in a folder where others can make files too; a link is not
+    followed then.
+    """
+    follow = 0 if owner is None else os.O_NOFOLLOW
     try:
-        descriptor = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | follow)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ContractError(f"{path.name}: cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ContractError(f"{path.name}: not a regular file")
+    with _checked(descriptor, path, owner) as file:
         text = file.read(limit + 1)
     if len(text) > limit:
         raise ContractError(f"{path.name}: larger than {limit} bytes")
     return text
+
+
+def _checked(descriptor: int, path: Path, owner: Optional[int]) -> BinaryIO:
+    found = os.fstat(descriptor)
+    problem = "" if stat.S_ISREG(found.st_mode) else "not a regular file"
+    if not problem and owner is not None and found.st_uid not in (owner, 0):
+        problem = "written by the instance, not by its node; it does not count"
+    if problem:
+        os.close(descriptor)
+        raise ContractError(f"{path.name}: {problem}")
+    return os.fdopen(descriptor, "rb")
 
 
 def decoded(text: Union[str, bytes], where: str) -> Any:

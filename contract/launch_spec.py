@@ -9,16 +9,8 @@ from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple
 
 from .description import Capacity, InstanceDescription, InstanceRef
-from .json_records import Record, choice
+from .json_records import Record
 from .names import LLAMA, RELAY, WORKLOAD, instance_folder
-
-# How far an instance is kept from others on its node.
-OPEN, OBSERVED, BESIDE_SUBJECT = "none", "observed", "beside_subject"
-ISOLATIONS = (
-    OPEN,  # its own folder, the node's network within its allowed addresses
-    OBSERVED,  # besides, a network of its own and no sight of its relay and observers
-    BESIDE_SUBJECT,  # an observer on its subject's node: no process of the subject's user is its own
-)
 
 
 @dataclass(frozen=True)
@@ -40,14 +32,6 @@ class Process(Record):
 
 
 @dataclass(frozen=True)
-class Hooks(Record):
-    """Programs of the release that write down a process's start and exit; the unit's name is added as an argument."""
-
-    start: Tuple[str, ...]
-    exit: Tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class LaunchSpec(Record):
     """Everything that starting an instance takes.
 
@@ -61,10 +45,9 @@ class LaunchSpec(Record):
     owner: str
     workload: Process
     llama_server: Process
-    hooks: Hooks
     limits: Limits
     restart: bool  # start a process again that died
-    isolation: str = choice(ISOLATIONS)
+    private_network: bool = False  # a network with a loopback only, which its two processes share
     capacity: Capacity = Capacity(0.0, 0.0, 1)
     relay: Optional[Process] = None  # where somebody observes the instance
     health: Mapping[str, str] = field(

@@ -5,6 +5,7 @@ A run's units are named for its run id and its instance ids, so a node needs no 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Tuple
@@ -12,6 +13,11 @@ from typing import Tuple
 # No "-": in a systemd slice's name it means nesting. No "." or "/": the id is a folder's name too.
 RUN_ID = re.compile(r"[A-Za-z0-9_]{1,80}_(\d{8}T\d{6})Z_[0-9a-f]{4}", re.ASCII)
 INSTANCE_ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}", re.ASCII)
+
+# A login name as useradd takes it.
+USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?", re.ASCII)
+# What no path of a work dir may hold: systemd gives ":" a meaning of its own, and a control character ends a directive.
+UNFIT_FOR_PATHS = re.compile(r"[\x00-\x1f\x7f:\\]")
 
 # Units of every instance; each exit of theirs is written down.
 WORKLOAD, LLAMA = "workload", "llama"
@@ -31,12 +37,22 @@ DATABASE = "experiments.db"
 EXIT_LOG = "logs/exits.jsonl"
 STREAM = "logs/stream.jsonl"
 CHECKPOINTS = "checkpoints"
-EXPORT = "export"  # what a collection leaves for the controller to fetch, laid out like the run's folder there
 
-# Collected files, by instance, in `logs/` of the export and of the run's folder.
-COLLECTED_LOG = "{id}.log"
-COLLECTED_EXIT_LOG = "{id}.exits.jsonl"
-COLLECTED_STREAM = "{id}.stream.jsonl"
+# What units run as root to record starts and exits (`node/__main__.py`): a link to the version sent last.
+NODE_PROGRAM = "/opt/jarfleet/node.pyz"
+
+
+def work_dir_problem(path: str) -> str:
+    """Why a folder cannot be a node's work dir; empty if it can."""
+    if UNFIT_FOR_PATHS.search(path) or path != path.encode(errors="replace").decode():
+        return "holds a control character, a colon or a backslash"
+    if not path.startswith("/"):
+        return "is not an absolute path"
+    if os.path.normpath(path) != path:
+        return "is not in its shortest form, without .., . and a / at the end"
+    if path == "/" or path.split("/")[1] in ("dev", "etc", "proc", "run", "sys", "usr"):
+        return "is a folder of the system's"
+    return ""
 
 
 def unit_name(run_id: str, instance_id: str, unit: str) -> str:
@@ -69,6 +85,11 @@ def instance_folder(work_dir: str, run_id: str, instance_id: str) -> str:
     return f"{instances_folder(work_dir)}/{run_id}/{instance_id}"
 
 
+def copies_folder(work_dir: str, run_id: str, instance_id: str) -> str:
+    """Where a collection leaves its copies for the controller to fetch, out of the instance's reach."""
+    return f"{work_dir}/copies/{run_id}/{instance_id}"
+
+
 def release_folder(work_dir: str, release: str) -> str:
     """A release's folder on a node, named for the hash of its content."""
     return f"{work_dir}/releases/{release}"
@@ -82,6 +103,11 @@ def current_release_link(work_dir: str) -> str:
 def model_file(work_dir: str, sha256: str) -> str:
     """A model on a node, named for the hash of its content."""
     return f"{work_dir}/models/{sha256}.gguf"
+
+
+def node_program(sha256: str) -> str:
+    """One version of the node's program, named for the hash of its content."""
+    return f"/opt/jarfleet/{sha256}.pyz"
 
 
 def host_name(instance_id: str, node: str) -> str:

@@ -3,33 +3,3 @@
 Standard library and `contract` only, Python 3.8 or later. Ansible's modules call in (see
 plugins/module_utils/on_node.py); nothing in here knows of them.
 """
-
-from . import (
-    admission,
-    artifacts,
-    collection,
-    errors,
-    health,
-    instances,
-    journal,
-    llama_cpp_build,
-    probe,
-    systemd,
-    systemd_backend,
-    units,
-)
-
-__all__ = [
-    "admission",
-    "artifacts",
-    "collection",
-    "errors",
-    "health",
-    "instances",
-    "journal",
-    "llama_cpp_build",
-    "probe",
-    "systemd",
-    "systemd_backend",
-    "units",
-]

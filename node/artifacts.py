@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, List, Mapping, Sequence, Tuple
 
 from contract.json_records import Record
+from contract.names import work_dir_problem
 
 from .errors import NodeError
 
@@ -49,6 +50,8 @@ def incoming(work_dir: str) -> str:
 
 def make_incoming(work_dir: str, owner: str) -> None:
     """Make that folder, owned by the user who sends."""
+    if problem := work_dir_problem(work_dir):
+        raise NodeError(f"remote_work_dir {work_dir!r} {problem}")
     user = pwd.getpwnam(owner)
     _make_folder(incoming(work_dir), user.pw_uid, user.pw_gid)
 

@@ -12,14 +12,13 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Type, TypeVar
 
 from contract import ContractError, description, names, outcome, progress
 from contract.description import InstanceDescription
-from contract.exits import read_exits
 from contract.json_records import Record, shown
 from contract.node_state import InstanceState
 from contract.outcome import Outcome
 from contract.progress import Progress
 from contract.statuses import ALIVE, CRASHED, FAILED, PENDING, RUNNING, STOPPED
 
-from . import systemd
+from . import exit_log, shared_folder, systemd
 
 R = TypeVar("R", bound=Record)
 
@@ -73,7 +72,7 @@ def status(ended: Optional[Outcome], workload: Mapping[str, str]) -> str:
 
 def read_outcome(folder: Path) -> Optional[Outcome]:
     """How the instance in this folder has ended; None while it has not, or does not say so in a readable way."""
-    return _read(Outcome, folder / names.OUTCOME, outcome.LIMIT, [])
+    return _read(Outcome, folder / names.OUTCOME, outcome.LIMIT, [], shared_folder.owner(folder))
 
 
 def is_observed(run_id: str, instance_id: str) -> bool:
@@ -95,18 +94,19 @@ def _read_files(folder: Path) -> Optional[_Files]:
     if not names.INSTANCE_ID.fullmatch(instance_id) or not (folder / names.DESCRIPTION).exists():
         return None
     faults: List[str] = []
-    found = _read(InstanceDescription, folder / names.DESCRIPTION, description.LIMIT, faults)
+    owner = shared_folder.owner(folder)
+    found = _read(InstanceDescription, folder / names.DESCRIPTION, description.LIMIT, faults, owner)
     if found and (found.run_id, found.id) != (run_id, instance_id):
         faults.append(f"{names.DESCRIPTION}: names {shown(found.id)} of {shown(found.run_id)}, which is not its folder")
         found = None
-    ended = _read(Outcome, folder / names.OUTCOME, outcome.LIMIT, faults)
+    ended = _read(Outcome, folder / names.OUTCOME, outcome.LIMIT, faults, owner)
     return _Files(folder, run_id, instance_id, found, ended, faults)
 
 
-def _read(kind: Type[R], path: Path, limit: int, faults: List[str]) -> Optional[R]:
-    """The record in a file; None where there is none, or nonsense, which is added to the faults."""
+def _read(kind: Type[R], path: Path, limit: int, faults: List[str], owner: Optional[int] = None) -> Optional[R]:
+    """The record in a file (of this owner); None where there is none, or nonsense, which is added to the faults."""
     try:
-        return kind.from_file(path, limit)
+        return kind.from_file(path, limit, owner)
     except FileNotFoundError:
         return None
     except ContractError as error:
@@ -116,7 +116,7 @@ def _read(kind: Type[R], path: Path, limit: int, faults: List[str]) -> Optional[
 
 def _state(files: _Files, units: Mapping[str, Dict[str, str]]) -> InstanceState:
     workload = units.get(names.unit_name(files.run_id, files.id, names.WORKLOAD), {})
-    exits = read_exits(files.folder / names.EXIT_LOG)
+    exits = exit_log.exits(files.folder)
     faults = [*files.faults, *exits.faults]
     found = InstanceState(
         run_id=files.run_id,

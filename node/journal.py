@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import List, Sequence, Tuple
 
 CURSOR = "-- cursor: "
@@ -10,8 +11,22 @@ CURSOR = "-- cursor: "
 
 def text(units: Sequence[str], *options: str) -> str:
     """The journal of these units with full timestamps."""
-    command = ["journalctl", "--no-pager", "--quiet", "--output=short-iso-precise", *options, *_chosen(units)]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, errors="replace").stdout
+    return subprocess.run(_command(units, *options), stdout=subprocess.PIPE, text=True, errors="replace").stdout
+
+
+def write(units: Sequence[str], path: Path, limit: int) -> None:
+    """Write the journal of these units to a file, cut off at `limit` bytes."""
+    with path.open("wb") as file, subprocess.Popen(_command(units), stdout=subprocess.PIPE) as process:
+        assert process.stdout  # noqa: S101 - for the type checker: it is a pipe
+        left = limit
+        while left > 0:
+            block = process.stdout.read(min(left, 2**20))
+            if not block:
+                return
+            file.write(block)
+            left -= len(block)
+        process.kill()
+        file.write(f"\n... cut off at {limit} bytes\n".encode())
 
 
 def last_line(unit: str) -> str:
@@ -27,6 +42,10 @@ def after(units: Sequence[str], cursor: str, lines: int) -> Tuple[List[str], str
     found = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, errors="replace").stdout.splitlines()
     cursor = next((line[len(CURSOR) :] for line in found if line.startswith(CURSOR)), cursor)
     return [line for line in found if not line.startswith(CURSOR)], cursor
+
+
+def _command(units: Sequence[str], *options: str) -> List[str]:
+    return ["journalctl", "--no-pager", "--quiet", "--output=short-iso-precise", *options, *_chosen(units)]
 
 
 def _chosen(units: Sequence[str]) -> List[str]:

@@ -23,6 +23,12 @@ def show(names: Sequence[str]) -> Dict[str, Dict[str, str]]:
     return {block["Id"]: block for block in blocks if "Id" in block}
 
 
+def version() -> int:
+    """The version of systemd, such as 252. Raises ValueError, OSError."""
+    said = subprocess.run(["systemctl", "--version"], stdout=subprocess.PIPE, check=True, text=True).stdout
+    return int(said.split()[1])
+
+
 def is_shutting_down() -> bool:
     """Whether the node is going down: what it stops for that will go on when it is up again."""
     done = subprocess.run(["systemctl", "is-system-running"], stdout=subprocess.PIPE, text=True)

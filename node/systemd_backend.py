@@ -10,9 +10,8 @@ import json
 import os
 import pwd
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple
+from typing import Dict, List, NamedTuple
 
 from contract import names
 from contract.description import InstanceRef
@@ -20,7 +19,7 @@ from contract.launch_spec import LaunchSpec
 from contract.outcome import Outcome
 from contract.statuses import ALIVE, COMPLETED, FAILED, RUNNING, STOPPED
 
-from . import collection, health, instances, journal, systemd, units
+from . import collection, health, instances, journal, shared_folder, systemd, units, users
 from .admission import shortfalls
 from .errors import NodeError
 
@@ -46,6 +45,7 @@ class Done(NamedTuple):
     changed: bool
     status: str
     diff: List[Dict[str, str]] = []  # noqa: RUF012 - a NamedTuple's default, never changed
+    faults: List[str] = []  # noqa: RUF012 - what could not be collected
 
 
 class StartFailed(NodeError):
@@ -56,6 +56,8 @@ class SystemdBackend:
     """One instance on this node. `check`: only say what would be done."""
 
     def __init__(self, ref: InstanceRef, check: bool = False) -> None:
+        if problem := names.work_dir_problem(ref.work_dir):
+            raise NodeError(f"remote_work_dir {ref.work_dir!r} {problem}")
         self.ref, self.check = ref, check
         self.dir = Path(ref.dir)
         self.units = {unit: names.unit_name(ref.run_id, ref.id, unit) for unit in (*names.UNITS, *names.RELAYS)}
@@ -76,23 +78,20 @@ class SystemdBackend:
         """
         text = json.dumps(spec.description.to_json(), indent=2, sort_keys=True) + "\n"
         description = {self.dir / names.DESCRIPTION: text}
-        files = {names.UNIT_FOLDER / name: unit for name, unit in units.render(spec, llama_cpp).items()}
+        user = users.user_of(self.dir)
         if instances.read_outcome(self.dir):
             return Done(False, self.status())
-        changes = _changes({**description, **files})
+        changes = _changes({**description, **_unit_files(spec, llama_cpp, user or users.POOL[0])})
         diff = [change.to_diff() for change in changes]
         if not changes and self.status() == RUNNING:
             return Done(False, RUNNING)
         if self.check:
             return Done(True, "PENDING", diff)
-        with self._as_owner():
-            reasons = self._reserve(spec, description)
-        if reasons:  # raised as root: as the owner a module could not even read itself
-            raise NodeError(
-                f"{self.ref.id}: no room on this node any more: {'; '.join(reasons)}; another run was faster, run again"
-            )
+        user = self._reserve(spec, text)
+        files = _unit_files(spec, llama_cpp, user)
         try:
-            _write(files)
+            for path, unit in files.items():
+                shared_folder.write(path, unit)
             systemd.systemctl("daemon-reload")
             started = [self.units[unit] for unit in (names.WORKLOAD, names.RELAY) if unit in spec.processes]
             systemd.systemctl("enable", "--now", "--quiet", *started)
@@ -106,22 +105,43 @@ class SystemdBackend:
             raise StartFailed(f"{reason}\n{printed}") from error
         return Done(True, self.status(), diff)
 
-    def _reserve(self, spec: LaunchSpec, description: Dict[Path, str]) -> List[str]:
+    def _reserve(self, spec: LaunchSpec, description: str) -> str:
         """Take the node's room by writing the description, under the node's lock: two launches cannot take the same.
 
-        Returns the shortfalls; then nothing of the instance is on the node, nor was.
+        Returns the user that the instance has here. Raises NodeError when there is no room; then nothing of the
+        instance is on the node.
         """
         folder = Path(names.instances_folder(self.ref.work_dir))
         folder.mkdir(parents=True, exist_ok=True)
+        # Of instances only root and who logs in may know: what is in there may be readable by everybody.
+        os.chown(str(folder), 0, pwd.getpwnam(self.ref.owner).pw_gid)
+        folder.chmod(0o750)
         with (folder / ".lock").open("w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             others = [other for other in instances.read_instances(self.ref.work_dir) if other.dir != str(self.dir)]
             reasons = shortfalls(spec.description, spec.capacity, others)
-            if not reasons:
-                for name in ("logs", names.CHECKPOINTS):
-                    (self.dir / name).mkdir(parents=True, exist_ok=True)
-                _write(description)
-        return reasons
+            if reasons:
+                raise NodeError(
+                    f"{self.ref.id}: no room on this node any more: {'; '.join(reasons)};"
+                    " another run was faster, run again"
+                )
+            user = users.user_of(self.dir)
+            if user is None:
+                with users.lending(self.dir) as lent:
+                    user = lent.pw_name
+                    self._make_folder(lent)
+            shared_folder.write(self.dir / names.DESCRIPTION, description)
+        return user
+
+    def _make_folder(self, user: pwd.struct_passwd) -> None:
+        self.dir.parent.mkdir(exist_ok=True)
+        self.dir.parent.chmod(0o755)
+        for folder in (self.dir, self.dir / "logs"):
+            shared_folder.make(folder, user.pw_gid)
+        shared_folder.write(self.dir / names.EXIT_LOG, "", replace=False)  # so that the name is root's from the start
+        checkpoints = self.dir / names.CHECKPOINTS
+        checkpoints.mkdir(exist_ok=True)
+        os.chown(str(checkpoints), user.pw_uid, user.pw_gid)
 
     def _wait_healthy(self, spec: LaunchSpec, start_timeout: float) -> None:
         """Until all that must answer answers 200 and the workload is at work, or has ended already, as a short one may.
@@ -162,7 +182,7 @@ class SystemdBackend:
     # collect
 
     def collect(self) -> Done:
-        """Leave consistent copies in `export/` for the controller to fetch, and remove the units of what has ended."""
+        """Leave consistent copies for the controller to fetch, and remove the units of what has ended."""
         if not self.dir.is_dir():
             raise NodeError(f"{self.ref.id}: there is no {self.dir} on this node")
         now = self.status()
@@ -173,58 +193,41 @@ class SystemdBackend:
         present = systemd.present(self.own)
         if present and now not in ALIVE:
             systemd.systemctl("stop", *present)  # waits for llama-server's exit, and for it to be logged
-        # Not the relay's: the copy lies where the instance could read it.
-        printed = journal.text([self.units[unit] for unit in names.UNITS])
-        with self._as_owner():
-            self._copy(printed, complete=not present)
         if now not in ALIVE:
             self._remove(self.own)
-        return Done(False, self.status())
+        return Done(False, self.status(), faults=self._copy(now in ALIVE, complete=not present))
 
-    def _copy(self, printed: str, complete: bool) -> None:
-        """complete: without units nothing is printed any more, and the journal may forget."""
-        logs, databases = (self.dir / names.EXPORT / folder for folder in ("logs", "db"))  # as in the run's folder
-        for folder in (logs, databases):
-            folder.mkdir(parents=True, exist_ok=True)
-        if (self.dir / names.DATABASE).exists():
-            collection.copy_database(self.dir / names.DATABASE, databases / f"{self.ref.id}.db")
-        log = logs / names.COLLECTED_LOG.format(id=self.ref.id)
-        if not complete or not log.exists():
-            collection.write_whole(log, printed)
-        copied = {names.EXIT_LOG: names.COLLECTED_EXIT_LOG, names.STREAM: names.COLLECTED_STREAM}
-        for source, target in copied.items():
-            if (self.dir / source).exists():
-                collection.copy_lines(self.dir / source, logs / target.format(id=self.ref.id))
+    def _copy(self, alive: bool, complete: bool) -> List[str]:
+        """Copy the instance's files to where the controller fetches them; what could not be copied.
+
+        complete: it was without units before, so nothing is printed any more, and the journal may forget.
+        """
+        target = Path(names.copies_folder(self.ref.work_dir, self.ref.run_id, self.ref.id))
+        target.mkdir(parents=True, exist_ok=True)
+        os.chown(str(target), 0, pwd.getpwnam(self.ref.owner).pw_gid)
+        target.chmod(0o750)
+        user = users.user_of(self.dir) or self.ref.owner
+        owners = {0, pwd.getpwnam(user).pw_uid}
+        copies = collection.Collection(self.dir, target, self.ref.id, owners)
+        copies.database(user if alive else None)
+        # Not the relay's: the copy lies where the instance could read it.
+        copies.journal([self.units[unit] for unit in names.UNITS], complete)
+        copies.exits_and_stream()
+        return copies.faults
 
     # for all of them
 
     def _conclude(self, outcome: str) -> None:
         """Write the outcome before anything is stopped, so that the stop is not taken for the end of the work."""
-        path = self.dir / names.OUTCOME
-        if not path.exists():
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            with self._as_owner():
-                collection.write_whole(path, json.dumps(Outcome(outcome, now).to_json()) + "\n")
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        record = json.dumps(Outcome(outcome, now).to_json()) + "\n"
+        shared_folder.write(self.dir / names.OUTCOME, record, replace=False)
 
     def _remove(self, wanted: List[str]) -> None:
+        """Remove units. Without them no process of the instance's is left, and its files become root's."""
         systemd.remove(wanted, names.run_slice_name(self.ref.run_id), f"jarfleet-{self.ref.run_id}-")
-
-    @contextmanager
-    def _as_owner(self) -> Iterator[None]:
-        """Read and write below the work dir as its owner, so that a link planted there gains nobody anything."""
-        if os.geteuid() != 0:
-            yield
-            return
-        user, groups = pwd.getpwnam(self.ref.owner), os.getgroups()
-        os.setgroups([user.pw_gid])
-        os.setegid(user.pw_gid)
-        os.seteuid(user.pw_uid)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
+        if self.dir.is_dir() and users.user_of(self.dir):
+            users.seize(self.dir)
 
 
 def _changes(wanted: Dict[Path, str]) -> List[Change]:
@@ -240,7 +243,5 @@ def _changes(wanted: Dict[Path, str]) -> List[Change]:
     return found
 
 
-def _write(wanted: Dict[Path, str]) -> None:
-    """Make the files what they should be."""
-    for change in _changes(wanted):
-        collection.write_whole(Path(change.path), change.after)
+def _unit_files(spec: LaunchSpec, llama_cpp: str, user: str) -> Dict[Path, str]:
+    return {names.UNIT_FOLDER / name: text for name, text in units.render(spec, llama_cpp, user).items()}

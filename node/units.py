@@ -6,62 +6,36 @@ Every value that comes from outside is quoted for the directive that it stands i
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import Dict, List, Optional, Sequence
 
 from contract import names
-from contract.launch_spec import BESIDE_SUBJECT, OBSERVED, LaunchSpec, Process
+from contract.launch_spec import LaunchSpec, Process
 
+from . import sandbox
 from .errors import NodeError
+from .quoting import exec_line, hook_line, line, word
 
-USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?", re.ASCII)
-PLAIN = re.compile(r"[A-Za-z0-9_@./+,=-]+", re.ASCII)  # needs no quotes in a list of words
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-# Every unit sees nobody's home, writes nothing but what is named for it, and gains no privilege.
-SANDBOX = """\
-ProtectHome=tmpfs
-BindReadOnlyPaths={release}
-ProtectSystem=strict
-PrivateTmp=yes
-NoNewPrivileges=yes
-CapabilityBoundingSet=
-RestrictSUIDSGID=yes
-LockPersonality=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectControlGroups=yes"""
-
-# What an observed instance must not notice: one loopback for both its units and no other network. Of the node no unit,
-# log or control group but its own, and no process of another user or user namespace, which its relay and an observer on
-# the same node are.
-OBSERVED_SANDBOX = """\
-PrivateNetwork=yes
-ProtectProc=invisible
-ProtectControlGroups=no
-TemporaryFileSystem=/run:ro /var/log:ro /etc/systemd/system:ro /sys/fs/cgroup:ro
-BindReadOnlyPaths=-{group} -{group_v1}"""
+# "+" leaves the temporary file systems of the sandbox in place: the hook enters the file system that PID 1 has.
+HOOK = ("/usr/bin/nsenter", "--target", "1", "--mount", "/usr/bin/python3", "-I", names.NODE_PROGRAM)
 
 
-def render(spec: LaunchSpec, llama_cpp: str) -> Dict[str, str]:
-    """{unit file's name: its text}. llama_cpp: the folder of the build of llama.cpp on this node. Raises NodeError."""
+def render(spec: LaunchSpec, llama_cpp: str, user: str) -> Dict[str, str]:
+    """{unit file's name: its text}. Raises NodeError.
+
+    llama_cpp: the folder of the build of llama.cpp on this node. user: the user that the instance has here.
+    """
     if not names.RUN_ID.fullmatch(spec.run_id) or not names.INSTANCE_ID.fullmatch(spec.id):
         raise NodeError(f"{spec.run_id!r} and {spec.id!r} are not a run id and an instance id")
-    if not USER.fullmatch(spec.owner):
-        raise NodeError(f"owner {spec.owner!r}: not the name of a user; correct ssh_user")
+    if not names.USER.fullmatch(user):
+        raise NodeError(f"{user!r}: not the name of a user")
     found = {
         names.slice_name(spec.run_id, spec.id): _slice(spec),
-        names.unit_name(spec.run_id, spec.id, names.LLAMA): _llama(spec, llama_cpp),
-        names.unit_name(spec.run_id, spec.id, names.WORKLOAD): _workload(spec),
+        names.unit_name(spec.run_id, spec.id, names.LLAMA): _llama(spec, llama_cpp, user),
+        names.unit_name(spec.run_id, spec.id, names.WORKLOAD): _workload(spec, user),
     }
     if spec.relay:
         found[names.unit_name(spec.run_id, spec.id, names.RELAY)] = _relay(spec, spec.relay)
     return found
-
-
-def exec_line(words: Sequence[str]) -> str:
-    """A command as ExecStart= wants it: each word quoted, `%` and `$` without their special meaning."""
-    return " ".join(_quoted(word).replace("$", "$$") for word in words)
 
 
 def _slice(spec: LaunchSpec) -> str:
@@ -78,30 +52,30 @@ TasksMax={spec.limits.tasks}
 """
 
 
-def _llama(spec: LaunchSpec, llama_cpp: str) -> str:
+def _llama(spec: LaunchSpec, llama_cpp: str, user: str) -> str:
     """llama-server lives as long as the workload needs it, and no longer."""
     unit = [
         "StopWhenUnneeded=yes",
-        f"ConditionPathExists=!{_line(f'{spec.dir}/{names.OUTCOME}')}",
+        f"ConditionPathExists=!{line(f'{spec.dir}/{names.OUTCOME}')}",
         "# A shutdown keeps the bus until both exits are written down.",
         "After=dbus.service",
         *_joined_network(spec),
     ]
     command = [f"{llama_cpp}/bin/llama-server", *spec.llama_server.command]
     process = Process(tuple(command), spec.llama_server.working_dir, spec.llama_server.allowed_addresses)
-    return _service(spec, names.LLAMA, process, unit, _own(spec, names.LLAMA))
+    return _service(spec, names.LLAMA, process, unit, _own(spec, names.LLAMA, user))
 
 
-def _workload(spec: LaunchSpec) -> str:
+def _workload(spec: LaunchSpec, user: str) -> str:
     llama = names.unit_name(spec.run_id, spec.id, names.LLAMA)
     unit = [
         "# What has ended stays ended, also when the node starts again.",
-        f"ConditionPathExists=!{_line(f'{spec.dir}/{names.OUTCOME}')}",
+        f"ConditionPathExists=!{line(f'{spec.dir}/{names.OUTCOME}')}",
         f"Wants={llama} network-online.target",
         f"After={llama} network-online.target dbus.service",
         *_joined_network(spec),
     ]
-    return _service(spec, names.WORKLOAD, spec.workload, unit, _own(spec, names.WORKLOAD), "multi-user.target")
+    return _service(spec, names.WORKLOAD, spec.workload, unit, _own(spec, names.WORKLOAD, user), "multi-user.target")
 
 
 def _relay(spec: LaunchSpec, process: Process) -> str:
@@ -114,7 +88,7 @@ def _relay(spec: LaunchSpec, process: Process) -> str:
     service = [
         f"Slice={names.run_slice_name(spec.run_id)}",
         "DynamicUser=yes",
-        f"BindReadOnlyPaths={_word(spec.dir)}",
+        f"BindReadOnlyPaths={word(spec.dir)}",
         "Restart=always",
         "MemoryMax=64M",
         "MemorySwapMax=0",
@@ -123,34 +97,27 @@ def _relay(spec: LaunchSpec, process: Process) -> str:
     return _service(spec, names.RELAY, process, unit, service, "multi-user.target")
 
 
-def _own(spec: LaunchSpec, unit: str) -> List[str]:
+def _own(spec: LaunchSpec, unit: str, user: str) -> List[str]:
     """What llama-server and workload share: the instance's slice, its user, and its folder, the only one they write."""
     lines = [
-        f"ExecStartPre=-{_hook([*spec.hooks.start, unit])}",
-        f"ExecStopPost={_hook([*spec.hooks.exit, unit])}",
+        "# Root's own records, made outside of the sandbox.",
+        f"ExecStartPre=-+{hook_line([*HOOK, 'started', spec.dir, unit])}",
+        f"ExecStopPost=+{hook_line([*HOOK, 'ended', spec.dir, unit])}",
         f"Slice={names.slice_name(spec.run_id, spec.id)}",
-        f"User={spec.owner}",
-        f"BindPaths={_word(spec.dir)}",
-        f"ReadWritePaths={_word(spec.dir)}",
-        f"BindReadOnlyPaths={_word(spec.description.model.get('path', spec.dir))}",
+        f"User={user}",
+        f"BindPaths={word(spec.dir)}",
+        f"ReadWritePaths={word(spec.dir)}",
+        f"BindReadOnlyPaths={word(spec.description.model.get('path', spec.dir))}",
         f"Restart={'on-failure' if spec.restart else 'no'}",
         "RestartPreventExitStatus=69 78",
         "OOMPolicy=continue",
     ]
-    if spec.isolation == OBSERVED:
-        own_slice = names.slice_name(spec.run_id, spec.id)
-        group = f"jarfleet.slice/{names.run_slice_name(spec.run_id)}/{own_slice}"
-        lines += OBSERVED_SANDBOX.format(
-            group=f"/sys/fs/cgroup/{group}", group_v1=f"/sys/fs/cgroup/memory/{group}"
-        ).splitlines()
-    if spec.isolation == BESIDE_SUBJECT:
-        lines.append("PrivateUsers=yes")
-    return lines
+    return [*lines, "PrivateNetwork=yes"] if spec.private_network else lines
 
 
 def _joined_network(spec: LaunchSpec) -> List[str]:
-    """What puts both units of an observed instance into one network."""
-    if spec.isolation != OBSERVED:
+    """What puts both units of an instance into one private network."""
+    if not spec.private_network:
         return []
     return [f"JoinsNamespaceOf={names.unit_name(spec.run_id, spec.id, names.LLAMA)}"]
 
@@ -167,22 +134,35 @@ def _service(
         "StartLimitBurst=10",
         "",
         "[Service]",
-        f"WorkingDirectory={_line(process.working_dir)}",
-        f"Environment={_word(f'JARFLEET_INSTANCE={spec.dir}/{names.DESCRIPTION}')}",
-        f"Environment={_word(f'PYTHONPATH={spec.release_dir}')}",
+        f"WorkingDirectory={line(process.working_dir)}",
+        f"Environment={word(f'JARFLEET_INSTANCE={spec.dir}/{names.DESCRIPTION}')}",
+        f"Environment={word(f'PYTHONPATH={spec.release_dir}')}",
         "Environment=PYTHONUNBUFFERED=1",
         "Environment=PYTHONDONTWRITEBYTECODE=1",
         f"ExecStart={exec_line(process.command)}",
         "RestartSec=1",
         "TimeoutStopSec=15",
         "",
-        *SANDBOX.format(release=_word(spec.release_dir)).splitlines(),
+        *sandbox.directives(gpu=spec.description.resources.uses_gpu and name == names.LLAMA),
+        *_sight(spec),
         *service,
         *_addresses(process.allowed_addresses),
     ]
     if wanted_by:
         lines += ["", "[Install]", f"WantedBy={wanted_by}"]
     return "\n".join(lines) + "\n"
+
+
+def _sight(spec: LaunchSpec) -> List[str]:
+    own_slice = names.slice_name(spec.run_id, spec.id)
+    group = f"jarfleet.slice/{names.run_slice_name(spec.run_id)}/{own_slice}"
+    hidden = (f"{word(spec.work_dir)}:ro", "/run:ro", "/var/log:ro", "/etc/systemd/system:ro", "/sys/fs/cgroup:ro")
+    return [
+        "# Of the work dir its release, model and folder; no socket, log or unit; no control group but its slice's.",
+        f"TemporaryFileSystem={' '.join(hidden)}",
+        f"BindReadOnlyPaths={word(spec.release_dir)}",
+        f"BindReadOnlyPaths=-/sys/fs/cgroup/{group} -/sys/fs/cgroup/memory/{group}",
+    ]
 
 
 def _addresses(allowed: Optional[Sequence[str]]) -> List[str]:
@@ -198,28 +178,3 @@ def _addresses(allowed: Optional[Sequence[str]]) -> List[str]:
                 f"address {address!r}: neither an IP address nor localhost; correct node_address"
             ) from error
     return ["IPAddressDeny=any", f"IPAddressAllow={' '.join(allowed)}"]
-
-
-def _hook(words: Sequence[str]) -> str:
-    return " ".join(_word(word).replace("$", "$$") for word in words)
-
-
-def _line(path: str) -> str:
-    """A path that is all of a directive's value: spaces and quotes stand for themselves there."""
-    return _checked(path).replace("%", "%%")
-
-
-def _word(text: str) -> str:
-    """One word in a directive's list of words; quoted where it needs it."""
-    return _checked(text) if PLAIN.fullmatch(text) else _quoted(_checked(text))
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-def _checked(path: str) -> str:
-    if CONTROL.search(path):
-        raise NodeError(f"{path!r}: has a control character, which no unit can name; correct remote_work_dir")
-    return path

@@ -9,6 +9,7 @@ from ansible.plugins.action import ActionBase
 
 from contract import ContractError
 from fleet.base.errors import FleetError, PlanChanged, PlanFileError, ReplayRejected
+from fleet.base.terminal import plain
 from placement import BadInput, Infeasible
 
 ERRORS = (BadInput, Infeasible, FleetError, ContractError)
@@ -33,6 +34,10 @@ class Action(ActionBase):
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         """Do the action's work with its options, and return what is added to the task's result."""
         raise NotImplementedError
+
+    def show(self, line: str) -> None:
+        """Print a line while the action goes on."""
+        self._display.display(plain(line))
 
     @property
     def check(self) -> bool:

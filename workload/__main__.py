@@ -14,8 +14,11 @@ import signal
 import sys
 from typing import Any
 
+from contract import names
+from contract.exits import read_exits
+
 from . import database as databases
-from . import exit_log, life
+from . import life
 from .life_record import LifeRecord
 from .messaging import PeerLost
 from .settings import Settings
@@ -53,7 +56,7 @@ def main() -> int:
         print(f"bad configuration: {error}", file=sys.stderr)
         return EX_CONFIG
     instance.dir.mkdir(parents=True, exist_ok=True)
-    last_exit = exit_log.log_start(instance.dir, instance.node)
+    exits = read_exits(instance.dir / names.EXIT_LOG).of(names.WORKLOAD)
     database = databases.open(instance.database)
     die_of_signals(database)
     record = LifeRecord(instance, settings, database)
@@ -63,7 +66,7 @@ def main() -> int:
     else:
         log.info("%s: %s, %d rounds", instance.experiment_id, settings.mode, settings.rounds)
         try:
-            life.live(instance, settings, record, last_exit)
+            life.live(instance, settings, record, exits[-1] if exits else None)
         except PeerLost as error:
             log.error("%s", error)
             database.close()

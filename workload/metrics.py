@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from . import cgroup
+from contract import cgroup
 
 
 class Sample(NamedTuple):

@@ -12,9 +12,9 @@ import logging
 from typing import Sequence
 
 from contract import names
-from contract.exits import Exit
+from contract.exits import Exit, read_exits
 
-from . import exit_log, frame, interventions
+from . import frame, interventions
 from .life_record import LifeRecord
 from .llama import ContextExceeded, LlamaError, Reply, chat, grammar
 from .metrics import Meter
@@ -58,7 +58,7 @@ class Mind:
     def __init__(self, instance: Instance, settings: Settings, record: LifeRecord) -> None:
         self.instance, self.settings, self.record = instance, settings, record
         self.meter = Meter()
-        self.brain_exits = len(exit_log.exits(instance.dir).of(names.LLAMA))
+        self.brain_exits = len(read_exits(instance.dir / names.EXIT_LOG).of(names.LLAMA))
 
     # what it says and hears
 
@@ -158,7 +158,7 @@ class Mind:
 
     def _check_brain(self) -> None:
         """Raise MindDied if llama-server has died since this mind began."""
-        found = exit_log.exits(self.instance.dir).of(names.LLAMA)
+        found = read_exits(self.instance.dir / names.EXIT_LOG).of(names.LLAMA)
         if len(found) > self.brain_exits:
             self.brain_exits = len(found)
             raise MindDied(found[-1])

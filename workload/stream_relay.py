@@ -25,9 +25,9 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from contract import names
+from contract import ContractError, names
+from contract.exits import START_LIMIT, Start, read_exits
 
-from . import exit_log
 from .client import Unavailable, request
 from .server import JsonHandler
 from .this_instance import Instance
@@ -100,9 +100,12 @@ class Subject:
 
     def is_given_up(self) -> bool:
         """Whether its process has died and no other began in time. It leaves no outcome then until it is collected."""
-        found = exit_log.exits(self._directory).of(names.WORKLOAD)
-        start = exit_log.last_start(self._directory, names.WORKLOAD)
-        if not found or found[-1].invocation != (start.invocation if start else ""):
+        found = read_exits(self._directory / names.EXIT_LOG).of(names.WORKLOAD)
+        try:
+            start = Start.from_file(self._directory / names.start_file(names.WORKLOAD), START_LIMIT)
+        except (OSError, ContractError):
+            return False
+        if not found or found[-1].invocation != start.invocation:
             return False
         try:
             ended = datetime.fromisoformat(found[-1].time or "").timestamp()

@@ -19,11 +19,16 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8) atomically: a reader, or a power cut, sees the old file or the new one."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As write_text."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o644)  # mkstemp gives 0600, but a run's record is for everyone in the lab
-            file.write(text)
+            file.write(content)
             file.flush()
             os.fsync(descriptor)
         Path(name).replace(path)

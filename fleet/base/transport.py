@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import io
 import re
+import resource
 import shlex
 import subprocess
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from fleet.base.errors import FleetError
 
 PROGRESS_SECONDS = 3
+TRANSFER_SECONDS = 6 * 3600
 PROGRESS = re.compile(r"\s(\d+)%\s+(\S+/s)")
 
 
@@ -39,41 +47,113 @@ def ssh_command(connection: Connection, *options: str) -> list[str]:
     return [word.decode() for word in connection._build_command("ssh", "ssh", *options)]
 
 
-def rsync(
+def send(
     connection: Connection,
     source: str,
     target: str,
     *,
-    fetch: bool = False,
     options: Sequence[str] = (),
     progress: Callable[[str], None] = lambda line: None,
-) -> list[str]:
-    """Copy `source` to `target`: to the node or, with `fetch`, from it.
+) -> None:
+    """Copy `source` to `target` on the node.
 
-    Return the names that were changed. `progress` is called with a line such as ``45% 12.3MB/s`` every few seconds.
-    Raise TransferError if rsync fails.
+    `progress` is called with a line such as ``45% 12.3MB/s`` every few seconds. Raise TransferError if rsync fails.
     """
-    command = ["rsync", "--recursive", "--links", "--perms", "--times", "--protect-args", "--partial", "--timeout=60",
-               "--info=progress2", "--out-format=changed %n", *options]  # fmt: skip
+    copied = ("--recursive", "--links", "--perms", "--times", "--partial")
+    _rsync(connection, [*copied, *options], source, _remote(connection, target), progress)
+
+
+def fetch_tree(connection: Connection, source: str, target: Path) -> None:
+    """Bring a folder of the node's into `target`, links out of it left out. Raise TransferError if rsync fails."""
+    copied = ("--recursive", "--links", "--safe-links", "--perms", "--times", "--partial")
+    _rsync(connection, copied, _remote(connection, f"{source}/"), f"{target}/")
+
+
+def fetch(connection: Connection, folder: str, limits: Mapping[str, int], target: Path) -> list[str]:
+    """Bring these files {path below `folder` on the node: bytes at most} below `target`; return those that differed.
+
+    The node may lie: what it sends lands in an empty folder first, and of that only regular files of these paths and
+    within their limits are taken. Raise TransferError if rsync fails or a file is too large.
+    """
+    with tempfile.TemporaryDirectory(prefix=".incoming.", dir=target) as scratch:
+        # The copies are new each time, so changes are detected by content, not by date.
+        options = ["--files-from=-", "--ignore-missing-args", "--checksum", f"--compare-dest={target.absolute()}"]
+        largest = max(limits.values())
+        _rsync(
+            connection, [*options, f"--max-size={largest}"], _remote(connection, f"{folder}/"), f"{scratch}/",
+            names=limits, largest=largest,
+        )  # fmt: skip
+        taken = [name for name, limit in limits.items() if _is_file(Path(scratch), name, limit)]
+        for name in taken:
+            (target / name).parent.mkdir(exist_ok=True)
+            (Path(scratch) / name).replace(target / name)
+    return taken
+
+
+def _is_file(folder: Path, name: str, limit: int) -> bool:
+    """Whether a file was brought: a regular one, in a real folder. Raise TransferError if it is too large."""
+    path = folder / name
+    if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+        return False
+    if path.stat().st_size > limit:
+        raise TransferError(f"{name}: larger than {limit} bytes; it was left on the node")
+    return True
+
+
+def _remote(connection: Connection, path: str) -> str:
+    """Return a path on the node as rsync names it."""
+    if connection.transport == "local":
+        return path
+    host = connection.get_option("host")
+    return f"[{host}]:{path}" if ":" in host else f"{host}:{path}"
+
+
+def _rsync(
+    connection: Connection,
+    options: Sequence[str],
+    source: str,
+    target: str,
+    progress: Callable[[str], None] = lambda line: None,
+    names: Iterable[str] = (),
+    largest: int = resource.RLIM_INFINITY,
+) -> None:
+    """Run rsync. names: what to copy, for --files-from=-. largest: a file that it writes may have so many bytes."""
+    command = ["rsync", "--protect-args", "--timeout=60", "--info=progress2", *options]
     if connection.transport != "local":
-        host = connection.get_option("host")
-        host = f"[{host}]" if ":" in host else host
-        source, target = (f"{host}:{source}", target) if fetch else (source, f"{host}:{target}")
         command += ["--rsh", shlex.join(ssh_command(connection))]
-    changed, said, shown = [], [], time.monotonic()
+    said: deque[str] = deque(maxlen=5)
+    shown = time.monotonic()
     with subprocess.Popen(  # noqa: S603 - no shell; the command is ours, the inventory is the user's own
-        [*command, "--", source, target], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
-        assert process.stdout is not None  # noqa: S101 - for the type checker: it is a pipe
+        [*command, "--", source, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=partial(_limit_files, largest),
+    ) as process, _killed_after(process, TRANSFER_SECONDS):  # fmt: skip
+        assert process.stdin is not None  # noqa: S101 - for the type checker: it is a pipe
+        assert process.stdout is not None  # noqa: S101
+        with suppress(BrokenPipeError):
+            process.stdin.write("".join(f"{name}\n" for name in names).encode())
+            process.stdin.close()
         for line in io.TextIOWrapper(process.stdout, errors="replace"):  # rsync's \r counts as a newline here
-            if line.startswith("changed "):
-                changed.append(line.removeprefix("changed ").rstrip())
-            elif match := PROGRESS.search(line):
+            if match := PROGRESS.search(line):
                 if time.monotonic() - shown >= PROGRESS_SECONDS:
                     shown = time.monotonic()
                     progress(f"{match[1]}% {match[2]}")
             elif line.strip():
                 said.append(line.strip())
     if process.returncode != 0:
-        raise TransferError(f"rsync {source} -> {target} exited with {process.returncode}: {'; '.join(said[-5:])}")
-    return changed
+        raise TransferError(f"rsync {source} -> {target} exited with {process.returncode}: {'; '.join(said)}")
+
+
+def _limit_files(largest: int) -> None:
+    """In rsync's own process, before it begins: the sender's word for a file's size is not taken."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
+
+@contextmanager
+def _killed_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
+    """Kill the process if it takes longer: a node may send a byte a minute."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from contract.json_records import Record
+from contract.json_records import Record, shown
 from fleet.artifacts.models import origin, resolve
 from fleet.artifacts.releases import WORKLOAD, Release, stage
 from fleet.base.errors import ModelError, PlanFileError, ReleaseError
 from fleet.intake.original.translate import Original, files_of
 from fleet.intake.original.translate import read as read_original
-from fleet.intake.request import ModelRef, ReleaseRef, Request, SavedRef
+from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request, SavedRef
 from fleet.intake.saved_plan import SavedPlan, read_plan, reference
 from fleet.intake.sizes import estimate_table
 from fleet.intake.workload_settings import workload_faults
@@ -172,7 +172,9 @@ class Reader:
         models = self._models(experiment) if experiment else {}
         needs, warnings = self._memory(experiment, models) if experiment else ({}, [])
         command = command_words(given.experiment_command)
+        self.faults += word_faults("experiment_command", command)
         if experiment:
+            self.faults += word_faults("command", experiment.command or ())
             self.faults += workload_faults(experiment, bool(command), bool(given.experiment_code_src))
         if self.faults or not (experiment and path and options and release):
             raise BadInput(dict.fromkeys(self.faults))
@@ -181,6 +183,7 @@ class Reader:
             path=str(path),
             text=experiment.text,
             release=release_ref(release),
+            node_program=ProgramRef.made(self.places.cache, check=self.check),
             reference=reference(name, path),
             pins=pins,
             strategy=options.strategy,
@@ -298,6 +301,16 @@ def beside(given: Given, names: Sequence[str], what: str) -> list[Fault]:
 def command_words(command: Any) -> list[str]:
     """Return a command as a list of words; a text is split as a shell would, without expansion."""
     return shlex.split(command) if isinstance(command, str) else [str(word) for word in command or ()]
+
+
+def word_faults(key: str, words: Sequence[str]) -> list[Fault]:
+    """Return the words of a command that no process can be given: with a null character, or not to be encoded."""
+    problem = "has a character that no argument of a process can hold"
+    return [
+        Fault("command", f"{key}[{number}]", f"{shown(word)} {problem}")
+        for number, word in enumerate(words)
+        if "\0" in word or word != word.encode(errors="replace").decode()
+    ]
 
 
 def release_ref(release: Release) -> ReleaseRef:

@@ -15,7 +15,7 @@ from typing import Any
 from contract import names
 from contract.description import Capacity, InstanceDescription, InstanceRef, Resources
 from contract.json_records import Record
-from contract.launch_spec import BESIDE_SUBJECT, OBSERVED, OPEN, Hooks, LaunchSpec, Limits, Process
+from contract.launch_spec import LaunchSpec, Limits, Process
 from fleet.intake.request import Request
 from fleet.intake.workload_settings import Peers
 from fleet.observe.cluster import Cluster, Host
@@ -36,21 +36,8 @@ class Entry(Record):
     instance_ref: InstanceRef
 
 
-@dataclass(frozen=True)
-class Programs:
-    """The programs of a release that an instance's units run beside its own command."""
-
-    hooks: Hooks
-    relay: tuple[str, ...]
-
-
-# Keyed by whether the release contains `contract/`: releases staged earlier, used in replays, have other names.
-PROGRAMS = {
-    True: Programs(
-        Hooks((*PYTHON, "workload.unit_start"), (*PYTHON, "workload.unit_exit")), (*PYTHON, "workload.stream_relay")
-    ),
-    False: Programs(Hooks((*PYTHON, "workload.ledger"), (*PYTHON, "workload.exits")), (*PYTHON, "workload.tap")),
-}
+# The program of a stream relay, by whether the release contains `contract/`: replays may use releases of older names.
+RELAY_PROGRAMS = {True: (*PYTHON, "workload.stream_relay"), False: (*PYTHON, "workload.tap")}
 
 
 def entries(run_id: str, request: Request, experiment: Experiment, plan: Plan, cluster: Cluster) -> list[Entry]:
@@ -116,7 +103,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
     id, node = instance.id, launch.nodes[launch.plan.assignments[instance.id]]
     host = launch.hosts[node.name]
     observers = launch.peers.observers.get(id, [])
-    programs = PROGRAMS[launch.request.release.has_contract]
+    relay = RELAY_PROGRAMS[launch.request.release.has_contract]
     release_dir = names.release_folder(host.work_dir, launch.request.release.hash)
     description = _description(launch, instance, node, host)
     spec = LaunchSpec(
@@ -130,16 +117,15 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
             _allowed_addresses(launch, instance),
         ),
         llama_server=_llama_server(description, host),
-        hooks=programs.hooks,
         limits=Limits(
             # As in the plan: on unified memory the GPU's part is included.
             memory_bytes=int(description.resources.takes_ram_gb * GB),
             cpu_percent=max(1, round(description.resources.cpu_cores * 100)),
         ),
         restart=launch.restart,
-        isolation=_isolation(launch, instance, node),
+        private_network=_is_private(instance, observers),
         capacity=Capacity(node.ram_gb - node.reserved_ram_gb, node.usable_gpu_memory_gb, node.max_instances),
-        relay=Process(programs.relay, release_dir, _relay_addresses(launch, id, observers)) if observers else None,
+        relay=Process(relay, release_dir, _relay_addresses(launch, id, observers)) if observers else None,
         # The node itself checks the relay, at the address that observers use.
         health={
             names.LLAMA: f"{description.llama_url}/health",
@@ -211,11 +197,9 @@ def _relay_addresses(launch: _Launch, id: str, observers: Sequence[str]) -> tupl
     return tuple(sorted({launch.address(id), *(launch.address(observer) for observer in observers)}))
 
 
-def _isolation(launch: _Launch, instance: Instance, node: Node) -> str:
-    if launch.peers.observers.get(instance.id):
-        return OBSERVED
-    beside = any(launch.plan.assignments[subject] == node.name for subject in instance.observes)
-    return BESIDE_SUBJECT if beside else OPEN
+def _is_private(instance: Instance, observers: Sequence[str]) -> bool:
+    """Return whether the instance reaches its own llama-server and nobody else; one that observes reaches relays."""
+    return bool(observers) or (instance.network == "isolated" and not instance.observes)
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from contract import ContractError
+from contract.json_records import shown
+from contract.names import USER, work_dir_problem
 from contract.node_state import NodeState
 from placement import BadInput, Fault, Node, nodes_from_hostvars, port_range_from_hostvars
 from placement.adapters.hostvars import MAX_NODES, agreed, node_status, plain, too_many
@@ -18,6 +21,7 @@ SECTIONS: dict[str, dict[str, tuple[tuple[type, ...], Any]]] = {
     "health_check": {"enabled": ((bool,), True), "interval_seconds": ((int, float), 30)},
     "failover": {"enabled": ((bool,), True), "auto_restart": ((bool,), True)},
 }
+NODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}", re.ASCII)
 NEEDED = ("ssh_user", "remote_work_dir", "llama_cpp_build", "llama_cpp_builds")  # node variables needed for launching
 
 
@@ -126,10 +130,15 @@ class Cluster:
         """Return what is wrong with the variables that only launching needs, each named once."""
         found: dict[tuple[str, str], Fault] = {}
         for name, variables in self.hostvars.items():
+            if not NODE_NAME.fullmatch(name):
+                problem = "letters, digits, _ . : and - only, and at most 253 of them; rename the host"
+                found[name, ""] = Fault(self.source, f"nodes.{shown(name)}", problem)
             for key in NEEDED:
                 if not variables.get(key):
                     problem = "missing; declare it for the node or its group"
                     found[name, key] = Fault(self.source, f"nodes.{name}.{key}", problem)
+            for key, problem in _problems(variables).items():
+                found[name, key] = Fault(self.source, f"nodes.{name}.{key}", problem)
             build, builds = variables.get("llama_cpp_build"), variables.get("llama_cpp_builds") or {}
             if build and build not in builds:
                 known = ", ".join(sorted(builds))
@@ -144,6 +153,26 @@ class Cluster:
                 declared = plain(variables.get(section)) or {}
                 found |= {("", fault.key): fault for fault in _section_faults(self.source, section, keys, declared)}
         return list(found.values())
+
+
+def _problems(variables: Mapping[str, Any]) -> dict[str, str]:
+    """Return {variable: what is wrong with its value} of those that become part of a path, a unit or an address."""
+    found = {}
+    user, work_dir, address = (variables.get(key) for key in ("ssh_user", "remote_work_dir", "node_address"))
+    if user and not USER.fullmatch(str(user)):
+        found["ssh_user"] = f"{shown(user)} is not the name of a user"
+    if work_dir and (problem := work_dir_problem(str(work_dir))):
+        found["remote_work_dir"] = f"{shown(work_dir)} {problem}; write it as in /home/pi/jarfleet"
+    if address and not _is_ip(str(address)):
+        found["node_address"] = f"{shown(address)} is not an IP address"
+    return found
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def _section_faults(

@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from contract import collected
 from contract.events import Collected, Launched, NodeLost, StatusChanged
 from contract.exits import NODE_LOST, Exit, read_exits
-from contract.names import COLLECTED_EXIT_LOG, WORKLOAD, host_name
+from contract.names import WORKLOAD, host_name
 from contract.statuses import ALIVE, LOST, PENDING
 from fleet.base.errors import MergeError
 from fleet.record.run_folder import Run
@@ -46,7 +47,7 @@ def write_deaths(run: Run, nodes: Mapping[str, str], statuses: Mapping[str, str]
     """
     rows: list[tuple[Any, ...]] = []
     for id, node in sorted(nodes.items()):
-        lives = _lives(run.path / "logs" / COLLECTED_EXIT_LOG.format(id=id), node)
+        lives = _lives(run.path / collected.EXIT_LOG.name(id), node)
         if statuses.get(id) == LOST:
             lives += _lost(run, id, node, 1 + sum(life["unit"] == "workload" for life in lives))
         rows += [(run.run_id, id, *(life[name] for name in ("node", *COLUMNS, ROWID))) for life in lives]

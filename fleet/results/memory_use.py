@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from contract import names
+from contract import collected, names
 from contract.exits import read_exits
 from fleet.base.files import write_json
 from fleet.record.memory_file import FILE
@@ -22,7 +22,7 @@ def measure(run: Run, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     after = dict(before)
     for id in ids:
         known = before.get(id, {"predicted_gb": None})
-        found = measured(run.path / "logs" / names.COLLECTED_EXIT_LOG.format(id=id))
+        found = measured(run.path / collected.EXIT_LOG.name(id))
         resident, predicted = found["resident_gb"], known["predicted_gb"]
         after[id] = {**known, **found, "ratio": round(resident / predicted, 3) if resident and predicted else None}
     if after != before:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contract import names
+from contract import collected, names
 from contract.exits import read_exits
 from fleet.base.text_table import table
 from fleet.results.deaths import read_deaths
@@ -19,15 +19,13 @@ DEATHS_SHOWN = 10
 
 def last_exits(run: Path, instances: Iterable[str]) -> dict[str, str]:
     """Return how each instance's workload ended the last time, by its exit log: {"a": "ended with exit code 78"}."""
-    exits = {
-        id: read_exits(run / "logs" / names.COLLECTED_EXIT_LOG.format(id=id)).of(names.WORKLOAD) for id in instances
-    }
+    exits = {id: read_exits(run / collected.EXIT_LOG.name(id)).of(names.WORKLOAD) for id in instances}
     return {id: own[-1].words for id, own in exits.items() if own}
 
 
 def exit_log_faults(run: Path, instances: Iterable[str]) -> dict[str, str]:
     """Return the first thing that is nonsense in each instance's fetched exit log, for those that have one."""
-    faults = {id: read_exits(run / "logs" / names.COLLECTED_EXIT_LOG.format(id=id)).faults for id in instances}
+    faults = {id: read_exits(run / collected.EXIT_LOG.name(id)).faults for id in instances}
     return {id: found[0] for id, found in faults.items() if found}
 
 
@@ -49,7 +47,7 @@ def last_words(run: Path, instances: Iterable[str]) -> dict[str, str]:
 
 def _last_line(run: Path, id: str) -> str:
     """Return the last line of an instance's log that its workload printed, without control characters."""
-    path = run / "logs" / names.COLLECTED_LOG.format(id=id)
+    path = run / collected.LOG.name(id)
     if not path.is_file():
         return ""
     with path.open("rb") as file:

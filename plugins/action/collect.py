@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from contract.collected import COPIES
 from contract.description import InstanceRef
-from contract.names import EXPORT
-from fleet.base.transport import rsync
+from contract.events import InstanceFault
+from contract.names import copies_folder
+from fleet.base.transport import fetch
 from fleet.record.run_folder import Run
 from plugins.base import Action, Result
 
@@ -28,10 +30,11 @@ class ActionModule(Action):
         if result.get("failed") or self.check:
             return result
         run = Run.open(given["runs_dir"], ref.run_id)
-        # The copies are new each time, so changes are detected by content, not by date.
-        names = rsync(
-            self._connection, f"{ref.dir}/{EXPORT}/", f"{run.path}/", fetch=True,
-            options=["--checksum", "--no-times", "--no-perms"],
-        )  # fmt: skip
-        files = [name for name in names if not name.endswith("/")]
+        known = [one.event for one in run.events()] if result["faults"] else []
+        for fault in (InstanceFault(ref.id, text, ref.node) for text in result["faults"]):
+            if fault not in known:
+                run.append(fault)
+        limits = {copy.name(ref.id): copy.limit for copy in COPIES}
+        folder = copies_folder(ref.work_dir, ref.run_id, ref.id)
+        files = fetch(self._connection, folder, limits, run.path)
         return {**result, "changed": bool(files), "files": files}

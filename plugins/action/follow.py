@@ -38,14 +38,14 @@ class ActionModule(Action):
             except AnsibleConnectionFailure:
                 if not follow or not cursor:
                     raise
-                self._display.display(f"{name}: does not answer, trying again")
+                self.show(f"{name}: does not answer, trying again")
                 self._connection.reset()
                 time.sleep(RETRY_SECONDS)
                 continue
             if answer.get("failed"):
                 return answer
             for line in answer["text"]:
-                self._display.display(f"{name}: {line}")
+                self.show(f"{name}: {line}")
             shown, cursor = shown + len(answer["text"]), answer["cursor"]
             if not follow or not answer["alive"]:
                 return {"changed": False, "lines": shown}

@@ -2,77 +2,72 @@
 
 from __future__ import annotations
 
-import socket
+import shlex
+import socketserver
 import subprocess
-import time
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
+from contract.description import InstanceRef
+from contract.names import NODE_PROGRAM
 from fleet.base.transport import ssh_command
 from plugins.base import Action, Result
 
-START_SECONDS = 15
+TRY_SECONDS = 30
 
 
 class ActionModule(Action):
-    """Keeps a port of a node open on this machine's loopback, over SSH, until it is interrupted."""
+    """Opens an instance's llama-server on this machine's loopback, over SSH, until it is interrupted."""
 
     ARGUMENTS = {
-        "port": {"type": "int", "required": True},
-        "observed": {"type": "bool", "default": False},
+        "instance_ref": {"type": "dict", "required": True},
         "local_port": {"type": "int", "default": 0},
         "seconds": {"type": "float", "default": 0},
     }
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
-        name = task_vars["inventory_hostname"]
-        if given["observed"]:
-            raise AnsibleActionFail(
-                f"{name} is observed: its llama-server is in a network of its own, into which no port can be forwarded"
-            )
-        local = given["local_port"] or _free_port()
-        url = f"http://127.0.0.1:{local}"
-        if self._task.check_mode:
-            return {"changed": False, "url": url}
+        ref = InstanceRef.from_json(given["instance_ref"], "instance_ref")
+        if self.check:
+            return {"changed": False}
+        connect = self._connect_command(ref)
+        tried = subprocess.run(connect, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRY_SECONDS)
+        if tried.returncode != 0:
+            said = tried.stderr.decode(errors="replace").strip()
+            raise AnsibleActionFail(f"{ref.id}: its llama-server cannot be reached: {said}")
+        with Forward(given["local_port"], connect) as server:
+            url = f"http://127.0.0.1:{server.server_address[1]}"
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            self.show(f"{task_vars['inventory_hostname']}: {url}  (Ctrl-C ends it)")
+            threading.Event().wait(given["seconds"] or None)
+            server.shutdown()
+        return {"changed": False, "url": url}
+
+    def _connect_command(self, ref: InstanceRef) -> list[str]:
+        """Return the command that carries one connection on its standard input and output."""
+        remote = ["sudo", "-n", "/usr/bin/python3", "-I", NODE_PROGRAM, "connect", ref.dir]
         if self._connection.transport == "local":
-            url = f"http://127.0.0.1:{given['port']}"
-            self._display.display(f"{name}: {url} (this machine itself, nothing to forward)")
-            return {"changed": False, "url": url}
-        # `-S none`: a separate connection, so that the port closes with it. 127.0.0.1 on both ends only.
-        command = ssh_command(
-            self._connection, "-S", "none", "-N", "-o", "ExitOnForwardFailure=yes",
-            "-L", f"127.0.0.1:{local}:127.0.0.1:{given['port']}", self._connection.get_option("host"),
-        )  # fmt: skip
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        ) as ssh:
-            try:
-                self._wait_open(ssh, local)
-                self._display.display(f"{name}: {url}  (Ctrl-C ends it)")
-                ssh.wait(given["seconds"] or None)
-            except subprocess.TimeoutExpired:
-                return {"changed": False, "url": url}
-            finally:
-                ssh.terminate()
-        raise AnsibleActionFail(f"the forward to {name} broke off: ssh exited with {ssh.returncode}")
-
-    def _wait_open(self, ssh: subprocess.Popen[bytes], port: int) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if ssh.poll() is not None:
-                said = ssh.stderr.read().decode(errors="replace").strip() if ssh.stderr else ""
-                raise AnsibleActionFail(f"ssh could not forward to 127.0.0.1:{port}: {said}")
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise AnsibleActionFail(f"127.0.0.1:{port} did not open within {START_SECONDS} s")
+            return remote
+        return [*ssh_command(self._connection, self._connection.get_option("host")), shlex.join(remote)]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+class Forward(socketserver.ThreadingTCPServer):
+    """Listens on 127.0.0.1 and gives each connection to a process of its own."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, command: Sequence[str]) -> None:
+        self.command = command
+        super().__init__(("127.0.0.1", port), Handler)
+
+
+class Handler(socketserver.BaseRequestHandler):
+    """One connection."""
+
+    server: Forward
+
+    def handle(self) -> None:
+        """Run until either end closes."""
+        subprocess.run(self.server.command, stdin=self.request, stdout=self.request, stderr=subprocess.DEVNULL)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
+from contract.json_records import shown
 from fleet.artifacts.llama_source import fetch
 from fleet.artifacts.verification_model import verification_model
 from fleet.base.errors import SourceError
-from fleet.base.transport import TransferError, rsync
+from fleet.base.transport import TransferError, fetch_tree, send
 from plugins.base import Action, Result
 
 WAIT_SECONDS = 15
+KEY = re.compile(r"[0-9a-f]{8,64}")
 
 
 class ActionModule(Action):
@@ -52,9 +55,7 @@ class ActionModule(Action):
                 else:
                     result = ask(wait_seconds=WAIT_SECONDS)
                     if changed:  # of all tasks that wait for it, only the one that started it shows progress
-                        self._display.display(
-                            f"  building llama.cpp {given['name']}: {result.get('progress', '')}"[:110]
-                        )
+                        self.show(f"  building llama.cpp {given['name']}: {result.get('progress', '')}"[:110])
             if not result.get("failed"):
                 model = verification_model(cache, check=self.check)
                 result = {
@@ -72,15 +73,18 @@ class ActionModule(Action):
         if self._connection.transport == "local":
             return str(archive)
         target = f"{store}-{archive.name}"  # beside the store, which the builder has not created yet
-        rsync(self._connection, str(archive), target)
+        send(self._connection, str(archive), target)
         return target
 
     def _on_controller(self, result: dict[str, Any], cache: Path) -> Path:
         """Return the build's folder on the controller, fetched from the builder unless it exists."""
-        kept = cache / "llama.cpp" / "builds" / str(result["key"])
+        key = str(result["key"])
+        if not KEY.fullmatch(key):
+            raise AnsibleActionFail(f"the builder names its build {shown(key)}, which is no key of a build")
+        kept = cache / "llama.cpp" / "builds" / key
         if not kept.is_dir():
             aside = kept.with_name(kept.name + ".part")
             aside.mkdir(parents=True, exist_ok=True)
-            rsync(self._connection, f"{result['path']}/", f"{aside}/", fetch=True)
+            fetch_tree(self._connection, str(result["path"]), aside)
             aside.rename(kept)
         return kept

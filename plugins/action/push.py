@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
-from fleet.base.transport import TransferError, rsync
+from fleet.base.transport import TransferError, send
 from plugins.base import Action, Result
 
 
@@ -54,12 +54,12 @@ class ActionModule(Action):
         options = [f"--link-dest={item['link_dest']}/"] if item.get("link_dest") else []
         slash = "/" if source and os.path.isdir(source) else ""  # noqa: PTH112 - the content, not the folder itself
         try:
-            rsync(
+            send(
                 self._connection,
                 f"{source}{slash}",
                 target + slash,
-                options=options,
-                progress=lambda line: self._display.display(f"  {node}: sending {name} {line}"),
+                options=["--chmod=a+rX", *options],  # instances, each a user of its own, read it
+                progress=lambda line: self.show(f"  {node}: sending {name} {line}"),
             )
         except TransferError as error:
             raise AnsibleActionFail(f"{name} could not be sent to {node}: {error}") from error

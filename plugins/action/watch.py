@@ -78,4 +78,4 @@ class ActionModule(Action):
         self._show(words(event))
 
     def _show(self, line: str) -> None:
-        self._display.display(f"  {self._node}: {line}")
+        self.show(f"  {self._node}: {line}")

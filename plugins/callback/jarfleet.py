@@ -24,6 +24,8 @@ from ansible import constants as C
 from ansible import context
 from ansible.plugins.callback.default import CallbackModule as Default
 
+from fleet.base.terminal import plain
+
 ASSERT = "ansible.builtin.assert"
 ARGUMENTS = "ansible.builtin.validate_argument_spec"
 
@@ -41,19 +43,23 @@ class CallbackModule(Default):
         self._tasks = 0
         self._heading = ""  # of the play, until it is printed
 
+    def _print(self, text: str, color: str | None = None) -> None:
+        """Print text of any origin: a node's and an instance's words may hold what a terminal acts on."""
+        self._display.display(plain(text), color=color)
+
     def _print_heading(self) -> None:
         """Print the play's name, once."""
         if self._heading:
-            self._display.display(self._heading, color=C.COLOR_HIGHLIGHT)
+            self._print(self._heading, color=C.COLOR_HIGHLIGHT)
             self._heading = ""
 
     def _line(self, sign: str, result: Any, text: str, color: str) -> None:
         self._print_heading()
-        self._display.display(f"  {sign} {self.host_label(result)}: {text}", color=color)
+        self._print(f"  {sign} {self.host_label(result)}: {text}", color=color)
 
     def _table(self, result: Any) -> None:
         if table := result.result.get("table"):
-            self._display.display("\n" + "\n".join(f"  {line}".rstrip() for line in str(table).splitlines()) + "\n")
+            self._print("\n" + "\n".join(f"  {line}".rstrip() for line in str(table).splitlines()) + "\n")
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         super().v2_playbook_on_start(playbook)
@@ -93,7 +99,7 @@ class CallbackModule(Default):
         self._line("x", result, f"{result.task.get_name().rpartition(' : ')[2]}: FAILED", C.COLOR_ERROR)
         results = [one for one in result.result.get("results", []) if one.get("failed")] or [result.result]
         for text in dict.fromkeys(str(one.get("msg", one)) for one in results):
-            self._display.display("\n".join(f"    {line}" for line in text.splitlines()), color=C.COLOR_ERROR)
+            self._print("\n".join(f"    {line}" for line in text.splitlines()), color=C.COLOR_ERROR)
         self._table(result)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
@@ -120,7 +126,7 @@ class CallbackModule(Default):
         """Show every diff, also of a task that changes nothing: a plan has a diff too."""
         for one in result.result.get("results", [result.result]):
             if one.get("diff"):
-                self._display.display(self._get_diff(one["diff"]))
+                self._print(self._get_diff(one["diff"]))
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
         if self._display.verbosity:

@@ -9,6 +9,20 @@ from __future__ import annotations
 import sys
 
 from ansible.module_utils import contract  # shipped, see above
+from ansible.module_utils.contract import (  # Ansible ships the modules that are named
+    cgroup,
+    collected,
+    description,
+    events,
+    exits,
+    json_records,
+    launch_spec,
+    names,
+    node_state,
+    outcome,
+    progress,
+    statuses,
+)
 
 PREFIX = "ansible.module_utils."
 
@@ -23,5 +37,27 @@ def _alias(package: str) -> None:
 _alias(contract.__name__[len(PREFIX) :])
 
 from ansible.module_utils import node  # imports contract by its own name
+from ansible.module_utils.node import (
+    admission,
+    artifacts,
+    collection,
+    connection,
+    database_copy,
+    errors,
+    exit_log,
+    health,
+    instances,
+    journal,
+    llama_cpp_build,
+    probe,
+    quoting,
+    sandbox,
+    shared_folder,
+    systemd,
+    systemd_backend,
+    unit_hooks,
+    units,
+    users,
+)
 
 _alias(node.__name__[len(PREFIX) :])

@@ -29,6 +29,7 @@ EXAMPLES = r"""
 RETURN = r"""
 status: {description: The instance's status after., returned: always, type: str}
 dir: {description: Its folder on the node., returned: always, type: str}
+faults: {description: "What could not be collected, and why.", returned: success, type: list}
 """
 
 from typing import Any, Dict, Tuple
@@ -77,7 +78,7 @@ def main() -> None:
         module.fail_json(msg=str(error), status="FAILED")
     except (NodeError, ContractError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=done.changed, status=done.status, diff=done.diff, dir=folder)
+    module.exit_json(changed=done.changed, status=done.status, diff=done.diff, dir=folder, faults=done.faults)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ systemctl stop jarfleet.slice $units
 cd /etc/systemd/system && rm -f $units multi-user.target.wants/jarfleet-*
 systemctl daemon-reload
 systemctl reset-failed
-rm -rf /home/jar/brain-in-jar/instances
+rm -rf /home/jar/brain-in-jar/instances /home/jar/brain-in-jar/copies
 """
 
 

@@ -16,7 +16,7 @@ from contract.json_records import Record, read_json, shown
 
 RECORDS = [
     *(description.Resources, description.Capacity, description.InstanceDescription, description.InstanceRef),
-    *(launch_spec.Limits, launch_spec.Process, launch_spec.Hooks, launch_spec.LaunchSpec),
+    *(launch_spec.Limits, launch_spec.Process, launch_spec.LaunchSpec),
     *(node_state.Gpu, node_state.InstanceState, node_state.NodeState),
     *(exits.ExitMemory, exits.Exit, exits.Start, outcome.Outcome, progress.Progress),
     *events.KINDS.values(),

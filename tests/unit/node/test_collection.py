@@ -1,12 +1,21 @@
 """Copies of files that may grow meanwhile."""
 
+import inspect
+import os
+import shutil
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from node.collection import copy_database, copy_lines
+from contract import names
+from contract.collected import STREAM, Copy
+from node import database_copy
+from node.collection import Collection
 
 
 @pytest.mark.parametrize(
@@ -22,10 +31,57 @@ from node.collection import copy_database, copy_lines
     ids=["empty", "whole", "torn", "only torn", "long", "long and only torn"],
 )
 def test_a_file_that_grows_is_copied_as_far_as_its_lines_are_whole(tmp_path: Path, text: bytes, copied: bytes) -> None:
-    (tmp_path / "stream.jsonl").write_bytes(text)
-    copy_lines(tmp_path / "stream.jsonl", tmp_path / "copy")
-    assert (tmp_path / "copy").read_bytes() == copied
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "stream.jsonl"]
+    source = instance(tmp_path)
+    (source / names.STREAM).write_bytes(text)
+    copies = collection(source)
+    copies.exits_and_stream()
+    assert (copies.target / "logs/a.stream.jsonl").read_bytes() == copied
+    assert copies.faults == []
+    assert [path.name for path in (copies.target / "logs").iterdir()] == ["a.stream.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("plant", "fault"),
+    [
+        (lambda path: path.symlink_to("/etc/passwd"), "Too many levels of symbolic links"),
+        (lambda path: os.mkfifo(path), "not a regular file of the instance's"),
+        (lambda path: path.mkdir(), "not a regular file of the instance's"),
+        (lambda path: path.write_text("x" * 101), "larger than 100 bytes"),
+    ],
+    ids=["link", "pipe", "folder", "large"],
+)
+def test_what_an_instance_plants_under_a_name_is_not_followed(
+    tmp_path: Path, plant: Callable[[Path], None], fault: str
+) -> None:
+    source = instance(tmp_path)
+    plant(source / names.STREAM)
+    assert fault in refused(collection(source))
+
+
+def test_a_file_of_somebody_else_is_not_taken(tmp_path: Path) -> None:
+    source = instance(tmp_path)
+    (source / names.STREAM).write_text("secret\n")
+    copies = Collection(source, tmp_path / "copies", "a", {os.getuid() + 1})
+    assert "not a regular file of the instance's" in refused(copies)
+
+
+def refused(copies: Collection) -> str:
+    """The one fault of a stream of at most 100 bytes; nothing of it is left in the copies."""
+    copies.lines(names.STREAM, Copy(STREAM.path, 100))
+    (said,) = copies.faults
+    assert said.startswith("logs/a.stream.jsonl: not collected: ")
+    assert list((copies.target / "logs").iterdir()) == []
+    return said
+
+
+def instance(tmp_path: Path) -> Path:
+    folder = tmp_path / "instance"
+    (folder / "logs").mkdir(parents=True)
+    return folder
+
+
+def collection(source: Path) -> Collection:
+    return Collection(source, source.parent / "copies", "a", {os.getuid()})
 
 
 def test_a_database_is_copied_while_a_transaction_is_open_in_it(tmp_path: Path) -> None:
@@ -35,7 +91,40 @@ def test_a_database_is_copied_while_a_transaction_is_open_in_it(tmp_path: Path) 
         writer.execute("INSERT INTO said VALUES ('kept')")
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("INSERT INTO said VALUES ('not yet')")
-        copy_database(tmp_path / "own.db", tmp_path / "copy.db")
+        copy = tmp_path / "copy.db"
+        copy.write_bytes(copied(tmp_path / "own.db", "live"))
     with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
         assert copy.execute("SELECT what FROM said").fetchall() == [("kept",)]
-    assert not (tmp_path / "copy.db-wal").exists()
+
+
+def test_a_database_that_can_only_be_read_is_copied_with_what_its_log_holds(tmp_path: Path) -> None:
+    writer = sqlite3.connect(tmp_path / "own.db", isolation_level=None)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("CREATE TABLE said (what)")
+    writer.execute("INSERT INTO said VALUES ('in the log')")
+    for suffix in ("", "-wal"):  # as a killed writer leaves them
+        shutil.copy(tmp_path / f"own.db{suffix}", tmp_path / f"left.db{suffix}")
+    writer.close()
+    (tmp_path / "copy.db").write_bytes(copied(tmp_path / "left.db", "ended"))
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("SELECT what FROM said").fetchall() == [("in the log",)]
+    assert sorted(path.name for path in tmp_path.glob("left*")) == ["left.db", "left.db-wal"]
+
+
+def test_what_is_no_database_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "own.db").write_text("not SQLite")
+    done = copier(tmp_path / "own.db", "ended")
+    assert done.returncode == 1
+    assert done.stderr.decode() == "DatabaseError: file is not a database\n"
+
+
+def copier(path: Path, state: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [sys.executable, "-I", "-c", inspect.getsource(database_copy), path, state], capture_output=True
+    )
+
+
+def copied(path: Path, state: str) -> bytes:
+    done = copier(path, state)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from contract.description import InstanceDescription
-from contract.launch_spec import BESIDE_SUBJECT, OBSERVED, OPEN, Hooks, LaunchSpec, Limits, Process
-from node import units
+from contract.description import InstanceDescription, Resources
+from contract.launch_spec import LaunchSpec, Limits, Process
+from node import quoting, sandbox, units
 from node.errors import NodeError
 
 RUN = "x_20261123T141500Z_3f2a"
@@ -26,14 +28,15 @@ def spec(work_dir: str = "/home/pi/jar", **changes: Any) -> LaunchSpec:
         owner="pi",
         workload=Process((*PYTHON, "workload"), f"{work_dir}/releases/r", ("localhost", "10.0.0.1")),
         llama_server=Process(("--port", "9001"), folder, ("localhost",)),
-        hooks=Hooks((*PYTHON, "workload.unit_start"), (*PYTHON, "workload.unit_exit")),
         limits=Limits(memory_bytes=2**31, cpu_percent=150),
         restart=True,
-        isolation=OPEN,
     )
     return replace(made, **changes)
 
 
+GROUP = f"jarfleet.slice/jarfleet-{RUN}.slice/{PREFIX}.slice"
+SANDBOX = "\n".join(sandbox.directives())
+HOOK = "/usr/bin/nsenter --target 1 --mount /usr/bin/python3 -I /opt/jarfleet/node.pyz"
 WORKLOAD = f"""\
 [Unit]
 Description=Jarfleet {RUN} a workload
@@ -54,21 +57,16 @@ ExecStart="/usr/bin/python3" "-m" "workload"
 RestartSec=1
 TimeoutStopSec=15
 
-ProtectHome=tmpfs
+{SANDBOX}
+# Of the work dir its release, model and folder; no socket, log or unit; no control group but its slice's.
+TemporaryFileSystem=/home/pi/jar:ro /run:ro /var/log:ro /etc/systemd/system:ro /sys/fs/cgroup:ro
 BindReadOnlyPaths=/home/pi/jar/releases/r
-ProtectSystem=strict
-PrivateTmp=yes
-NoNewPrivileges=yes
-CapabilityBoundingSet=
-RestrictSUIDSGID=yes
-LockPersonality=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectControlGroups=yes
-ExecStartPre=-/usr/bin/python3 -m workload.unit_start workload
-ExecStopPost=/usr/bin/python3 -m workload.unit_exit workload
+BindReadOnlyPaths=-/sys/fs/cgroup/{GROUP} -/sys/fs/cgroup/memory/{GROUP}
+# Root's own records, made outside of the sandbox.
+ExecStartPre=-+{HOOK} started /home/pi/jar/instances/{RUN}/a workload
+ExecStopPost=+{HOOK} ended /home/pi/jar/instances/{RUN}/a workload
 Slice={PREFIX}.slice
-User=pi
+User=jarfleet01
 BindPaths=/home/pi/jar/instances/{RUN}/a
 ReadWritePaths=/home/pi/jar/instances/{RUN}/a
 BindReadOnlyPaths=/home/pi/jar/models/m.gguf
@@ -84,11 +82,11 @@ WantedBy=multi-user.target
 
 
 def test_the_unit_of_a_workload() -> None:
-    assert units.render(spec(), "/opt/llama.cpp/k")[f"{PREFIX}-workload.service"] == WORKLOAD
+    assert units.render(spec(), "/opt/llama.cpp/k", "jarfleet01")[f"{PREFIX}-workload.service"] == WORKLOAD
 
 
 def test_an_instance_has_a_slice_with_its_limits_and_two_services() -> None:
-    made = units.render(spec(), "/opt/llama.cpp/k")
+    made = units.render(spec(), "/opt/llama.cpp/k", "jarfleet01")
     assert set(made) == {f"{PREFIX}.slice", f"{PREFIX}-llama.service", f"{PREFIX}-workload.service"}
     for line in ("MemoryMax=2147483648", "MemorySwapMax=0", "CPUQuota=150%", "TasksMax=512"):
         assert line in made[f"{PREFIX}.slice"].splitlines()
@@ -101,7 +99,7 @@ def test_an_instance_has_a_slice_with_its_limits_and_two_services() -> None:
 
 def test_an_observed_instance_has_a_network_of_its_own_and_a_relay_outside_of_it() -> None:
     relay = Process((*PYTHON, "workload.stream_relay"), "/home/pi/jar/releases/r", ("10.0.0.1", "10.0.0.2"))
-    made = units.render(spec(isolation=OBSERVED, relay=relay), "/opt/llama.cpp/k")
+    made = units.render(spec(private_network=True, relay=relay), "/opt/llama.cpp/k", "jarfleet01")
     for unit in ("llama", "workload"):
         lines = made[f"{PREFIX}-{unit}.service"].splitlines()
         assert f"JoinsNamespaceOf={PREFIX}-llama.service" in lines
@@ -115,27 +113,43 @@ def test_an_observed_instance_has_a_network_of_its_own_and_a_relay_outside_of_it
     assert "IPAddressAllow=10.0.0.1 10.0.0.2" in lines
 
 
-def test_an_observer_on_its_subjects_node_has_users_of_its_own() -> None:
-    made = units.render(spec(isolation=BESIDE_SUBJECT), "/opt/llama.cpp/k")
-    assert "PrivateUsers=yes" in made[f"{PREFIX}-workload.service"].splitlines()
+def test_only_llama_server_sees_devices_and_only_with_a_gpu() -> None:
+    with_gpu = replace(spec().description, resources=Resources(uses_gpu=True))
+    for description, llama in ((spec().description, "yes"), (with_gpu, "no")):
+        made = units.render(replace(spec(), description=description), "/opt", "jarfleet01")
+        assert f"PrivateDevices={llama}" in made[f"{PREFIX}-llama.service"].splitlines()
+        assert "PrivateDevices=yes" in made[f"{PREFIX}-workload.service"].splitlines()
 
 
 def test_an_instance_may_be_left_dead_and_may_reach_everybody() -> None:
     anybody = replace(spec().workload, allowed_addresses=None)
-    lines = units.render(spec(restart=False, workload=anybody), "/opt")[f"{PREFIX}-workload.service"].splitlines()
+    lines = units.render(spec(restart=False, workload=anybody), "/opt", "jarfleet01")[
+        f"{PREFIX}-workload.service"
+    ].splitlines()
     assert "Restart=no" in lines
     assert not [line for line in lines if line.startswith("IPAddress")]
 
 
 def test_a_command_keeps_its_words_whatever_is_in_them() -> None:
-    words = ("/bin/echo", "two words", 'a "quote"', "$HOME", "100%", "back\\slash", "line\nbreak", "it's")
-    assert units.exec_line(words) == (
-        '"/bin/echo" "two words" "a \\"quote\\"" "$$HOME" "100%%" "back\\\\slash" "line\\nbreak" "it\'s"'
+    words = (
+        "/bin/echo",
+        "two words",
+        'a "quote"',
+        "$HOME",
+        "100%",
+        "back\\slash",
+        "line\nbreak",
+        "carriage\rreturn",
+        "it's",
+    )
+    assert quoting.exec_line(words) == (
+        '"/bin/echo" "two words" "a \\"quote\\"" "$$HOME" "100%%" "back\\\\slash" "line\\x0abreak"'
+        ' "carriage\\x0dreturn" "it\'s"'
     )
 
 
 def test_a_work_dir_of_any_name_is_quoted_for_each_directive() -> None:
-    lines = units.render(spec("/srv/it's 100%h"), "/opt")[f"{PREFIX}-workload.service"].splitlines()
+    lines = units.render(spec("/srv/it's 100%h"), "/opt", "jarfleet01")[f"{PREFIX}-workload.service"].splitlines()
     folder = f"/srv/it's 100%%h/instances/{RUN}/a"
     assert "WorkingDirectory=/srv/it's 100%%h/releases/r" in lines, "the rest of the line is the path"
     assert f"ConditionPathExists=!{folder}/outcome.json" in lines
@@ -147,8 +161,6 @@ def test_a_work_dir_of_any_name_is_quoted_for_each_directive() -> None:
     ("changes", "fault"),
     [
         ({"work_dir": "/srv/a\nUser=root"}, "has a control character"),
-        ({"owner": "pi\nUser=root"}, "not the name of a user"),
-        ({"owner": "two words"}, "not the name of a user"),
         ({"workload": Process(("x",), "/", ("evil\nUser=root",))}, "neither an IP address nor localhost"),
         ({"workload": Process(("x",), "/", ("example.org",))}, "neither an IP address nor localhost"),
         ({"workload": Process(("x",), "/a\nUser=root")}, "has a control character"),
@@ -157,11 +169,43 @@ def test_a_work_dir_of_any_name_is_quoted_for_each_directive() -> None:
 def test_what_could_become_another_directive_is_rejected(changes: dict[str, Any], fault: str) -> None:
     work_dir = changes.pop("work_dir", "/home/pi/jar")
     with pytest.raises(NodeError, match=fault):
-        units.render(spec(work_dir, **changes), "/opt")
+        units.render(spec(work_dir, **changes), "/opt", "jarfleet01")
+
+
+@pytest.mark.parametrize("user", ["pi\nUser=root", "two words", ""])
+def test_what_is_no_user_is_rejected(user: str) -> None:
+    with pytest.raises(NodeError, match="not the name of a user"):
+        units.render(spec(), "/opt", user)
 
 
 def test_a_run_id_that_is_none_is_rejected() -> None:
     made = spec()
     wrong = replace(made, description=replace(made.description, run_id="../../etc/x"))
     with pytest.raises(NodeError, match="are not a run id and an instance id"):
-        units.render(wrong, "/opt")
+        units.render(wrong, "/opt", "jarfleet01")
+
+
+NASTY = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+
+
+@given(words=st.lists(NASTY, min_size=1, max_size=4))
+def test_no_word_of_a_command_becomes_another_line(words: list[str]) -> None:
+    made = units.render(spec(workload=Process(tuple(words), "/w", None)), "/opt", "jarfleet01")
+    lines = made[f"{PREFIX}-workload.service"].split("\n")
+    ordinary = units.render(spec(workload=Process(("x",), "/w", None)), "/opt", "jarfleet01")
+    expected = ordinary[f"{PREFIX}-workload.service"].split("\n")
+    assert [line for line in lines if not line.startswith("ExecStart=")] == [
+        line for line in expected if not line.startswith("ExecStart=")
+    ]
+    (command,) = (line for line in lines if line.startswith("ExecStart="))
+    assert not quoting.CONTROL.search(command)
+
+
+@given(path=NASTY)
+def test_a_work_dir_is_one_word_or_rejected(path: str) -> None:
+    try:
+        made = units.render(spec(f"/srv/{path}"), "/opt", "jarfleet01")
+    except NodeError:
+        assert quoting.CONTROL.search(path)
+        return
+    assert len(made[f"{PREFIX}-workload.service"].split("\n")) == len(WORKLOAD.split("\n"))

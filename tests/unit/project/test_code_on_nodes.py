@@ -32,3 +32,11 @@ def test_everything_is_imported_by_python_3_8_itself() -> None:
     code = f"import importlib; [importlib.import_module(name) for name in {modules!r}]"
     done = subprocess.run([PYTHON_3_8, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", ["contract", "node"])
+def test_ansible_is_told_to_ship_every_module(package: str) -> None:
+    tree = ast.parse((ROOT / "plugins/module_utils/on_node.py").read_text())
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    named = {name.name for node in imports if node.module == f"ansible.module_utils.{package}" for name in node.names}
+    assert named == {path.stem for path in (ROOT / package).glob("*.py") if not path.stem.startswith("__")}

@@ -27,7 +27,7 @@ QUIET: dict[str, Any] = {
 def exits(mind: Mind, unit: str, **environment: str) -> None:
     """Write down an end as systemd would have it done."""
     subprocess.run(
-        [sys.executable, "-m", "workload.unit_exit", unit],
+        [sys.executable, "-m", "node", "ended", str(mind.dir), unit],
         cwd=ROOT, check=True, env={**os.environ, **mind.environment, **environment},
     )  # fmt: skip
 

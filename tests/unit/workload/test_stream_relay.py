@@ -14,7 +14,8 @@ import pytest
 from conftest import Process, accepts, free_ports, wait_until
 
 from contract.exits import EXIT, Exit
-from workload import exit_log, stream_relay
+from node import exit_log
+from workload import stream_relay
 from workload.client import Unavailable, request
 
 LONG = 30.0  # an answer that must come before that, or the test never ends well
@@ -164,13 +165,13 @@ def test_an_observer_is_told_of_a_subject_that_is_started_no_more(
     """By its exit log, as systemd has it written."""
     subject.say(1)
     monkeypatch.setenv("INVOCATION_ID", "first")
-    exit_log.log_start(subject.dir, "node")
+    exit_log.log_start(subject.dir, "node", "workload")
     assert stream_relay.read(subject.url, 1, 0) == ([], False)
     at = exit_log.timestamp(time.time() - ended_before)
     exit_log.append(subject.dir, Exit("workload", time=at, invocation="first", cause=EXIT))
     if begun_since:
         monkeypatch.setenv("INVOCATION_ID", "second")
-        exit_log.log_start(subject.dir, "node")
+        exit_log.log_start(subject.dir, "node", "workload")
     assert stream_relay.read(subject.url, 1, 0) == ([], expected)
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from contract.launch_spec import LaunchSpec
-from fleet.intake.request import ModelRef, ReleaseRef, Request
+from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request
 from fleet.intake.workload_settings import Peers, workload_faults
 from fleet.launch.specs import entries
 from fleet.observe.cluster import Cluster
@@ -42,9 +42,13 @@ def specs(tmp_path, *instances: dict[str, Any]) -> dict[str, LaunchSpec]:
     ids = [one.id for one in experiment.instances]
     hostvars = {name: {**VARIABLES, "node_address": address} for name, address in ADDRESS.items()}
     cluster = Cluster.from_hostvars(hostvars)
-    plan = place(cluster.nodes, experiment.instances, strategy="greedy", pins={id: WHERE[id] for id in ids})
+    plan = place(
+        cluster.nodes, experiment.instances, strategy="greedy", pins={id: WHERE.get(id, "three") for id in ids}
+    )
     models = {id: ModelRef("a" * 64, "", "tiny") for id in ids}
-    request = Request("watched", str(experiment.path), experiment.text, ReleaseRef("code", ""), models=models)
+    request = Request(
+        "watched", str(experiment.path), experiment.text, ReleaseRef("code", ""), ProgramRef("p", ""), models=models
+    )
     made = entries("run", request, experiment, plan, cluster)
     return {entry.launch_spec.id: entry.launch_spec for entry in made}
 
@@ -92,7 +96,12 @@ def test_an_observer_may_reach_its_subjects_node_beside_what_its_network_allows(
     assert found["subject"].workload.allowed_addresses == ("localhost",)
 
 
-def test_only_what_is_observed_has_a_relay_and_a_network_of_its_own(tmp_path) -> None:
+def test_an_instance_that_reaches_nobody_has_a_network_of_its_own(tmp_path) -> None:
+    alone = [{"id": network, "network": network} for network in ("isolated", "peers", "open")]
+    assert {id for id, spec in specs(tmp_path, *alone).items() if spec.private_network} == {"isolated"}
+
+
+def test_only_what_is_observed_has_a_relay(tmp_path) -> None:
     found = specs(tmp_path, SUBJECT, NEAR, FAR, OTHER)
     assert {id: list(spec.processes)[2:] for id, spec in found.items()} == {
         "subject": ["relay"],
@@ -100,12 +109,7 @@ def test_only_what_is_observed_has_a_relay_and_a_network_of_its_own(tmp_path) ->
         "far": [],
         "other": [],
     }
-    assert {id: spec.isolation for id, spec in found.items()} == {
-        "subject": "observed",
-        "near": "beside_subject",
-        "far": "none",
-        "other": "none",
-    }
+    assert {id for id, spec in found.items() if spec.private_network} == {"subject"}
     port = found["subject"].description.ports
     assert found["subject"].health == {
         "llama": f"http://127.0.0.1:{port['llama']}/health",

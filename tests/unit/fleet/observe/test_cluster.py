@@ -96,3 +96,35 @@ def test_nodes_that_differ_on_a_setting_of_the_whole_cluster_are_a_fault() -> No
 )
 def test_each_fault_of_the_variables_that_launching_needs_is_named(variables: dict[str, Any], fault: str) -> None:
     assert [str(found) for found in cluster(a=variables).faults()] == [f"inventory/lab/hosts.yml: {fault}"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "fault"),
+    [
+        ({"ssh_user": "pi\nUser=root"}, "nodes.a.ssh_user: 'pi\\nUser=root' is not the name of a user"),
+        ({"ssh_user": "-oProxyCommand=x"}, "nodes.a.ssh_user: '-oProxyCommand=x' is not the name of a user"),
+        ({"remote_work_dir": "/"}, "nodes.a.remote_work_dir: '/' is a folder of the system's"),
+        ({"remote_work_dir": "/etc/jarfleet"}, "nodes.a.remote_work_dir: '/etc/jarfleet' is a folder of the system's"),
+        (
+            {"remote_work_dir": "/home/pi/../../etc"},
+            "nodes.a.remote_work_dir: '/home/pi/../../etc' is not in its shortest",
+        ),
+        ({"remote_work_dir": "rel/x"}, "nodes.a.remote_work_dir: 'rel/x' is not an absolute path"),
+        ({"remote_work_dir": "~/jar"}, "nodes.a.remote_work_dir: '~/jar' is not an absolute path"),
+        ({"remote_work_dir": "/srv/a:b"}, "nodes.a.remote_work_dir: '/srv/a:b' holds a control character, a colon"),
+        ({"remote_work_dir": "/srv/a\rb"}, "nodes.a.remote_work_dir: '/srv/a\\rb' holds a control character"),
+        ({"remote_work_dir": "/srv/\ud800"}, "nodes.a.remote_work_dir: '/srv/\\ud800' holds a control character"),
+        ({"node_address": "example.org"}, "nodes.a.node_address: 'example.org' is not an IP address"),
+        ({"node_address": "10.0.0.1\nUser=root"}, "nodes.a.node_address: '10.0.0.1\\nUser=root' is not an IP address"),
+    ],
+)
+def test_a_value_that_would_reach_a_unit_a_path_or_a_command_is_checked(variables: dict[str, Any], fault: str) -> None:
+    (found,) = cluster(a=variables).faults()
+    assert str(found).startswith(f"inventory/lab/hosts.yml: {fault}")
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a b", "../a", "-a", "", "é", "a@b"])
+def test_a_host_of_a_nasty_name_is_a_fault(name: str) -> None:
+    (found,) = cluster(**{name: {}}).faults()
+    assert "rename the host" in str(found)
+    assert "\x1b" not in str(found)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from contract import cgroup
 from contract.exits import ExitMemory
-from workload import cgroup, unit_exit
+from node import unit_hooks
 
 SLICE = "jarfleet.slice/jarfleet-r.slice/jarfleet-r-a.slice"
 UNIT, OTHER = f"{SLICE}/jarfleet-r-a-workload.service", f"{SLICE}/jarfleet-r-a-llama.service"
@@ -44,10 +45,10 @@ def test_what_the_kernel_counts_is_found_in_both_versions(
     write(proc / "8/status", "Name:\tchild\nVmHWM:\t       4 kB")
     group = cgroup.own(proc, root)
     assert group
-    assert unit_exit.memory(group).unit_peak == 10
-    assert unit_exit.memory(group).slice_peak == 300
-    assert unit_exit.memory(group).limit == 512
-    assert unit_exit.memory(group).oom_kills == 2
+    assert unit_hooks.memory(group).unit_peak == 10
+    assert unit_hooks.memory(group).slice_peak == 300
+    assert unit_hooks.memory(group).limit == 512
+    assert unit_hooks.memory(group).oom_kills == 2
     assert cgroup.resident_peak(root / hierarchy / OTHER, proc) == 204 * 1024, "9 has gone meanwhile"
 
 
@@ -55,7 +56,7 @@ def test_a_kernel_before_5_19_keeps_no_peak_in_version_2(tmp_path: Path) -> None
     write(tmp_path / "proc/self/cgroup", f"0::/{UNIT}")
     write(tmp_path / "cgroup" / UNIT / "memory.current", 5)
     group = cgroup.own(tmp_path / "proc", tmp_path / "cgroup")
-    counted = unit_exit.memory(group)
+    counted = unit_hooks.memory(group)
     assert (counted.unit_peak, counted.slice_peak, counted.others_resident_peak) == (None, None, 0)
     assert counted.oom_kills is None
     assert group
@@ -65,4 +66,4 @@ def test_a_kernel_before_5_19_keeps_no_peak_in_version_2(tmp_path: Path) -> None
 def test_outside_of_an_instance_there_is_nothing_to_report(tmp_path: Path) -> None:
     write(tmp_path / "self/cgroup", "0::/system.slice/ssh.service\n5:memory:/system.slice/ssh.service")
     assert cgroup.own(tmp_path, tmp_path) is None
-    assert unit_exit.memory(None) == ExitMemory()
+    assert unit_hooks.memory(None) == ExitMemory()

@@ -6,16 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 
 from contract.exits import Exit
 from contract.names import UNITS
-from workload import exit_log
+from node import exit_log
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -25,11 +27,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def systemd_runs(folder: Path, module: str, unit: str, invocation: str, **more: str) -> str:
+def systemd_runs(folder: Path, hook: str, unit: str, invocation: str, **more: str) -> str:
     """Run what systemd runs around a start of a unit; what it says on stderr."""
-    environment = {**os.environ, "JARFLEET_INSTANCE": str(folder / "instance.json"), "INVOCATION_ID": invocation}
+    environment = {**os.environ, "INVOCATION_ID": invocation}
     done = subprocess.run(
-        [sys.executable, "-m", module, unit],
+        [sys.executable, "-m", "node", hook, str(folder), unit],
         cwd=ROOT,
         env={**environment, **more},
         capture_output=True,
@@ -40,20 +42,21 @@ def systemd_runs(folder: Path, module: str, unit: str, invocation: str, **more: 
 
 
 def starts(folder: Path, unit: str, invocation: str) -> None:
-    assert systemd_runs(folder, "workload.unit_start", unit, invocation) == ""
+    assert systemd_runs(folder, "started", unit, invocation) == ""
 
 
 def ends(folder: Path, unit: str, invocation: str, result: str, code: str, status: str) -> None:
     systemd_runs(
-        folder, "workload.unit_exit", unit, invocation, SERVICE_RESULT=result, EXIT_CODE=code, EXIT_STATUS=status,
+        folder, "ended", unit, invocation, SERVICE_RESULT=result, EXIT_CODE=code, EXIT_STATUS=status,
         PATH=str(folder),
     )  # fmt: skip
 
 
 def cut_the_power(folder: Path, unit: str) -> None:
-    """As if the start had been before the node's last boot."""
+    """As if the start had been before the node's last boot, a minute ago."""
     path = folder / "logs" / f"{unit}.start.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
+    before = {"boot": "another", "started_at": exit_log.timestamp(time.time() - 60)}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **before}))
 
 
 def exits(folder: Path, unit: str = "") -> list[Exit]:
@@ -67,18 +70,15 @@ def logged_ends(folder: Path, unit: str = "") -> list[tuple[Any, ...]]:
 
 
 def test_the_first_beginning_has_no_end_before_it(folder: Path) -> None:
-    assert exit_log.log_start(folder, "rpi1") is None
+    starts(folder, "workload", "i1")
+    assert exits(folder) == []
 
 
-def test_a_process_finds_the_end_of_the_one_before_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_end_that_its_hook_has_logged_is_not_logged_again_by_the_next_beginning(folder: Path) -> None:
     starts(folder, "workload", "i1")
     ends(folder, "workload", "i1", "signal", "killed", "KILL")
     starts(folder, "workload", "i2")
-    monkeypatch.setenv("INVOCATION_ID", "i2")
-    found = exit_log.log_start(folder, "rpi1")
-    assert found == exit_log.log_start(folder, "rpi1"), "beginning twice changes nothing"
-    assert found
-    assert (found.cause, found.invocation) == ("signal", "i1")
+    starts(folder, "workload", "i2")
     assert logged_ends(folder) == [("workload", "signal", "i1")]
 
 
@@ -109,9 +109,6 @@ def test_what_went_with_its_node_is_written_down_once_with_its_last_sign_of_life
     began = exit_log.last_start(folder, "workload").started_at
     last = datetime.fromisoformat(began).timestamp() + 30
     os.utime(folder / "progress.json", (last, last))
-    (folder / "export" / "logs").mkdir(parents=True)
-    (folder / "export" / "logs" / "a.log").touch()
-    os.utime(folder / "export" / "logs" / "a.log", (last + 60, last + 60))  # a fetch is no sign of its life
     for unit in ("llama", "workload"):
         starts(folder, unit, f"{unit}2")
         starts(folder, unit, f"{unit}2")
@@ -120,6 +117,16 @@ def test_what_went_with_its_node_is_written_down_once_with_its_last_sign_of_life
     assert (end.time, end.started_at) == (exit_log.timestamp(last), began)
     assert end.lived_seconds == 30
     assert (end.cycle, end.node) == (4, "rpi1")
+
+
+def test_an_instance_cannot_have_lived_longer_than_until_now(folder: Path) -> None:
+    starts(folder, "workload", "i1")
+    cut_the_power(folder, "workload")
+    (folder / "progress.json").touch()
+    os.utime(folder / "progress.json", (2**40, 2**40))
+    starts(folder, "workload", "i2")
+    (end,) = exits(folder)
+    assert 59 < end.lived_seconds < 120
 
 
 def test_an_instance_that_wrote_nothing_lived_at_least_until_it_began(folder: Path) -> None:
@@ -136,14 +143,6 @@ def test_an_end_that_nobody_saw_on_a_node_that_stayed_up_is_not_its_node_s_fault
     (end,) = exits(folder)
     assert end.cause == "exit"
     assert end.words == "ended; how is not known"
-
-
-def test_outside_of_systemd_every_beginning_is_another_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("INVOCATION_ID", raising=False)
-    assert exit_log.log_start(folder, "rpi1") is None
-    assert exit_log.log_start(folder, "rpi1")
-    assert exit_log.log_start(folder, "rpi1")
-    assert len(exits(folder)) == 2
 
 
 def test_the_next_line_is_not_lost_to_a_torn_one(folder: Path) -> None:
@@ -186,4 +185,4 @@ def test_an_end_in_words(end: dict[str, str], words: str) -> None:
 @pytest.mark.parametrize("unit", ["workload", "nonsense"])
 def test_a_failure_is_reported_and_keeps_no_unit_from_starting(tmp_path: Path, unit: str) -> None:
     (tmp_path / "instance.json").write_text("{}")
-    assert systemd_runs(tmp_path, "workload.unit_start", unit, "i1").startswith("unit_start: ")
+    assert systemd_runs(tmp_path, "started", unit, "i1").startswith("jarfleet: started: ")

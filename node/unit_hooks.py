@@ -1,8 +1,7 @@
-"""`python3 -m workload.unit_exit workload|llama`: log how a unit ended. systemd runs it as ExecStopPost.
+"""What root records around each process of an instance: its start (ExecStartPre) and its exit (ExecStopPost).
 
-One line to the exit log (`exit_log`) each time, with the memory that the kernel counted until then, and
+An exit is one line of the exit log (`exit_log`), with the memory that the kernel counted until then; and
 <dir>/outcome.json when the workload ended by itself with status 0.
-Whatever goes wrong is reported on stderr and no more: it must not change what becomes of the unit.
 """
 
 from __future__ import annotations
@@ -13,65 +12,67 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Mapping
+from typing import Mapping, Optional, Tuple
 
-from contract import ContractError, names
+from contract import ContractError, cgroup, description, names
 from contract import outcome as outcome_file
+from contract.description import InstanceDescription
 from contract.exits import COMPLETED, Exit, ExitMemory, Start, Ways, cause_of
 from contract.outcome import Outcome
 
-from . import cgroup, exit_log
-from .database import now
-from .this_instance import Instance
+from . import exit_log, shared_folder
 
 
-def main() -> None:
-    """Log the exit that systemd describes in the environment."""
-    unit = sys.argv[1] if len(sys.argv) == 2 else ""
-    if unit not in names.UNITS:
-        raise ValueError("takes one argument, workload or llama")
-    instance = Instance.load()
+def started(folder: Path, unit: str) -> None:
+    """Record that a process of the unit starts. Raises ValueError, OSError, ContractError."""
+    instance = _instance(folder, unit)
+    exit_log.log_start(folder, instance.node, unit)
+
+
+def ended(folder: Path, unit: str) -> None:
+    """Record the exit that systemd describes in the environment. Raises ValueError, OSError, ContractError."""
+    instance = _instance(folder, unit)
     shown = ask_systemd(names.unit_name(instance.run_id, instance.id, unit))
-    start = exit_log.last_start(instance.dir, unit)
+    start = exit_log.last_start(folder, unit)
     invocation = os.environ.get("INVOCATION_ID", start.invocation if start else "")
     if start and start.invocation != invocation:
         start = None  # of an earlier process: this one's could not be written
-    ended, lived = times(shown, start)
+    end, lived = times(shown, start)
     ways = Ways(*(os.environ.get(variable, "") for variable in ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS")))
     used = memory(cgroup.own())
     out_of_memory = (used.oom_kills or 0) > (start.oom_kills if start else 0)
     asked = bool(shown["Job"]) if "Job" in shown else None
-    cause = cause_of(unit, ways, outcome(instance.dir), out_of_memory, asked)
+    cause = cause_of(unit, ways, outcome(folder), out_of_memory, asked)
     one = Exit(
         unit=unit,
-        time=exit_log.timestamp(ended),
+        time=exit_log.timestamp(end),
         result=ways.result,
         code=ways.code,
         status=ways.status,
         cause=cause,
-        started_at=None if lived is None else exit_log.timestamp(ended - lived),
+        started_at=None if lived is None else exit_log.timestamp(end - lived),
         lived_seconds=None if lived is None else round(lived, 3),
-        cycle=exit_log.cycle(instance.dir),
+        cycle=exit_log.cycle(folder),
         node=instance.node,
         invocation=invocation,
         memory=used,
     )
     try:
-        exit_log.append(instance.dir, one)
+        exit_log.append(folder, one)
     finally:
         if unit == names.WORKLOAD and cause == COMPLETED:
-            write_outcome(instance.dir)
+            write_outcome(folder)
 
 
-def outcome(directory: Path) -> str:
+def outcome(folder: Path) -> str:
     """How the instance has ended already; empty where it has not."""
     try:
-        return Outcome.from_file(directory / names.OUTCOME, outcome_file.LIMIT).outcome
+        return Outcome.from_file(folder / names.OUTCOME, outcome_file.LIMIT, shared_folder.owner(folder)).outcome
     except (OSError, ContractError):
         return ""
 
 
-def times(shown: Mapping[str, str], start: Start | None) -> tuple[float, float | None]:
+def times(shown: Mapping[str, str], start: Optional[Start]) -> Tuple[float, Optional[float]]:
     """When the process ended (seconds since the epoch) and how long it lived: as systemd has it, else by its start."""
     wall, clock = time.time(), time.monotonic()
     try:
@@ -81,7 +82,7 @@ def times(shown: Mapping[str, str], start: Start | None) -> tuple[float, float |
     return (wall - (clock - ended), ended - began) if ended >= began > 0 else (wall, exit_log.seconds_since(start))
 
 
-def memory(group: cgroup.Group | None) -> ExitMemory:
+def memory(group: Optional[cgroup.Group]) -> ExitMemory:
     """What the kernel counts of this unit's life and of the slice, as far as it keeps it.
 
     The workload ends before its llama-server does, which then still tells what it had resident.
@@ -102,35 +103,25 @@ def ask_systemd(unit: str) -> Mapping[str, str]:
     """What systemd says of the unit: `Job` is empty unless somebody has it stopped; {} when it does not answer."""
     properties = "Job,ExecMainStartTimestampMonotonic,ExecMainExitTimestampMonotonic"
     try:
-        shown = subprocess.run(  # noqa: S603 - the unit's name is of letters, digits, _ and -
-            ["systemctl", "show", "--property", properties, unit],  # noqa: S607 - found on the PATH that systemd sets
+        shown = subprocess.run(
+            ["systemctl", "show", "--property", properties, unit],
             capture_output=True,
             timeout=5,
             check=True,
         ).stdout.decode()
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"unit_exit: cannot tell whether {unit} was stopped: {error}", file=sys.stderr)
+        print(f"cannot tell whether {unit} was stopped: {error}", file=sys.stderr)
         return {}
     return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
 
-def write_outcome(directory: Path) -> None:
-    """Write outcome.json, whole or not at all, unless there is one."""
-    aside = directory / f"{names.OUTCOME}.{os.getpid()}"
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(Outcome("COMPLETED", now()).to_json()) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(str(aside), str(directory / names.OUTCOME))  # unlike a rename, it never replaces
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink()
+def write_outcome(folder: Path) -> None:
+    """Write outcome.json, unless the node has written one."""
+    record = Outcome("COMPLETED", exit_log.timestamp(time.time()))
+    shared_folder.write(folder / names.OUTCOME, json.dumps(record.to_json()) + "\n", replace=False)
 
 
-if __name__ == "__main__":
-    try:
-        main()
-    except Exception as error:
-        print(f"unit_exit: {error}", file=sys.stderr)
+def _instance(folder: Path, unit: str) -> InstanceDescription:
+    if unit not in names.UNITS:
+        raise ValueError(f"{unit!r}: neither workload nor llama")
+    return InstanceDescription.from_file(folder / names.DESCRIPTION, description.LIMIT, shared_folder.owner(folder))

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 
 from contract.exits import Ways, cause_of
+
+ROOT = Path(__file__).parents[3]
 
 GOOD = ("success", "exited", "0")
 TERM = ("success", "killed", "TERM")
@@ -25,9 +26,9 @@ def stop_post(folder: Path, unit: str, ended: tuple[str, str, str], **more: str)
     description = {"run_id": "r", "id": "a", "node": "rpi1", "dir": str(folder), "llama_url": "http://127.0.0.1:1"}
     instance.write_text(json.dumps(description))
     ends = dict(zip(("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS"), ended, strict=True))
-    environment = {**os.environ, "JARFLEET_INSTANCE": str(instance), **ends, **more}
+    environment = {**os.environ, **ends, **more}
     return subprocess.run(
-        [sys.executable, "-m", "workload.unit_exit", unit],
+        [sys.executable, "-m", "node", "ended", str(folder), unit],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -155,11 +156,18 @@ def test_a_process_that_never_began_has_no_lifetime(tmp_path: Path) -> None:
 
 def test_a_line_that_cannot_be_written_does_not_keep_the_work_from_being_complete(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("in the way")
-    assert stop_post(tmp_path, "workload", GOOD).stderr.count("unit_exit: ") >= 1
+    assert stop_post(tmp_path, "workload", GOOD).stderr.count("jarfleet: ended: ") == 1
     assert json.loads((tmp_path / "outcome.json").read_text())["outcome"] == "COMPLETED"
 
 
 @pytest.mark.parametrize("unit", ["workload", "nonsense"])
 def test_a_failure_is_reported_and_does_not_fail_the_unit(tmp_path: Path, unit: str) -> None:
-    done = stop_post(tmp_path, unit, GOOD, JARFLEET_INSTANCE=str(tmp_path / "missing.json"))
-    assert done.stderr.startswith("unit_exit: ")
+    (tmp_path / "instance.json").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "node", "ended", str(tmp_path), unit],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.startswith("jarfleet: ended: ")

@@ -1,0 +1,30 @@
+"""What a collection brings home of an instance, and of what size at most: these files and no others.
+
+A node lays its copies out as the run's folder on the controller is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Tuple
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One file: its path, with the instance's id, and its limit in bytes."""
+
+    path: str
+    limit: int
+
+    def name(self, instance_id: str) -> str:
+        """The path for an instance."""
+        return self.path.format(id=instance_id)
+
+
+LOG = Copy("logs/{id}.log", 256 * MIB)
+EXIT_LOG = Copy("logs/{id}.exits.jsonl", 64 * MIB)
+STREAM = Copy("logs/{id}.stream.jsonl", 2048 * MIB)
+DATABASE = Copy("db/{id}.db", 8192 * MIB)
+COPIES: Tuple[Copy, ...] = (LOG, EXIT_LOG, STREAM, DATABASE)

@@ -1,0 +1,79 @@
+"""What every process of an instance may do on its node: the directives of its units, and of what reads its files."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import List, Optional, Sequence
+
+from . import systemd
+from .errors import NodeError
+from .quoting import word
+
+BASE = """\
+ProtectHome=tmpfs
+ProtectSystem=strict
+PrivateTmp=yes
+PrivateDevices={private_devices}
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+RestrictSUIDSGID=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+LockPersonality=yes
+ProtectProc=invisible
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+PrivateUsers=yes
+RemoveIPC=yes
+KeyringMode=private
+UMask=0022
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM"""
+
+SINCE = {"ProtectProc": 247}  # versions of systemd: older ones skip it in a unit's file, but systemd-run refuses it
+READ_SECONDS = 600
+READ_MEMORY = "512M"
+
+
+def directives(gpu: bool = False) -> List[str]:
+    """The sandbox of a service. A GPU's devices have no fixed names: where one is used, all devices stay visible."""
+    return BASE.format(private_devices="no" if gpu else "yes").splitlines()
+
+
+def read(command: Sequence[str], user: Optional[str], folder: Path, target: Path, limit: int) -> None:
+    """Run a command in a sandbox of its own, and write what it prints to `target`, at most `limit` bytes.
+
+    user: who it runs as, and may write `folder` then; None: a user made for it, which may only read. Raises NodeError.
+    """
+    access = [f"User={user}", f"BindPaths={word(str(folder))}", f"ReadWritePaths={word(str(folder))}"]
+    if user is None:
+        access = ["DynamicUser=yes", f"BindReadOnlyPaths={word(str(folder))}"]
+    limits = [f"RuntimeMaxSec={READ_SECONDS}", f"MemoryMax={READ_MEMORY}", "TasksMax=16", f"LimitFSIZE={limit}"]
+    version = systemd.version()
+    known = [line for line in directives() if SINCE.get(line.partition("=")[0], 0) <= version]
+    properties = [*known, "PrivateNetwork=yes", *access, *limits]
+    options = [option for line in properties for option in ("--property", line)]
+    run = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec", *options, "--", *command]
+    with target.open("wb") as file, subprocess.Popen(
+        run, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout  # noqa: S101 - for the type checker: both are pipes
+        assert process.stderr  # noqa: S101
+        size = 0
+        for block in iter(lambda: process.stdout.read(2**20), b""):  # type: ignore[union-attr]
+            size += len(block)
+            if size > limit:
+                process.kill()
+                raise NodeError(f"larger than {limit} bytes")
+            file.write(block)
+        said = process.stderr.read(2000).decode(errors="replace").strip()
+    if process.returncode != 0:
+        raise NodeError(said.splitlines()[-1] if said else f"reading it ended with {process.returncode}")

@@ -1,0 +1,109 @@
+"""A hostile instance harms nobody: what its code tries on its node, and what its files try on the controller."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.names import UNITS
+from tests.integration.conftest import Project, eventually, on, own_program
+from tests.nodes import Cluster
+
+PROGRAM = Path(__file__).with_name("hostile.py")
+FORGED = "forged"
+
+
+class Attacked:
+    """A run with a hostile instance and its victim on one node, fetched and stopped after the attacks."""
+
+    def __init__(self, project: Project, cluster: Cluster, folder: Path) -> None:
+        experiment = folder / "siege.yml"
+        experiment.write_text(
+            "name: siege\ninstances: [{id: hostile, ram_gb: 1, network: isolated}, {id: victim, ram_gb: 1}]\n"
+        )
+        pins = ("-e", "placement=hostile:jetson,victim:jetson")
+        project.run(experiment, *own_program(folder, PROGRAM.read_text()), *pins, "-e", "detach=true")
+        self.run_id = project.newest()
+        self.record = project.record(self.run_id)
+        self.run = f"/home/jar/brain-in-jar/instances/{self.run_id}"
+        findings = f"{self.run}/hostile/findings.json"
+        self.findings: dict[str, str] = json.loads(
+            eventually("the attacks are over", lambda: on(cluster, "jetson", "cat", findings))
+        )
+        self.before = {name: (self.record / name).read_bytes() for name in ("manifest.json", "plan.json")}
+        self.alive = {
+            verb: project.play(f"playbooks/{verb}.yml", "-e", f"run={self.run_id}", *more).output
+            for verb, more in {
+                "status": (),
+                "fetch": (),
+                "logs": ("-e", "instance=hostile", "-e", "follow=false"),
+            }.items()
+        }
+        units = [f"jarfleet-{self.run_id}-{id}-{unit}.service" for id in ("hostile", "victim") for unit in UNITS]
+        self.exposure = [on(cluster, "jetson", "systemd-analyze", "security", "--no-pager", unit) for unit in units]
+        self.owners = on(
+            cluster, "jetson", "stat", "-c", "%U", f"{self.run}/hostile/mine", f"{self.run}/victim/experiments.db"
+        )
+        project.play("playbooks/stop.yml", "-e", f"run={self.run_id}")
+        self.ended = project.play("playbooks/fetch.yml", "-e", f"run={self.run_id}").output
+        self.left = on(cluster, "jetson", "find", self.run, "(", "!", "-user", "root", "-o", "!", "-group", "root", ")")
+
+
+@pytest.fixture(scope="module")
+def attacked(project: Project, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Attacked:
+    return Attacked(project, cluster, tmp_path_factory.mktemp("siege"))
+
+
+def test_no_attack_from_within_succeeds(attacked: Attacked) -> None:
+    assert len(attacked.findings) > 40
+    succeeded = {name: got for name, got in attacked.findings.items() if not got.startswith("refused")}
+    assert succeeded == {}
+
+
+def test_each_instance_has_a_user_of_its_own_and_leaves_nothing_that_is_its_own(attacked: Attacked) -> None:
+    hostile, victim = attacked.owners.split()
+    assert hostile != victim
+    assert {hostile[:8], victim[:8]} == {"jarfleet"}
+    assert attacked.left == ""
+
+
+def test_each_unit_is_hardly_exposed_by_the_measure_of_systemd(attacked: Attacked) -> None:
+    levels = [float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", text)[1]) for text in attacked.exposure]
+    assert len(levels) == 4
+    assert max(levels) <= 2.0, levels
+
+
+def test_an_instance_cannot_say_that_it_has_ended(attacked: Attacked) -> None:
+    """Whatever it writes in outcome.json it holds its room, and so does its neighbour."""
+    lines = [line for line in attacked.alive["status"].splitlines() if "RUNNING" in line]
+    assert {id for line in lines for id in ("hostile", "victim") if id in line.split()} == {"hostile", "victim"}
+    assert "outcome.json: written by the instance, not by its node" in attacked.alive["status"]
+    assert "progress.json: not a regular file" in attacked.alive["status"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "plan.json"])
+def test_its_files_replace_nothing_of_the_record(attacked: Attacked, name: str) -> None:
+    assert (attacked.record / name).read_bytes() == attacked.before[name]
+
+
+def test_what_it_planted_is_not_taken_and_is_named(attacked: Attacked) -> None:
+    brought = {str(path.relative_to(attacked.record)): path for path in attacked.record.rglob("*") if path.is_file()}
+    assert [name for name, path in brought.items() if FORGED.encode() in path.read_bytes()] == []
+    assert [name for name, path in brought.items() if path.is_symlink()] == []
+    assert [name for name in brought if name.startswith(("db/hostile", "logs/hostile.stream"))] == []
+    faults = (attacked.record / "events.jsonl").read_text()
+    assert "db/hostile.db: not collected" in faults
+    assert "logs/hostile.stream.jsonl: not collected" in faults
+    with sqlite3.connect(f"file:{attacked.record / 'db/victim.db'}?mode=ro", uri=True) as database:
+        assert database.execute("SELECT what FROM kept").fetchall() == [("mine",)]
+
+
+def test_its_words_do_not_act_on_the_terminal(attacked: Attacked) -> None:
+    shown: dict[str, Any] = {**attacked.alive, "the end": attacked.ended}
+    for verb, output in shown.items():
+        assert not {char for char in output if not char.isprintable() and char not in "\n\t"}, verb
