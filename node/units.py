@@ -15,6 +15,13 @@ from . import sandbox
 from .errors import NodeError
 from .quoting import exec_line, hook_line, line, word
 
+# Where /etc/resolv.conf may lead: an instance that may reach anybody looks names up. Files, and no resolver's socket.
+RESOLVERS = (
+    "/run/systemd/resolve/stub-resolv.conf",
+    "/run/systemd/resolve/resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+    "/run/resolvconf/resolv.conf",
+)
 # "+" leaves the temporary file systems of the sandbox in place: the hook enters the file system that PID 1 has.
 HOOK = ("/usr/bin/nsenter", "--target", "1", "--mount", "/usr/bin/python3", "-I", names.NODE_PROGRAM)
 
@@ -162,6 +169,7 @@ def _sight(spec: LaunchSpec) -> List[str]:
         f"TemporaryFileSystem={' '.join(hidden)}",
         f"BindReadOnlyPaths={word(spec.release_dir)}",
         f"BindReadOnlyPaths=-/sys/fs/cgroup/{group} -/sys/fs/cgroup/memory/{group}",
+        *(f"BindReadOnlyPaths=-{path}" for path in RESOLVERS if spec.workload.allowed_addresses is None),
     ]
 
 

@@ -128,6 +128,7 @@ def test_an_instance_may_be_left_dead_and_may_reach_everybody() -> None:
     ].splitlines()
     assert "Restart=no" in lines
     assert not [line for line in lines if line.startswith("IPAddress")]
+    assert "BindReadOnlyPaths=-/run/systemd/resolve/stub-resolv.conf" in lines, "it looks names up"
 
 
 def test_a_command_keeps_its_words_whatever_is_in_them() -> None:
