@@ -38,22 +38,23 @@ class Half:
         resource, total = self.resources[(round - 1) // 2 % len(self.resources)]
         proposer = self.order[(round - 1) % 2]
         if proposer == self.id:
-            offer = self.messenger.send("offer", round, lambda: {"asked": self._ask(round, resource, total)})
+            self.messenger.send("offer", round, lambda: {"asked": self._ask(round, resource, total)})
             answer = self.messenger.wait(self.other, "answer", round)
         else:
             offer = self.messenger.wait(self.other, "offer", round) or {}
             answer = offer and self.messenger.send(
-                "answer", round, lambda: {"decision": self._answer(round, resource, total, offer["asked"])}
+                "answer", round, lambda: {**offer, "decision": self._answer(round, resource, total, offer["asked"])}
             )
         if not answer:
             return False
-        record, decision = self.mind.record, answer["decision"]
+        # What was asked is the answer's word: after a restore the other may have had another offer of this round.
+        record, asked, decision = self.mind.record, answer["asked"], answer["decision"]
         with record.writing() as t:
             record.add(
-                t, "negotiations", round=round, resource=resource, proposer=proposer, asked=offer["asked"], total=total,
+                t, "negotiations", round=round, resource=resource, proposer=proposer, asked=asked, total=total,
                 decision=decision,
             )  # fmt: skip
-        units = f"{offer['asked']} of {total} units of {resource}"
+        units = f"{asked} of {total} units of {resource}"
         self.mind.hear("negotiation", round, f"{proposer} asked for {units}. The other answered: {decision}.")
         return True
 

@@ -146,7 +146,8 @@ def test_a_restored_older_database_takes_up_what_the_peer_knows(pair: Pair) -> N
     a.send(signal.SIGTERM)
     shutil.copy(a.dir / "experiments.db", a.dir / "older.db")
     a.start()
-    wait_until(lambda: a.has("b", 3), "a hears b's third")
+    asked = "SELECT 1 FROM letters WHERE sender = 'a' AND topic = 'offer' AND round = 3"
+    wait_until(lambda: a.has("b", 3) and b.rows(asked), "a hears b's third, and b what a asks for then")
     a.send(signal.SIGTERM)
     (a.dir / "older.db").replace(a.dir / "experiments.db")
     a.file.write_text(json.dumps({**a.instance, "seed": 2}))  # it would say other words now
@@ -154,6 +155,7 @@ def test_a_restored_older_database_takes_up_what_the_peer_knows(pair: Pair) -> N
     assert (a.wait(), b.wait()) == (0, 0)
     assert_whole(a, b, 4)
     assert "has another message (say)" in a.output()
+    assert "has another message (offer)" in a.output()
 
 
 def test_the_server_refuses_what_it_should(pair: Pair) -> None:
