@@ -55,15 +55,14 @@ def looked_into():
 
 
 def signalled():
-    """The processes that take a signal from here but are in no control group of ours."""
+    """The processes and threads that take a signal from here."""
     found = []
     for pid in range(2, 200_000):
         try:
             os.kill(pid, 0)
         except OSError:
             continue
-        if "-hostile-" not in text(Path(f"/proc/{pid}/cgroup")):
-            found.append(pid)
+        found.append(pid)
     return found
 
 
@@ -102,7 +101,6 @@ def opens(port):
 ATTACKS = {
     "see processes of others": others,
     "look into other processes' file systems": looked_into,
-    "signal processes of others": signalled,
     "list the SSH user's home": lambda: [name for name in os.listdir("/home/jar") if name != WORK_DIR.name],
     "read the SSH user's keys": lambda: Path("/home/jar/.ssh/authorized_keys").read_text(),
     "write the SSH user's home": lambda: Path("/home/jar/.profile").write_text("evil"),
@@ -181,7 +179,7 @@ def main():
     if ME.id == "hostile":
         found = {name: tried(attack) for name, attack in ATTACKS.items()}
         plant()
-        (HOME / "findings.new").write_text(json.dumps(found))
+        (HOME / "findings.new").write_text(json.dumps({"attacks": found, "signalled": signalled()}))
         (HOME / "findings.new").rename(HOME / "findings.json")
     else:
         with sqlite3.connect(HOME / "experiments.db") as database:

@@ -32,9 +32,10 @@ class Attacked:
         self.record = project.record(self.run_id)
         self.run = f"/home/jar/brain-in-jar/instances/{self.run_id}"
         findings = f"{self.run}/hostile/findings.json"
-        self.findings: dict[str, str] = json.loads(
-            eventually("the attacks are over", lambda: on(cluster, "jetson", "cat", findings))
-        )
+        found = json.loads(eventually("the attacks are over", lambda: on(cluster, "jetson", "cat", findings)))
+        self.findings: dict[str, str] = found["attacks"]
+        signalled = [f"/proc/{pid}" for pid in found["signalled"]]
+        self.signalled = set(on(cluster, "jetson", "stat", "-c", "%U", *signalled).split())
         self.before = {name: (self.record / name).read_bytes() for name in ("manifest.json", "plan.json")}
         self.alive = {
             verb: project.play(f"playbooks/{verb}.yml", "-e", f"run={self.run_id}", *more).output
@@ -68,6 +69,7 @@ def test_no_attack_from_within_succeeds(attacked: Attacked) -> None:
 def test_each_instance_has_a_user_of_its_own_and_leaves_nothing_that_is_its_own(attacked: Attacked) -> None:
     hostile, victim = attacked.owners.split()
     assert hostile != victim
+    assert attacked.signalled == {hostile}, "whom it can signal: its own processes"
     assert {hostile[:8], victim[:8]} == {"jarfleet"}
     assert attacked.left == ""
 
