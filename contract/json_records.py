@@ -80,16 +80,11 @@ class Record:
         return cls.from_json(decoded(read_bytes(path, limit, owner), path.name), path.name)
 
 
-def read_json(path: Path, limit: int) -> Any:
-    """The value in a JSON file of at most `limit` bytes. Raises ContractError, FileNotFoundError."""
-    return decoded(read_bytes(path, limit), path.name)
-
-
 def read_bytes(path: Path, limit: int, owner: Optional[int] = None) -> bytes:
-    """A regular file of at most `limit` bytes: nothing that could block or have no end. Raises as read_json.
+    """A regular file of at most `limit` bytes: nothing that could block or have no end.
 
     owner: the user id that must own it, unless root does, as in a folder where others can make files too; a link is not
-    followed then.
+    followed then. Raises ContractError, FileNotFoundError.
     """
     follow = 0 if owner is None else os.O_NOFOLLOW
     try:

@@ -7,12 +7,12 @@ import socket
 import threading
 from pathlib import Path
 
-from contract import description, names
-from contract.description import InstanceDescription
+from contract import names
 
-from . import shared_folder, systemd
+from . import systemd
 from .errors import NodeError
 from .health import network_of
+from .instances import read_description
 
 BLOCK = 65536
 CONNECT_SECONDS = 5
@@ -20,7 +20,7 @@ CONNECT_SECONDS = 5
 
 def connect(folder: Path) -> None:
     """Carry bytes both ways until either end closes. Raises NodeError, OSError, ContractError."""
-    instance = InstanceDescription.from_file(folder / names.DESCRIPTION, description.LIMIT, shared_folder.owner(folder))
+    instance = read_description(folder)
     unit = names.unit_name(instance.run_id, instance.id, names.LLAMA)
     pid = systemd.show([unit]).get(unit, {}).get("MainPID", "0")
     if pid == "0":

@@ -75,6 +75,11 @@ def read_outcome(folder: Path) -> Optional[Outcome]:
     return _read(Outcome, folder / names.OUTCOME, outcome.LIMIT, [], shared_folder.owner(folder))
 
 
+def read_description(folder: Path) -> InstanceDescription:
+    """What the instance in this folder is. Raises ContractError, FileNotFoundError."""
+    return InstanceDescription.from_file(folder / names.DESCRIPTION, description.LIMIT, shared_folder.owner(folder))
+
+
 def is_observed(run_id: str, instance_id: str) -> bool:
     """Whether the instance's stream relay is there."""
     return bool(systemd.present(names.unit_name(run_id, instance_id, relay) for relay in names.RELAYS))

@@ -14,13 +14,12 @@ import time
 from pathlib import Path
 from typing import Mapping, Optional, Tuple
 
-from contract import ContractError, cgroup, description, names
-from contract import outcome as outcome_file
+from contract import cgroup, names
 from contract.description import InstanceDescription
 from contract.exits import COMPLETED, Exit, ExitMemory, Start, Ways, cause_of
 from contract.outcome import Outcome
 
-from . import exit_log, shared_folder
+from . import exit_log, instances, shared_folder
 
 
 def started(folder: Path, unit: str) -> None:
@@ -42,7 +41,8 @@ def ended(folder: Path, unit: str) -> None:
     used = memory(cgroup.own())
     out_of_memory = (used.oom_kills or 0) > (start.oom_kills if start else 0)
     asked = bool(shown["Job"]) if "Job" in shown else None
-    cause = cause_of(unit, ways, outcome(folder), out_of_memory, asked)
+    before = instances.read_outcome(folder)
+    cause = cause_of(unit, ways, before.outcome if before else "", out_of_memory, asked)
     one = Exit(
         unit=unit,
         time=exit_log.timestamp(end),
@@ -62,14 +62,6 @@ def ended(folder: Path, unit: str) -> None:
     finally:
         if unit == names.WORKLOAD and cause == COMPLETED:
             write_outcome(folder)
-
-
-def outcome(folder: Path) -> str:
-    """How the instance has ended already; empty where it has not."""
-    try:
-        return Outcome.from_file(folder / names.OUTCOME, outcome_file.LIMIT, shared_folder.owner(folder)).outcome
-    except (OSError, ContractError):
-        return ""
 
 
 def times(shown: Mapping[str, str], start: Optional[Start]) -> Tuple[float, Optional[float]]:
@@ -124,4 +116,4 @@ def write_outcome(folder: Path) -> None:
 def _instance(folder: Path, unit: str) -> InstanceDescription:
     if unit not in names.UNITS:
         raise ValueError(f"{unit!r}: neither workload nor llama")
-    return InstanceDescription.from_file(folder / names.DESCRIPTION, description.LIMIT, shared_folder.owner(folder))
+    return instances.read_description(folder)
