@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract import ContractError, description, events, exits, launch_spec, node_state, outcome, progress
-from contract.json_records import Record, read_json, shown
+from contract.json_records import Record, read_bytes, shown
 
 RECORDS = [
     *(description.Resources, description.Capacity, description.InstanceDescription, description.InstanceRef),
@@ -141,4 +141,4 @@ def test_a_message_quotes_no_control_characters_and_nothing_long() -> None:
 
 def test_a_file_without_end_is_not_read_to_its_end() -> None:
     with pytest.raises(ContractError, match="not a regular file"):
-        read_json(Path("/dev/zero"), 100)
+        read_bytes(Path("/dev/zero"), 100)
