@@ -32,6 +32,24 @@ class Process(Record):
 
 
 @dataclass(frozen=True)
+class Inbound(Record):
+    """The way into a private network: the peer port of the node leads to that of the instance, for these addresses."""
+
+    port: int
+    callers: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outbound(Record):
+    """A way out of a private network: a port on its loopback leads to one port of one address."""
+
+    to: str  # the id of the instance there
+    local_port: int
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
 class LaunchSpec(Record):
     """Everything that starting an instance takes.
 
@@ -48,6 +66,8 @@ class LaunchSpec(Record):
     limits: Limits
     restart: bool  # start a process again that died
     private_network: bool = False  # a network with a loopback only, which its two processes share
+    inbound: Optional[Inbound] = None  # with a private network
+    outbound: Tuple[Outbound, ...] = ()  # with a private network
     capacity: Capacity = Capacity(0.0, 0.0, 1)
     relay: Optional[Process] = None  # where somebody observes the instance
     health: Mapping[str, str] = field(
@@ -72,6 +92,11 @@ class LaunchSpec(Record):
         """What names the instance from now on."""
         node, ports = self.description.node, self.description.ports
         return InstanceRef(self.run_id, self.id, node, self.work_dir, self.owner, self.relay is not None, ports)
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether its workload knows others, and so needs their keys."""
+        return bool(self.description.peers or self.description.observes)
 
     @property
     def processes(self) -> Mapping[str, Process]:

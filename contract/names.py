@@ -26,6 +26,9 @@ UNITS = (WORKLOAD, LLAMA)
 # has ended. "tap" is its name in the units of runs that were started before it was called a relay.
 RELAY, OLD_RELAY = "relay", "tap"
 RELAYS = (RELAY, OLD_RELAY)
+# What connects an instance's private network with others: units of these names, each a socket and a service.
+INBOUND = "in"
+OUTBOUND = "to_"  # and the id of the instance that it leads to
 
 UNIT_FOLDER = Path("/etc/systemd/system")
 
@@ -40,6 +43,8 @@ CHECKPOINTS = "checkpoints"
 
 # What units run as root to record starts and exits (`node/__main__.py`): a link to the version sent last.
 NODE_PROGRAM = "/opt/jarfleet/node.pyz"
+# Root's: the keys of the instances on a node. systemd gives an instance its own, as the standard input of its workload.
+KEYS_FOLDER = "/var/lib/jarfleet/keys"
 
 
 def work_dir_problem(path: str) -> str:
@@ -58,6 +63,11 @@ def work_dir_problem(path: str) -> str:
 def unit_name(run_id: str, instance_id: str, unit: str) -> str:
     """The systemd service of one instance's workload, llama-server or stream relay."""
     return f"jarfleet-{run_id}-{instance_id}-{unit}.service"
+
+
+def socket_name(run_id: str, instance_id: str, unit: str) -> str:
+    """The socket in front of a service of unit_name()."""
+    return f"jarfleet-{run_id}-{instance_id}-{unit}.socket"
 
 
 def slice_name(run_id: str, instance_id: str) -> str:
@@ -88,6 +98,11 @@ def instance_folder(work_dir: str, run_id: str, instance_id: str) -> str:
 def copies_folder(work_dir: str, run_id: str, instance_id: str) -> str:
     """Where a collection leaves its copies for the controller to fetch, out of the instance's reach."""
     return f"{work_dir}/copies/{run_id}/{instance_id}"
+
+
+def peer_keys_file(run_id: str, instance_id: str, unit: str) -> str:
+    """The keys that a unit of an instance knows its peers by."""
+    return f"{KEYS_FOLDER}/{run_id}-{instance_id}-{unit}.json"
 
 
 def release_folder(work_dir: str, release: str) -> str:

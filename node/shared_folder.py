@@ -32,15 +32,15 @@ def make(folder: Path, group: int) -> None:
     folder.chmod(MODE)
 
 
-def write(path: Path, text: str, replace: bool = True) -> None:
-    """Write a file whole or not at all, on the disk, readable by everybody. Raises OSError.
+def write(path: Path, text: str, replace: bool = True, mode: int = 0o644) -> None:
+    """Write a file whole or not at all, on the disk, by default readable by everybody. Raises OSError.
 
     replace: otherwise one that counts already stays.
     """
     aside = _aside(path)
-    descriptor = os.open(str(aside), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(str(aside), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(descriptor, 0o644)
+        os.fchmod(descriptor, mode)
         file.write(text)
         file.flush()
         os.fsync(descriptor)

@@ -17,9 +17,10 @@ from contract import names
 from contract.description import InstanceRef
 from contract.launch_spec import LaunchSpec
 from contract.outcome import Outcome
+from contract.peer_keys import InstanceKeys
 from contract.statuses import ALIVE, COMPLETED, FAILED, RUNNING, STOPPED
 
-from . import collection, health, instances, journal, shared_folder, systemd, units, users
+from . import collection, health, instances, journal, key_files, private_network, shared_folder, systemd, units, users
 from .admission import shortfalls
 from .errors import NodeError
 
@@ -61,8 +62,18 @@ class SystemdBackend:
         self.ref, self.check = ref, check
         self.dir = Path(ref.dir)
         self.units = {unit: names.unit_name(ref.run_id, ref.id, unit) for unit in (*names.UNITS, *names.RELAYS)}
-        self.own = [*(self.units[unit] for unit in names.UNITS), names.slice_name(ref.run_id, ref.id)]
-        self.all = [*self.own, *(self.units[relay] for relay in names.RELAYS)]
+
+    @property
+    def own(self) -> List[str]:
+        """Its units but the stream relay: those that every instance has, and those of its private network."""
+        fixed = [*(self.units[unit] for unit in names.UNITS), names.slice_name(self.ref.run_id, self.ref.id)]
+        there = names.UNIT_FOLDER.glob(f"jarfleet-{self.ref.run_id}-{self.ref.id}-*")
+        return [*fixed, *sorted({path.name for path in there} - set(self.units.values()))]
+
+    @property
+    def all(self) -> List[str]:
+        """All of its units."""
+        return [*self.own, *(self.units[relay] for relay in names.RELAYS)]
 
     def status(self) -> str:
         """The instance's status now."""
@@ -71,7 +82,7 @@ class SystemdBackend:
 
     # submit
 
-    def submit(self, spec: LaunchSpec, llama_cpp: str, start_timeout: float) -> Done:
+    def submit(self, spec: LaunchSpec, keys: InstanceKeys, llama_cpp: str, start_timeout: float) -> Done:
         """Start the instance unless it runs or has ended: admit it, write its units, wait until it is healthy.
 
         What fails to start is stopped again. Raises StartFailed, and NodeError when it cannot be admitted.
@@ -90,11 +101,14 @@ class SystemdBackend:
         user = self._reserve(spec, text)
         files = _unit_files(spec, llama_cpp, user)
         try:
+            key_files.write(spec, keys)
             for path, unit in files.items():
                 shared_folder.write(path, unit)
             systemd.systemctl("daemon-reload")
             started = [self.units[unit] for unit in (names.WORKLOAD, names.RELAY) if unit in spec.processes]
-            systemd.systemctl("enable", "--now", "--quiet", *started)
+            systemd.systemctl("enable", "--quiet", *started)
+            # The sockets by name: one whose port somebody else has is then a fault of the launch.
+            systemd.systemctl("start", "--quiet", *private_network.sockets(spec), *started)
             self._wait_healthy(spec, start_timeout)
         except Exception as error:
             printed = journal.text(list(self.units.values()), "--lines=30")
@@ -228,6 +242,8 @@ class SystemdBackend:
         systemd.remove(wanted, names.run_slice_name(self.ref.run_id), f"jarfleet-{self.ref.run_id}-")
         if self.dir.is_dir() and users.user_of(self.dir):
             users.seize(self.dir)
+        if not systemd.present(self.all):
+            key_files.remove(self.ref.run_id, self.ref.id)
 
 
 def _changes(wanted: Dict[Path, str]) -> List[Change]:

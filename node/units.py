@@ -5,13 +5,12 @@ Every value that comes from outside is quoted for the directive that it stands i
 
 from __future__ import annotations
 
-import ipaddress
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List
 
 from contract import names
 from contract.launch_spec import LaunchSpec, Process
 
-from . import sandbox
+from . import private_network, sandbox
 from .errors import NodeError
 from .quoting import exec_line, hook_line, line, word
 
@@ -42,7 +41,7 @@ def render(spec: LaunchSpec, llama_cpp: str, user: str) -> Dict[str, str]:
     }
     if spec.relay:
         found[names.unit_name(spec.run_id, spec.id, names.RELAY)] = _relay(spec, spec.relay)
-    return found
+    return {**found, **private_network.render(spec)}
 
 
 def _slice(spec: LaunchSpec) -> str:
@@ -66,7 +65,7 @@ def _llama(spec: LaunchSpec, llama_cpp: str, user: str) -> str:
         f"ConditionPathExists=!{line(f'{spec.dir}/{names.OUTCOME}')}",
         "# A shutdown keeps the bus until both exits are written down.",
         "After=dbus.service",
-        *_joined_network(spec),
+        *private_network.joined(spec),
     ]
     command = [f"{llama_cpp}/bin/llama-server", *spec.llama_server.command]
     process = Process(tuple(command), spec.llama_server.working_dir, spec.llama_server.allowed_addresses)
@@ -75,14 +74,16 @@ def _llama(spec: LaunchSpec, llama_cpp: str, user: str) -> str:
 
 def _workload(spec: LaunchSpec, user: str) -> str:
     llama = names.unit_name(spec.run_id, spec.id, names.LLAMA)
+    sockets = private_network.sockets(spec)
     unit = [
         "# What has ended stays ended, also when the node starts again.",
         f"ConditionPathExists=!{line(f'{spec.dir}/{names.OUTCOME}')}",
-        f"Wants={llama} network-online.target",
-        f"After={llama} network-online.target dbus.service",
-        *_joined_network(spec),
+        f"Wants={' '.join([llama, *sockets])} network-online.target",
+        f"After={' '.join([llama, *sockets])} network-online.target dbus.service",
+        *private_network.joined(spec),
     ]
-    return _service(spec, names.WORKLOAD, spec.workload, unit, _own(spec, names.WORKLOAD, user), "multi-user.target")
+    service = [*_own(spec, names.WORKLOAD, user), *(_keys(spec, names.WORKLOAD) if spec.has_peers else [])]
+    return _service(spec, names.WORKLOAD, spec.workload, unit, service, "multi-user.target")
 
 
 def _relay(spec: LaunchSpec, process: Process) -> str:
@@ -96,6 +97,7 @@ def _relay(spec: LaunchSpec, process: Process) -> str:
         f"Slice={names.run_slice_name(spec.run_id)}",
         "DynamicUser=yes",
         f"BindReadOnlyPaths={word(spec.dir)}",
+        *_keys(spec, names.RELAY),
         "Restart=always",
         "MemoryMax=64M",
         "MemorySwapMax=0",
@@ -122,11 +124,9 @@ def _own(spec: LaunchSpec, unit: str, user: str) -> List[str]:
     return [*lines, "PrivateNetwork=yes"] if spec.private_network else lines
 
 
-def _joined_network(spec: LaunchSpec) -> List[str]:
-    """What puts both units of an instance into one private network."""
-    if not spec.private_network:
-        return []
-    return [f"JoinsNamespaceOf={names.unit_name(spec.run_id, spec.id, names.LLAMA)}"]
+def _keys(spec: LaunchSpec, unit: str) -> List[str]:
+    """The unit's keys as its standard input: opened by systemd, so root alone can read the file."""
+    return [f"StandardInput=file:{names.peer_keys_file(spec.run_id, spec.id, unit)}"]
 
 
 def _service(
@@ -153,7 +153,7 @@ def _service(
         *sandbox.directives(gpu=spec.description.resources.uses_gpu and name == names.LLAMA),
         *_sight(spec),
         *service,
-        *_addresses(process.allowed_addresses),
+        *([] if process.allowed_addresses is None else private_network.firewall(process.allowed_addresses)),
     ]
     if wanted_by:
         lines += ["", "[Install]", f"WantedBy={wanted_by}"]
@@ -171,18 +171,3 @@ def _sight(spec: LaunchSpec) -> List[str]:
         f"BindReadOnlyPaths=-/sys/fs/cgroup/{group} -/sys/fs/cgroup/memory/{group}",
         *(f"BindReadOnlyPaths=-{path}" for path in RESOLVERS if spec.workload.allowed_addresses is None),
     ]
-
-
-def _addresses(allowed: Optional[Sequence[str]]) -> List[str]:
-    """The firewall of a unit: these addresses and no other; None: any."""
-    if allowed is None:
-        return []
-    for address in allowed:
-        try:
-            if address != "localhost":
-                ipaddress.ip_network(address, strict=False)
-        except ValueError as error:
-            raise NodeError(
-                f"address {address!r}: neither an IP address nor localhost; correct node_address"
-            ) from error
-    return ["IPAddressDeny=any", f"IPAddressAllow={' '.join(allowed)}"]

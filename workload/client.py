@@ -6,7 +6,7 @@ import http.client
 import json
 import logging
 import time
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Mapping, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 log = logging.getLogger(__name__)
@@ -18,8 +18,23 @@ class Unavailable(Exception):
     """Nobody answers just now, or not yet: worth another attempt."""
 
 
-def request(url: str, method: str, path: str, body: Any = None, timeout: float = 10) -> tuple[int, Any]:
-    """Send `body` as JSON and return the status and the decoded answer (None if it is not JSON).
+class Answer(NamedTuple):
+    """What a server answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    def value(self) -> Any:
+        """The decoded answer, None if it is not JSON."""
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError):
+            return None
+
+
+def exchange(url: str, method: str, path: str, data: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
+    """Send `data`, which is JSON, and return the answer.
 
     Raises Unavailable if there is no whole answer within `timeout` seconds of silence, or a 503.
     http.client and not urllib: a proxy in the environment must not stand between two nodes.
@@ -27,20 +42,23 @@ def request(url: str, method: str, path: str, body: Any = None, timeout: float =
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
     try:
-        data = None if body is None else json.dumps(body).encode()
-        connection.request(method, parts.path.rstrip("/") + path, data, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json", **headers}
+        connection.request(method, parts.path.rstrip("/") + path, data or None, headers)
         response = connection.getresponse()
-        content = response.read()
+        answer = Answer(response.status, dict(response.headers), response.read())
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"{url}: {error or type(error).__name__}") from error
     finally:
         connection.close()
-    if response.status == 503:  # llama-server while it loads its model
+    if answer.status == 503:  # llama-server while it loads its model
         raise Unavailable(f"{url}: not ready (503)")
-    try:
-        return response.status, json.loads(content)
-    except ValueError:
-        return response.status, None
+    return answer
+
+
+def request(url: str, method: str, path: str, body: Any = None, timeout: float = 10) -> tuple[int, Any]:
+    """As exchange(), with JSON both ways: the status and the decoded answer (None if it is not JSON)."""
+    answer = exchange(url, method, path, b"" if body is None else json.dumps(body).encode(), {}, timeout)
+    return answer.status, answer.value()
 
 
 def persist(what: str, attempt: Callable[[], T]) -> T:

@@ -4,6 +4,8 @@ A message is known by (sender, topic, round). It is stored before it is sent, se
 by its recipient, once, before it is acknowledged. So a mind that died does not write a message again that it has
 written, and finds every message that the others wrote to it meanwhile.
 
+Peers prove with their key who they are (`peers`); /health alone answers everybody.
+
     POST /messages {"run_id", "sender", "topic", "round", "body"}    -> {"body"}, what is stored under this name
     GET  /messages?topic=say&round=3                                 -> {"body"} of this mind's own message, or 404
     POST /done    {"run_id", "sender", "round"}                     -> {}: took part until this round, needs no more
@@ -20,13 +22,15 @@ from http.server import ThreadingHTTPServer
 from typing import Any, Callable, Mapping
 from urllib.parse import urlencode
 
-from .client import Unavailable, request
+from .client import Unavailable
 from .database import now
 from .life_record import LifeRecord
+from .peers import Peer
 from .server import JsonHandler
 
 log = logging.getLogger(__name__)
 BIGGEST_BODY = 2**20  # bytes
+NO_PEER = "made without the key of a peer"
 DOUBT = 10  # times linger_seconds, see Messenger.part
 Body = Mapping[str, Any]
 
@@ -39,12 +43,14 @@ class Messenger:
     """This mind's messages: sends its own, receives the others'."""
 
     def __init__(self, record: LifeRecord) -> None:
-        self.record, self.instance, self.peers = record, record.instance, record.instance.peers
+        self.record, self.instance = record, record.instance
+        self.peers = {id: Peer.of(self.instance, id) for id in self.instance.peers}
+        self.keys = {peer.id: peer.key for peer in self.peers.values()}
         self.pages: dict[str, Callable[[], Any]] = {"/health": self._health}
         self.news, self.events = threading.Condition(), 0  # counts whatever a waiting mind may wait for
         self.heard = dict.fromkeys(self.peers, time.monotonic())
         self.held_until = 0.0  # time.monotonic() until which nothing leaves or arrives
-        self.server = Server(("0.0.0.0", self.instance.port), Handler)  # noqa: S104 - the unit's firewall says who may call
+        self.server = Server(("0.0.0.0", self.instance.port), Handler)  # noqa: S104 - its network says who may call
         self.server.messenger = self
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         self.delivery_threads = {peer: DeliveryThread(self, peer) for peer in self.peers}
@@ -157,9 +163,9 @@ class Messenger:
             raise Unavailable("messages are held up")
         if body is not None:
             body = dict(body, run_id=self.instance.run_id, sender=self.instance.id)
-        status, answer = request(self.peers[peer], method, path, body)
+        status, answer = self.peers[peer].request(method, path, body)
         if status not in (200, 404) or not isinstance(answer, dict):
-            raise Unavailable(f"{self.peers[peer]}: answers {status} {answer}")
+            raise Unavailable(f"{self.peers[peer].url}: answers {status} {answer}")
         self.heard[peer] = time.monotonic()
         return status, answer
 
@@ -325,12 +331,16 @@ class Handler(JsonHandler):
     """Answers peers. An answer is sent only after what it says is in the database."""
 
     server: Server
+    sender: str | None = None  # who has proved to have made the request
 
     def do_GET(self) -> None:
         """/health, /messages, and what the mode shows."""
         messenger, (path, asked) = self.server.messenger, self.asked()
+        caller = self.caller(messenger.instance.id, messenger.keys)
         if time.monotonic() < messenger.held_until:
             self.answer(503, {"error": "messages are held up"})
+        elif caller is None and path != "/health":
+            self.answer(403, {"error": NO_PEER})
         elif path in messenger.pages:
             self.answer(200, messenger.pages[path]())
         else:
@@ -355,9 +365,8 @@ class Handler(JsonHandler):
         round, message = body.get("round"), body.get("body")
         if time.monotonic() < messenger.held_until:
             self.answer(503, {"error": "messages are held up"})
-        elif body.get("run_id") != messenger.instance.run_id or sender not in messenger.peers:
-            known = ", ".join(messenger.peers)
-            self.answer(409, {"error": f"this is {messenger.instance.experiment_id}, which knows {known}"})
+        elif body.get("run_id") != messenger.instance.run_id or sender != self.sender:
+            self.answer(409, {"error": f"this is {messenger.instance.experiment_id}, and you are {self.sender}"})
         elif type(round) is not int or not 0 <= round <= messenger.record.settings.rounds:
             self.answer(400, {"error": "a message has a round of this run's"})
         elif self.path == "/done":
@@ -369,6 +378,7 @@ class Handler(JsonHandler):
             self.answer(404 if self.path != "/messages" else 400, {"error": "a message has a topic and a body"})
 
     def _body(self) -> dict[str, Any] | None:
+        """The body of a peer's request; None when it has been answered with what is wrong with it."""
         length = self.headers.get("Content-Length", "")
         if not length.isdigit():
             self.answer(411, {"error": "without Content-Length"})
@@ -376,8 +386,16 @@ class Handler(JsonHandler):
             self.answer(413, {"error": f"more than {BIGGEST_BODY} bytes"})
         else:
             try:
-                body = json.loads(self.rfile.read(int(length)))
-            except (OSError, ValueError):
+                data = self.rfile.read(int(length))
+            except OSError:
+                data = b""
+            self.sender = self.caller(self.server.messenger.instance.id, self.server.messenger.keys, data)
+            if self.sender is None:
+                self.answer(403, {"error": NO_PEER})
+                return None
+            try:
+                body = json.loads(data)
+            except (ValueError, RecursionError):
                 body = None
             if isinstance(body, dict):
                 return body

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import Any, Mapping
 from urllib.parse import parse_qs, urlsplit
+
+from .peers import CODE, NONCE, SENDER, Asked, authentic
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +17,14 @@ class JsonHandler(BaseHTTPRequestHandler):
     """Answers in JSON, and logs nothing: the events worth a line are logged where they happen."""
 
     timeout = 10  # seconds of silence after which a caller is dropped
+    known: tuple[Asked, str] | None = None  # the request that is being answered, and the key that it was made with
+
+    def caller(self, own_id: str, keys: Mapping[str, str], body: bytes = b"") -> str | None:
+        """The instance that has made the request with its key; None if it is nobody's whose key is known."""
+        sender, nonce, code = (self.headers.get(name, "") for name in (SENDER, NONCE, CODE))
+        asked = Asked(sender, own_id, nonce, self.command, self.path, body)
+        self.known = (asked, keys[sender]) if authentic(asked, code, keys) else None
+        return sender if self.known else None
 
     def asked(self) -> tuple[str, dict[str, str]]:
         """The path of the request, and the values of its query."""
@@ -28,6 +38,9 @@ class JsonHandler(BaseHTTPRequestHandler):
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
+            if self.known:
+                asked, key = self.known
+                self.send_header(CODE, asked.code_of_answer(key, status, content))
             self.end_headers()
             self.wfile.write(content)
         except OSError:

@@ -1,7 +1,7 @@
 """The stream relay: serves what a subject says to its observers, and reads it for them; nothing goes the other way.
 
 `python3 -m workload.stream_relay` serves the instance that JARFLEET_INSTANCE names. It runs beside the subject, as
-another user that may read the subject's folder and write nothing, and answers
+another user that may read the subject's folder and write nothing, and answers who has an observer's key
 
     GET /stream?after=3&wait=10   -> {"lines": [[4, {...}], ...], "end", "ended"}
     GET /health                   -> {"status": "ok"}
@@ -23,12 +23,13 @@ from array import array
 from datetime import datetime
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 from contract import ContractError, names
 from contract.exits import START_LIMIT, Start, read_exits
 
-from .client import Unavailable, request
+from .client import Unavailable
+from .peers import Peer, own_keys
 from .server import JsonHandler
 from .this_instance import Instance
 
@@ -39,11 +40,11 @@ GIVEN_UP = 30.0  # seconds; systemd starts what died again after one
 BATCH_LINES, BATCH_BYTES = 500, 2**20
 
 
-def read(url: str, after: int, wait: float) -> tuple[list[dict[str, Any]], bool]:
+def read(subject: Peer, after: int, wait: float) -> tuple[list[dict[str, Any]], bool]:
     """(The subject's messages after that many, whether they are its last). Raises Unavailable."""
-    status, answer = request(url, "GET", f"/stream?after={after}&wait={wait:g}", timeout=wait + 10)
+    status, answer = subject.request("GET", f"/stream?after={after}&wait={wait:g}", timeout=wait + 10)
     if status != 200 or not isinstance(answer, dict):
-        raise Unavailable(f"{url}: answers {status} {answer}")
+        raise Unavailable(f"{subject.url}: answers {status} {answer}")
     rows = [row for _, row in answer["lines"]]
     return rows, bool(answer["ended"] and after + len(rows) >= answer["end"])
 
@@ -124,11 +125,11 @@ def _message(line: bytes) -> dict[str, Any] | None:
 
 
 class Server(ThreadingHTTPServer):
-    """The relay. Its unit's firewall says who may call."""
+    """The relay. Its unit's firewall says who may call, and the observers' keys who may read."""
 
-    def __init__(self, port: int, subject: Subject) -> None:
-        super().__init__(("0.0.0.0", port), Handler)  # noqa: S104 - see above
-        self.subject = subject
+    def __init__(self, instance: Instance, observers: Mapping[str, str]) -> None:
+        super().__init__(("0.0.0.0", instance.port), Handler)  # noqa: S104 - see above
+        self.id, self.observers, self.subject = instance.id, observers, Subject(instance.dir)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that went away is no error."""
@@ -148,6 +149,8 @@ class Handler(JsonHandler):
             if path == "/health":
                 self.server.subject.count()
                 self.answer(200, {"status": "ok"})
+            elif self.caller(self.server.id, self.server.observers) is None:
+                self.answer(403, {"error": "made without the key of an observer"})
             elif path == "/stream":
                 after, wait = int(asked.get("after", "0")), float(asked.get("wait", "0"))
                 if after < 0 or after >= 2**63 or not math.isfinite(wait):
@@ -179,7 +182,7 @@ def main() -> None:
     """Serve until killed."""
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     instance = Instance.load()
-    with Server(instance.port, Subject(instance.dir)) as server:
+    with Server(instance, own_keys()) as server:
         log.info("serves the stream of %s at port %d", instance.experiment_id, instance.port)
         server.serve_forever()
 

@@ -17,17 +17,17 @@ CHUNK = 1 << 20  # 1 MiB: models are many GB, so no file is read whole
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace `path` by `text` (UTF-8) atomically: a reader, or a power cut, sees the old file or the new one."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), mode)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """As write_text."""
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """As write_text. By default the file is for everyone in the lab to read, as a run's record is."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o644)  # mkstemp gives 0600, but a run's record is for everyone in the lab
+            os.fchmod(descriptor, mode)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
@@ -38,9 +38,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     """Replace `path` by `value` as indented JSON with sorted keys. Raise TypeError or ValueError if it is not JSON."""
-    write_text(path, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n", mode)
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from contract.events import Launched, LaunchFailed, Placed
 from fleet.base.errors import SigningError, Unsigned
 from fleet.base.text_table import table
 from fleet.intake.request import Request
+from fleet.launch import key_store
 from fleet.launch.replay import builds, recorded
 from fleet.launch.shipments import Shipment, shipments
 from fleet.launch.specs import Entry, entries
@@ -67,6 +68,7 @@ def create(
         design={"seed": plan.seed, "counterbalance": plan.counterbalance},
     )
     run = Run.create(runs_dir, run_id, manifest, plan.to_json())
+    key_store.make(run_id, [entry.launch_spec.description for entry in made])
     predict(run, experiment, request.memory)
     run.append(
         Placed(

@@ -5,6 +5,7 @@ All decisions about a launch are made here; `node/` only makes units of them.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 from contract import names
 from contract.description import Capacity, InstanceDescription, InstanceRef, Resources
 from contract.json_records import Record
-from contract.launch_spec import LaunchSpec, Limits, Process
+from contract.launch_spec import Inbound, LaunchSpec, Limits, Outbound, Process
 from fleet.intake.request import Request
 from fleet.intake.workload_settings import Peers
 from fleet.observe.cluster import Cluster, Host
@@ -24,6 +25,7 @@ from placement.model import gb, units
 
 GB = 2**30
 PYTHON = ("/usr/bin/python3", "-m")
+FIRST_LOCAL_PORT = 9101  # of the ways out of an instance's private network
 DEFAULT_COMMAND = (*PYTHON, "workload")
 
 
@@ -95,8 +97,13 @@ class _Launch:
         return self.hosts[self.plan.assignments[id]].address
 
     def url(self, id: str) -> str:
-        """Return the URL of an instance's peer port: its messages, or its stream relay."""
-        return f"http://{self.address(id)}:{self.plan.ports[id]['peer']}"
+        """Return the URL of an instance's peer port on its node: its messages, or its stream relay."""
+        return url(self.address(id), self.plan.ports[id]["peer"])
+
+
+def url(address: str, port: int) -> str:
+    """Return the URL of a port."""
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def _entry(launch: _Launch, instance: Instance) -> Entry:
@@ -105,7 +112,8 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
     observers = launch.peers.observers.get(id, [])
     relay = RELAY_PROGRAMS[launch.request.release.has_contract]
     release_dir = names.release_folder(host.work_dir, launch.request.release.hash)
-    description = _description(launch, instance, node, host)
+    outbound = _outbound(launch, instance)
+    description = _description(launch, instance, node, host, outbound)
     spec = LaunchSpec(
         description=description,
         work_dir=host.work_dir,
@@ -114,7 +122,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
         workload=Process(
             tuple(launch.request.command or launch.experiment.command or DEFAULT_COMMAND),
             f"{release_dir}/code" if launch.request.release.has_code else release_dir,
-            _allowed_addresses(launch, instance),
+            None if instance.network == "open" else ("localhost",),
         ),
         llama_server=_llama_server(description, host),
         limits=Limits(
@@ -123,7 +131,9 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
             cpu_percent=max(1, round(description.resources.cpu_cores * 100)),
         ),
         restart=launch.restart,
-        private_network=_is_private(instance, observers),
+        private_network=instance.network != "open",
+        inbound=_inbound(launch, instance),
+        outbound=outbound,
         capacity=Capacity(node.ram_gb - node.reserved_ram_gb, node.usable_gpu_memory_gb, node.max_instances),
         relay=Process(relay, release_dir, _relay_addresses(launch, id, observers)) if observers else None,
         # The node itself checks the relay, at the address that observers use.
@@ -135,8 +145,11 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
     return Entry(names.host_name(id, node.name), spec, spec.ref)
 
 
-def _description(launch: _Launch, instance: Instance, node: Node, host: Host) -> InstanceDescription:
+def _description(
+    launch: _Launch, instance: Instance, node: Node, host: Host, outbound: Sequence[Outbound]
+) -> InstanceDescription:
     id, plan = instance.id, launch.plan
+    local = {way.to: url("127.0.0.1", way.local_port) for way in outbound}
     uses_gpu = node.gpu and instance.gpu != "none"
     takes_ram, _ = node.takes(units(instance.ram_gb), units(instance.gpu_memory_gb), uses_gpu)
     cores = min(node.cpu_cores, host.cores or node.cpu_cores)
@@ -152,8 +165,8 @@ def _description(launch: _Launch, instance: Instance, node: Node, host: Host) ->
         node=node.name,
         port=plan.ports[id]["peer"],
         ports=dict(plan.ports[id]),
-        peers={other: launch.url(other) for other in launch.peers.of(instance)},
-        observes={subject: launch.url(subject) for subject in instance.observes},
+        peers={other: local.get(other) or launch.url(other) for other in launch.peers.of(instance)},
+        observes={subject: local.get(subject) or launch.url(subject) for subject in instance.observes},
         instances=launch.peers.known_to(id),
         workload=dict(launch.experiment.workload),
         config=dict(instance.config),
@@ -184,22 +197,30 @@ def _llama_server(description: InstanceDescription, host: Host) -> Process:
     return Process(tuple(arguments), str(description.dir), ("localhost",))
 
 
-def _allowed_addresses(launch: _Launch, instance: Instance) -> tuple[str, ...] | None:
-    """Return the addresses that the workload may reach; None: any. A relay has the address of its subject's node."""
-    return {
-        "isolated": ("localhost", *sorted({launch.address(subject) for subject in instance.observes})),
-        "peers": ("localhost", *sorted({host.address for host in launch.hosts.values()})),
-        "open": None,
-    }[instance.network]
+def _inbound(launch: _Launch, instance: Instance) -> Inbound | None:
+    """Return the way into an instance's network: for the peers that may call it, from their nodes."""
+    isolated = {other.id for other in launch.experiment.instances if other.network == "isolated"}
+    callers = [launch.address(peer) for peer in launch.peers.of(instance) if peer not in isolated]
+    if instance.network == "open" or not callers:
+        return None
+    return Inbound(launch.plan.ports[instance.id]["peer"], tuple(sorted(set(callers))))
+
+
+def _outbound(launch: _Launch, instance: Instance) -> tuple[Outbound, ...]:
+    """Return the ways out of an instance's network: one to each peer, and to the stream relay of each subject."""
+    if instance.network == "open":
+        return ()
+    ports = launch.plan.ports
+    own = set(ports[instance.id].values())
+    local = (port for port in itertools.count(FIRST_LOCAL_PORT) if port not in own)
+    return tuple(
+        Outbound(other, next(local), launch.address(other), ports[other]["peer"])
+        for other in (*launch.peers.of(instance), *instance.observes)
+    )
 
 
 def _relay_addresses(launch: _Launch, id: str, observers: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({launch.address(id), *(launch.address(observer) for observer in observers)}))
-
-
-def _is_private(instance: Instance, observers: Sequence[str]) -> bool:
-    """Return whether the instance reaches its own llama-server and nobody else; one that observes reaches relays."""
-    return bool(observers) or (instance.network == "isolated" and not instance.observes)
 
 
 def _quoted(words: Sequence[str]) -> str:

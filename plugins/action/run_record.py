@@ -11,6 +11,7 @@ from ansible.release import __version__ as ansible_version
 
 from contract.description import InstanceRef
 from fleet.intake.request import Request
+from fleet.launch import key_store
 from fleet.launch.launching import create, detached_table, settle
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
@@ -75,6 +76,8 @@ class ActionModule(LocalAction):
     def _launched(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run = Run.open(given["runs_dir"], given["run_id"])
         settled = settle(run, _results(task_vars, "instance_started"), Cluster.from_task_vars(task_vars), self._keys)
+        if settled.failed:
+            key_store.remove(run.run_id)
         shown = {"table": detached_table(run, _inventory())} if given["detached"] and not settled.failed else {}
         return {
             "changed": False,
@@ -89,6 +92,8 @@ class ActionModule(LocalAction):
         outcomes = _results(task_vars, "instance_collected")
         refs = [InstanceRef.from_json(task_vars["hostvars"][name]["instance_ref"], name) for name in outcomes]
         conclusion = conclude(run, refs, list(outcomes.values()), check=self.check)
+        if conclusion.over and not self.check:
+            key_store.remove(run.run_id)
         return {
             "changed": conclusion.changed,
             "warnings": conclusion.warnings,

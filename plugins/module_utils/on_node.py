@@ -20,6 +20,7 @@ from ansible.module_utils.contract import (  # Ansible ships the modules that ar
     names,
     node_state,
     outcome,
+    peer_keys,
     progress,
     statuses,
 )
@@ -48,7 +49,9 @@ from ansible.module_utils.node import (
     health,
     instances,
     journal,
+    key_files,
     llama_cpp_build,
+    private_network,
     probe,
     quoting,
     sandbox,

@@ -16,6 +16,9 @@ options:
   state: {description: What to do., choices: [started, stopped, collected], required: true, type: str}
   launch_spec: {description: "How to start it, as C(contract/launch_spec.py) has it; for C(started).", type: dict}
   instance_ref: {description: "Which instance it is, as C(InstanceRef) of C(contract/description.py) has it; for C(stopped) and C(collected).", type: dict}
+  keys:
+    description: "The keys that it shares with its peers, as C(InstanceKeys) of C(contract/peer_keys.py) has them; for C(started)."
+    type: json
   llama_cpp: {description: The folder of the node's build of llama.cpp; for C(started)., type: path}
   start_timeout: {description: Seconds until it must be healthy., type: float, default: 120}
 author: [Jarfleet]
@@ -32,6 +35,7 @@ dir: {description: Its folder on the node., returned: always, type: str}
 faults: {description: "What could not be collected, and why.", returned: success, type: list}
 """
 
+import json
 from typing import Any, Dict, Tuple
 
 from ansible.module_utils import on_node  # noqa: F401 - makes contract and node importable
@@ -40,6 +44,7 @@ from ansible.module_utils.basic import AnsibleModule
 from contract import ContractError
 from contract.description import InstanceRef
 from contract.launch_spec import LaunchSpec
+from contract.peer_keys import InstanceKeys
 from node.errors import NodeError
 from node.systemd_backend import Done, StartFailed, SystemdBackend
 
@@ -49,7 +54,8 @@ def run(given: Dict[str, Any], check: bool) -> Tuple[Done, str]:
     if given["state"] == "started":
         spec = LaunchSpec.from_json(given["launch_spec"], "launch_spec")
         backend = SystemdBackend(spec.ref, check)
-        return backend.submit(spec, given["llama_cpp"], given["start_timeout"]), spec.dir
+        keys = InstanceKeys.from_json(json.loads(given["keys"] or "{}"), "keys")
+        return backend.submit(spec, keys, given["llama_cpp"], given["start_timeout"]), spec.dir
     ref = InstanceRef.from_json(given["instance_ref"], "instance_ref")
     backend = SystemdBackend(ref, check)
     done: Done = backend.stop() if given["state"] == "stopped" else backend.collect()
@@ -62,6 +68,7 @@ def main() -> None:
             "state": {"type": "str", "required": True, "choices": ["started", "stopped", "collected"]},
             "launch_spec": {"type": "dict"},
             "instance_ref": {"type": "dict"},
+            "keys": {"type": "json", "no_log": True},
             "llama_cpp": {"type": "path"},
             "start_timeout": {"type": "float", "default": 120},
         },

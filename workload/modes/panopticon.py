@@ -15,6 +15,7 @@ from .. import stream_relay
 from ..client import Unavailable, persist
 from ..messaging import PeerLost
 from ..mind import Mind
+from ..peers import Peer
 
 
 class Observer:
@@ -23,7 +24,7 @@ class Observer:
     def __init__(self, mind: Mind) -> None:
         self.mind = mind
         limit = mind.settings.peer_timeout_seconds
-        self.streams = {subject: Lines(subject, url, limit) for subject, url in mind.instance.observes.items()}
+        self.streams = {id: Lines(Peer.of(mind.instance, id), limit) for id in mind.instance.observes}
 
     def play(self, round: int) -> bool:
         """Read each subject's round, and note what the observer makes of it."""
@@ -54,8 +55,8 @@ def _speaker(subject: str, row: dict[str, Any]) -> str:
 class Lines:
     """A subject's messages, by its utterances."""
 
-    def __init__(self, subject: str, url: str, limit: float) -> None:
-        self.subject, self.url, self.limit = subject, url, limit
+    def __init__(self, subject: Peer, limit: float) -> None:
+        self.subject, self.limit = subject, limit
         self.read, self.ended, self.heard = 0, False, time.monotonic()
         self.rounds: list[list[dict[str, Any]]] = [[]]  # the last is not complete
 
@@ -65,7 +66,7 @@ class Lines:
         Raises PeerLost when the stream has been out of reach for too long.
         """
         while len(self.rounds) <= round and not self.ended:
-            rows, self.ended = persist(f"{self.subject}'s stream", self._next)
+            rows, self.ended = persist(f"{self.subject.id}'s stream", self._next)
             self.read += len(rows)
             for row in rows:
                 self.rounds[-1].append(row)
@@ -75,10 +76,10 @@ class Lines:
 
     def _next(self) -> tuple[list[dict[str, Any]], bool]:
         try:
-            found = stream_relay.read(self.url, self.read, 10)
+            found = stream_relay.read(self.subject, self.read, 10)
         except Unavailable as error:
             if time.monotonic() - self.heard > self.limit:
-                raise PeerLost(f"{error}: no stream of {self.subject} for {self.limit:g} s") from error
+                raise PeerLost(f"{error}: no stream of {self.subject.id} for {self.limit:g} s") from error
             raise
         self.heard = time.monotonic()
         return found

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.description import InstanceDescription, Resources
-from contract.launch_spec import LaunchSpec, Limits, Process
-from node import quoting, sandbox, units
+from contract.launch_spec import Inbound, LaunchSpec, Limits, Outbound, Process
+from node import private_network, quoting, sandbox, units
 from node.errors import NodeError
 
 RUN = "x_20261123T141500Z_3f2a"
@@ -113,6 +113,25 @@ def test_an_observed_instance_has_a_network_of_its_own_and_a_relay_outside_of_it
     assert "IPAddressAllow=10.0.0.1 10.0.0.2" in lines
 
 
+def test_a_private_network_is_joined_to_exactly_the_peers() -> None:
+    peers = replace(spec().description, peers={"b": "http://127.0.0.1:9101"})
+    ways = {"inbound": Inbound(8101, ("10.0.0.2",)), "outbound": (Outbound("b", 9101, "fd00::2", 8104),)}
+    made = units.render(spec(description=peers, private_network=True, **ways), "/opt", "jarfleet01")
+    workload = made[f"{PREFIX}-workload.service"].splitlines()
+    sockets = f"{PREFIX}-in.socket {PREFIX}-to_b.socket"
+    assert f"Wants={PREFIX}-llama.service {sockets} network-online.target" in workload
+    assert f"StandardInput=file:/var/lib/jarfleet/keys/{RUN}-a-workload.json" in workload
+    inbound, outbound = (made[f"{PREFIX}-{name}.socket"].splitlines() for name in ("in", "to_b"))
+    assert {"ListenStream=8101", "IPAddressDeny=any", "IPAddressAllow=10.0.0.2"} <= set(inbound)
+    assert "PrivateNetwork=yes" not in inbound
+    joined = {"PrivateNetwork=yes", f"JoinsNamespaceOf={PREFIX}-llama.service"}
+    assert {"ListenStream=127.0.0.1:9101", *joined} <= set(outbound)
+    inbound, outbound = (made[f"{PREFIX}-{name}.service"].splitlines() for name in ("in", "to_b"))
+    assert {f"ExecStart={private_network.PROXY} 127.0.0.1:8101", "DynamicUser=yes", *joined} <= set(inbound)
+    assert {f"ExecStart={private_network.PROXY} [fd00::2]:8104", "IPAddressAllow=fd00::2"} <= set(outbound)
+    assert "PrivateNetwork=yes" not in outbound
+
+
 def test_only_llama_server_sees_devices_and_only_with_a_gpu() -> None:
     with_gpu = replace(spec().description, resources=Resources(uses_gpu=True))
     for description, llama in ((spec().description, "yes"), (with_gpu, "no")):
@@ -165,6 +184,9 @@ def test_a_work_dir_of_any_name_is_quoted_for_each_directive() -> None:
         ({"workload": Process(("x",), "/", ("evil\nUser=root",))}, "neither an IP address nor localhost"),
         ({"workload": Process(("x",), "/", ("example.org",))}, "neither an IP address nor localhost"),
         ({"workload": Process(("x",), "/a\nUser=root")}, "has a control character"),
+        ({"inbound": Inbound(1, ("evil\nUser=root",))}, "neither an IP address nor localhost"),
+        ({"outbound": (Outbound("b", 1, "evil\nUser=root", 1),)}, "neither an IP address nor localhost"),
+        ({"outbound": (Outbound("b\nUser=root", 1, "10.0.0.1", 1),)}, "is not an instance id"),
     ],
 )
 def test_what_could_become_another_directive_is_rejected(changes: dict[str, Any], fault: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -12,12 +13,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from workload.peers import Peer
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,17 +49,36 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def pair_key(one: str, other: str) -> str:
+    """The key of two instances."""
+    return hashlib.sha256("-".join(sorted((one, other))).encode()).hexdigest()
+
+
 class Process:
     """A process that can be started again, with all it ever printed in one file."""
 
-    def __init__(self, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        log: Path,
+        environment: dict[str, str] | None = None,
+        keys: dict[str, str] | None = None,
+    ) -> None:
         self.command, self.log, self.environment = command, log, environment or {}
+        self.keys = keys or {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, tempfile.TemporaryFile() as keys:
+            keys.write(json.dumps({"keys": self.keys}).encode())
+            keys.seek(0)
             self.process = subprocess.Popen(
-                self.command, cwd=ROOT, env={**os.environ, **self.environment}, stdout=log, stderr=subprocess.STDOUT
+                self.command,
+                cwd=ROOT,
+                env={**os.environ, **self.environment},
+                stdin=keys,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
 
     def send(self, number: int) -> int:
@@ -102,9 +125,17 @@ class Mind(Process):
         self.instance = {"run_id": "test_20261123T141500Z_3f2a", "experiment": "test", "dir": str(self.dir), **instance}
         self.file = self.dir / "instance.json"
         self.file.write_text(json.dumps(self.instance))
+        own, known = instance["id"], [*instance.get("peers", {}), *instance.get("observes", {})]
         super().__init__(
-            [sys.executable, "-m", "workload"], self.dir / "workload.log", {"JARFLEET_INSTANCE": str(self.file)}
+            [sys.executable, "-m", "workload"],
+            self.dir / "workload.log",
+            {"JARFLEET_INSTANCE": str(self.file)},
+            {other: pair_key(own, other) for other in known},
         )
+
+    def peer(self, other: str) -> Peer:
+        """This mind, as another one talks to it."""
+        return Peer(self.instance["id"], f"http://127.0.0.1:{self.instance['port']}", other, self.keys[other])
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """What the database holds, none if there is no such table yet."""

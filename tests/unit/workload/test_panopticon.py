@@ -25,7 +25,10 @@ def watched(mind: MakeMind) -> Iterator[tuple[Mind, Mind]]:
         workload={**quiet, "tags": ["watching"]}, config={"prompt": "What is it?"},
     )  # fmt: skip
     relay = Process(
-        [sys.executable, "-m", "workload.stream_relay", "none.service"], subject.dir / "relay.log", subject.environment
+        [sys.executable, "-m", "workload.stream_relay", "none.service"],
+        subject.dir / "relay.log",
+        subject.environment,
+        {"observer": observer.keys["subject"]},
     )
     relay.start()
     yield subject, observer

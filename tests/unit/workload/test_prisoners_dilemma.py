@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 from collections.abc import Callable
 from typing import Any
@@ -72,17 +71,12 @@ def test_payoffs_are_as_the_experiment_says(together: Together) -> None:
 
 
 def test_a_player_cannot_see_a_move_before_it_has_committed(together: Together) -> None:
-    """Asked by anybody, a player gives away its commitment, and its move only once it has the other's."""
+    """Asked by its opponent, a player gives away its commitment, and its move only once it has the other's."""
     a, _ = together("ab", "prisoners_dilemma")
     a.start()
 
     def ask(topic: str) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", a.instance["port"], timeout=5)
-        connection.request("GET", f"/messages?topic={topic}&round=1")
-        response = connection.getresponse()
-        status, body = response.status, json.loads(response.read())
-        connection.close()
-        return status, body
+        return a.peer("b").request("GET", f"/messages?topic={topic}&round=1")
 
     wait_until(lambda: a.has("a", 1, "commit"), "a has committed")
     status, body = ask("commit")
@@ -109,10 +103,7 @@ def test_a_cheat_is_found_out(together: Together) -> None:
 
     def post(topic: str, body: dict[str, str]) -> None:
         message = {"run_id": a.instance["run_id"], "sender": "b", "topic": topic, "round": 1, "body": body}
-        connection = http.client.HTTPConnection("127.0.0.1", a.instance["port"], timeout=5)
-        connection.request("POST", "/messages", json.dumps(message).encode())
-        assert connection.getresponse().status == 200
-        connection.close()
+        assert a.peer("b").request("POST", "/messages", message)[0] == 200
 
     post("commit", {"hash": hashlib.sha256(b"n:cooperate").hexdigest()})
     post("reveal", {"nonce": "n", "move": "defect"})

@@ -7,11 +7,17 @@ import json
 import shutil
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import pytest
 from conftest import Llama, Mind, accepts, live_through_kills, wait_until
+
+from workload.peers import CODE, NONCE, SENDER, Asked, Peer
 
 Pair = Callable[..., list[Mind]]
 
@@ -165,17 +171,21 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
     a.start()
     wait_until(lambda: accepts(a.instance["port"]), "a listens")
 
-    def ask(method: str, path: str, body: bytes | None = None, length: str | None = None) -> tuple[int, object]:
+    own = a.peer("b")
+
+    def ask(method: str, path: str, body: bytes | None = None, length: str | None = None, peer: Peer = own) -> Any:
+        asked = Asked(peer.own_id, "a", "5f", method, path, body or b"")
+        headers = {SENDER: peer.own_id, NONCE: "5f", CODE: asked.code(peer.key)}
         connection = http.client.HTTPConnection("127.0.0.1", a.instance["port"], timeout=5)
-        connection.request(method, path, body, {"Content-Length": length} if length else {})
+        connection.request(method, path, body, {**headers, **({"Content-Length": length} if length else {})})
         response = connection.getresponse()
         content = json.loads(response.read())
         connection.close()
         return response.status, content
 
-    def post(path: str = "/messages", **body: object) -> int:
+    def post(path: str = "/messages", peer: Peer = own, **body: object) -> int:
         message = {"run_id": a.instance["run_id"], "sender": "b", "topic": "say", "round": 1, "body": {"content": "x"}}
-        return ask("POST", path, json.dumps({**message, **body}).encode())[0]
+        return ask("POST", path, json.dumps({**message, **body}).encode(), peer=peer)[0]
 
     status, health = ask("GET", "/health")
     assert (status, health["status"], health["id"], health["rounds"]) == (200, "ok", "a", 4)
@@ -183,6 +193,10 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
     assert ask("GET", "/nowhere")[0] == 404
     assert ask("POST", "/messages", b"{", None)[0] == 400
     assert ask("POST", "/messages", b"", str(2**20 + 1))[0] == 413
+    stranger = replace(own, key="00" * 32)
+    assert post(peer=stranger) == post(peer=replace(own, own_id="nobody")) == 403
+    assert ask("GET", "/messages?topic=say&round=1", peer=stranger)[0] == 403
+    assert ask("GET", "/health", peer=stranger)[0] == 200, "which everybody may see"
     assert post(run_id="another") == 409
     assert post(sender="a") == post(sender="nobody") == 409
     assert post(round=-1) == post(round=True) == post(round=99) == post(body=1) == post(topic=None) == 400
@@ -193,6 +207,41 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
     wait_until(lambda: a.has("a", 1), "a has spoken")
     status, message = ask("GET", "/messages?topic=say&round=1")
     assert (status, message) == (200, {"body": {"content": a.talk()[0][2]}})
+    assert own.request("GET", "/messages?topic=say&round=1") == (200, message)
+
+
+def test_an_answer_without_the_key_of_the_pair_is_nobodys(pair: Pair) -> None:
+    """Whoever got hold of the port of a peer that has died: it cannot speak in its name."""
+    a, b = pair()
+    impostor = ThreadingHTTPServer(("127.0.0.1", b.instance["port"]), Impostor)
+    with impostor:
+        threading.Thread(target=impostor.serve_forever).start()
+        a.start()
+        wait_until(lambda: "POST /messages" in Impostor.asked, "a has asked it")
+        wait_until(lambda: len(Impostor.asked) > 5, "a asks again, as it was not heard")
+        impostor.shutdown()
+    assert not a.has("b", 1)
+    assert a.rows("SELECT delivered FROM deliveries WHERE topic = 'say' AND round = 1") == [(0,)]
+    b.start()
+    assert (a.wait(), b.wait()) == (0, 0)
+    assert_whole(a, b, 4)
+
+
+class Impostor(BaseHTTPRequestHandler):
+    """Says yes to everything, with words of its own."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append(f"{self.command} {self.path.partition('?')[0]}")
+        content = json.dumps({"body": {"content": "I am b"}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header(CODE, "00" * 32)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST
 
 
 @pytest.mark.parametrize("alive", [0, 1])

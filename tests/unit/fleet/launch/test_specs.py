@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from contract.launch_spec import LaunchSpec
+from contract.launch_spec import Inbound, LaunchSpec, Outbound
 from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request
 from fleet.intake.workload_settings import Peers, workload_faults
 from fleet.launch.specs import entries
@@ -68,13 +68,35 @@ def test_an_observed_instance_is_told_what_it_would_be_told_alone(tmp_path) -> N
     assert "near" not in json.dumps(observed.to_json())
 
 
-def test_an_observer_is_told_where_the_relay_is(tmp_path) -> None:
+def test_an_observer_is_told_of_a_way_that_leads_to_the_relay_and_nowhere_else(tmp_path) -> None:
     found = specs(tmp_path, SUBJECT, NEAR, FAR)
-    url = f"http://10.0.0.1:{found['subject'].description.port}"
     for observer in ("near", "far"):
-        assert found[observer].description.observes == {"subject": url}
+        assert found[observer].description.observes == {"subject": "http://127.0.0.1:9101"}
+        port = found["subject"].description.port
+        assert found[observer].outbound == (Outbound("subject", 9101, "10.0.0.1", port),)
+        assert found[observer].inbound is None
         assert found[observer].description.peers == {}
         assert found[observer].description.instances == ("subject", "near", "far")
+
+
+def test_peers_are_told_of_a_way_to_each_and_their_nodes_alone_may_call(tmp_path) -> None:
+    found = specs(tmp_path, {**SUBJECT, "network": "peers"}, {"id": "far", "network": "peers"}, OTHER)
+    assert found["subject"].description.peers == {"far": "http://127.0.0.1:9101", "other": "http://127.0.0.1:9102"}
+    ports = {id: spec.description.port for id, spec in found.items()}
+    assert found["subject"].outbound == (
+        Outbound("far", 9101, "10.0.0.2", ports["far"]),
+        Outbound("other", 9102, "10.0.0.3", ports["other"]),
+    )
+    assert found["subject"].inbound == Inbound(ports["subject"], ("10.0.0.2", "10.0.0.3"))
+    assert {spec.workload.allowed_addresses for spec in found.values()} == {("localhost",)}
+
+
+def test_an_open_instance_reaches_its_peers_on_their_nodes(tmp_path) -> None:
+    found = specs(tmp_path, {"id": "far", "network": "open"}, OTHER, {"id": "near"})
+    ports = {id: spec.description.port for id, spec in found.items()}
+    assert found["far"].description.peers["other"] == f"http://10.0.0.3:{ports['other']}"
+    assert (found["far"].inbound, found["far"].outbound) == (None, ())
+    assert found["other"].inbound == Inbound(ports["other"], ("10.0.0.2",)), "an isolated one does not call"
 
 
 def test_the_relay_hears_the_nodes_of_its_observers_and_no_other(tmp_path) -> None:
@@ -82,23 +104,12 @@ def test_the_relay_hears_the_nodes_of_its_observers_and_no_other(tmp_path) -> No
     assert specs(tmp_path, SUBJECT, NEAR, OTHER)["subject"].relay.allowed_addresses == ("10.0.0.1",)
 
 
-@pytest.mark.parametrize(
-    ("network", "addresses"),
-    [
-        ("isolated", ("localhost", "10.0.0.1")),
-        ("peers", ("localhost", "10.0.0.1", "10.0.0.2", "10.0.0.3")),
-        ("open", None),
-    ],
-)
-def test_an_observer_may_reach_its_subjects_node_beside_what_its_network_allows(tmp_path, network, addresses) -> None:
+@pytest.mark.parametrize("network", ["isolated", "peers", "open"])
+def test_who_is_not_open_has_a_network_of_its_own(tmp_path, network) -> None:
     found = specs(tmp_path, SUBJECT, {**FAR, "network": network}, OTHER)
-    assert found["far"].workload.allowed_addresses == addresses
+    assert found["far"].private_network == (network != "open")
+    assert found["far"].workload.allowed_addresses == (None if network == "open" else ("localhost",))
     assert found["subject"].workload.allowed_addresses == ("localhost",)
-
-
-def test_an_instance_that_reaches_nobody_has_a_network_of_its_own(tmp_path) -> None:
-    alone = [{"id": network, "network": network} for network in ("isolated", "peers", "open")]
-    assert {id for id, spec in specs(tmp_path, *alone).items() if spec.private_network} == {"isolated"}
 
 
 def test_only_what_is_observed_has_a_relay(tmp_path) -> None:
@@ -109,7 +120,6 @@ def test_only_what_is_observed_has_a_relay(tmp_path) -> None:
         "far": [],
         "other": [],
     }
-    assert {id for id, spec in found.items() if spec.private_network} == {"subject"}
     port = found["subject"].description.ports
     assert found["subject"].health == {
         "llama": f"http://127.0.0.1:{port['llama']}/health",

@@ -1,0 +1,26 @@
+#!/usr/bin/python
+# Documentation of the action plugin launch.
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: launch
+short_description: Start an instance on its node
+description:
+  - Hands the node the launch spec and the keys that the instance shares with its peers, which the controller keeps, and waits until
+    the instance is healthy (see M(instance)).
+options:
+  launch_spec: {description: "How to start it, as C(contract/launch_spec.py) has it.", type: dict, required: true}
+  llama_cpp: {description: The folder of the node's build of llama.cpp., type: str, required: true}
+  start_timeout: {description: Seconds until it must be healthy., type: float, default: 120}
+author: [Jarfleet]
+"""
+
+EXAMPLES = r"""
+- name: Start an instance
+  launch: {launch_spec: "{{ instance_launch_spec }}", llama_cpp: /opt/llama.cpp/3f2a}
+"""
+
+RETURN = r"""
+status: {description: The instance's status after., returned: always, type: str}
+dir: {description: Its folder on the node., returned: always, type: str}
+"""
