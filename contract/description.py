@@ -21,6 +21,7 @@ class Resources(Record):
     gpu_memory_gb: float = 0.0
     uses_gpu: bool = False
     cpu_cores: float = 1.0
+    disk_gb: float = 0.0  # of its folder; 0: not declared, so by the disk's room
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, TypeVar
 
 from .json_records import ContractError, Record
+from .receipt import Receipt
 
 E = TypeVar("E", bound="Type[Event]")
 KINDS: Dict[str, Type[Event]] = {}
@@ -59,6 +60,15 @@ class Launched(Event):
 
     instance: str
     status: str = ""
+
+
+@register("receipt")
+@dataclass(frozen=True)
+class Received(Event):
+    """An instance's receipt: what was tried from inside its unit before its code ran. instance: `a@jetson`."""
+
+    instance: str
+    receipt: Receipt
 
 
 @register("launch_failed")

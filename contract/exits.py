@@ -10,8 +10,8 @@ from .json_records import ContractError, Record, choice, decoded, read_bytes
 from .names import LLAMA, UNITS, WORKLOAD
 
 COMPLETED, OUT_OF_MEMORY, SIGNAL, EXIT = "completed", "out_of_memory", "signal", "exit"
-STOPPED, NODE_LOST, FENCED = "stopped", "node_lost", "fenced"
-CAUSES = (COMPLETED, OUT_OF_MEMORY, SIGNAL, EXIT, STOPPED, NODE_LOST, FENCED)
+STOPPED, NODE_LOST, FENCED, DISK_LIMIT = "stopped", "node_lost", "fenced", "disk_limit"
+CAUSES = (COMPLETED, OUT_OF_MEMORY, SIGNAL, EXIT, STOPPED, NODE_LOST, FENCED, DISK_LIMIT)
 NO_DEATHS = (COMPLETED, STOPPED)  # it ended in its own time, or somebody ordered it
 
 START_LIMIT = 4096  # bytes of a start file
@@ -32,12 +32,18 @@ class Ways(NamedTuple):
 
 
 def cause_of(
-    unit: str, ways: Ways, outcome: str = "", out_of_memory: bool = False, asked: Optional[bool] = None
+    unit: str,
+    ways: Ways,
+    outcome: str = "",
+    out_of_memory: bool = False,
+    asked: Optional[bool] = None,
+    reason: str = "",
 ) -> str:
     """The cause of an exit.
 
     outcome: what outcome.json said when the unit ended; out_of_memory: the kernel has killed a process of the unit for
-    its memory; asked: somebody - a person, a shutdown - had systemd stop the unit, None when it does not say.
+    its memory; asked: somebody - a person, a shutdown - had systemd stop the unit, None when it does not say;
+    reason: for which cause its node stopped the instance.
     """
     killed = ways.code in ("killed", "dumped")
     clean = ways.result == "success" and (killed or ways.status == "0")
@@ -45,6 +51,8 @@ def cause_of(
         return OUT_OF_MEMORY  # control groups of version 1 do not tell systemd of it
     if outcome == "FENCED":
         return FENCED
+    if reason in CAUSES:
+        return reason
     if unit == LLAMA and clean and outcome == "COMPLETED":
         return COMPLETED  # it is stopped when its workload no longer needs it
     if asked is None:

@@ -68,6 +68,7 @@ class LaunchSpec(Record):
     private_network: bool = False  # a network with a loopback only, which its two processes share
     inbound: Optional[Inbound] = None  # with a private network
     outbound: Tuple[Outbound, ...] = ()  # with a private network
+    out_of_reach: Tuple[str, ...] = ()  # addresses of its node and of others that its receipt tries to reach
     capacity: Capacity = Capacity(0.0, 0.0, 1)
     relay: Optional[Process] = None  # where somebody observes the instance
     health: Mapping[str, str] = field(

@@ -26,6 +26,10 @@ UNITS = (WORKLOAD, LLAMA)
 # has ended. "tap" is its name in the units of runs that were started before it was called a relay.
 RELAY, OLD_RELAY = "relay", "tap"
 RELAYS = (RELAY, OLD_RELAY)
+# Runs once before an instance's code, in a unit like its workload's: see `contract.receipt`.
+PROBE = "probe"
+# Root's: keeps an instance's folder within its size.
+GUARD = "guard"
 # What connects an instance's private network with others: units of these names, each a socket and a service.
 INBOUND = "in"
 OUTBOUND = "to_"  # and the id of the instance that it leads to
@@ -45,6 +49,8 @@ CHECKPOINTS = "checkpoints"
 NODE_PROGRAM = "/opt/jarfleet/node.pyz"
 # Root's: the keys of the instances on a node. systemd gives an instance its own, as the standard input of its workload.
 KEYS_FOLDER = "/var/lib/jarfleet/keys"
+# Root's: what is tried from inside each instance's unit before its code runs, and what came of it.
+PROBES_FOLDER = "/var/lib/jarfleet/probes"
 
 
 def work_dir_problem(path: str) -> str:
@@ -103,6 +109,16 @@ def copies_folder(work_dir: str, run_id: str, instance_id: str) -> str:
 def peer_keys_file(run_id: str, instance_id: str, unit: str) -> str:
     """The keys that a unit of an instance knows its peers by."""
     return f"{KEYS_FOLDER}/{run_id}-{instance_id}-{unit}.json"
+
+
+def attempts_file(run_id: str, instance_id: str) -> str:
+    """What is tried from inside an instance's unit."""
+    return f"{PROBES_FOLDER}/{run_id}-{instance_id}.attempts.json"
+
+
+def receipt_file(run_id: str, instance_id: str) -> str:
+    """What came of it."""
+    return f"{PROBES_FOLDER}/{run_id}-{instance_id}.receipt.json"
 
 
 def release_folder(work_dir: str, release: str) -> str:

@@ -7,6 +7,7 @@ from typing import Mapping, Optional, Tuple
 
 from .json_records import Record, choice
 from .progress import Progress
+from .promises import Promises
 from .statuses import ALIVE, INSTANCE_STATUSES, NODE_STATUSES
 
 
@@ -63,4 +64,5 @@ class NodeState(Record):
     gpu: Gpu = Gpu()
     address: str = ""
     python: str = ""
+    promises: Optional[Promises] = None  # None: not found out since it booted
     instances: Tuple[InstanceState, ...] = ()

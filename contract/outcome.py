@@ -12,7 +12,8 @@ LIMIT = 4096  # bytes
 
 @dataclass(frozen=True)
 class Outcome(Record):
-    """How an instance ended, and when (ISO 8601, UTC)."""
+    """How an instance ended, and when (ISO 8601, UTC). reason: a cause of death, if its node stopped it for one."""
 
     outcome: str = choice(ENDED)
     time: str = ""
+    reason: str = ""

@@ -1,32 +1,53 @@
-"""The node's program, run as root: `python3 -I <this> started|ended <instance's folder> workload|llama`, or
-`... connect <instance's folder>`.
+"""The node's program: `python3 -I <this> VERB ...`.
 
-The hooks are run by an instance's units. Whatever goes wrong in one is reported on stderr and no more: it must not
-change what becomes of the unit.
+    started|ended <instance's folder> workload|llama    root's hooks of an instance's units
+    connect <instance's folder>                         standard input and output to its llama-server, as root
+    guard <instance's folder> <instances that fit>      keeps the folder within its size, as root
+    attempt                                             an instance's receipt, as the instance
+
+Whatever goes wrong in a hook is reported on stderr and no more: it must not change what becomes of the unit.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Sequence
 
-from . import connection, unit_hooks
+from contract.json_records import decoded
+from contract.receipt import LIMIT, Attempts, Receipt
+
+from . import attempts, connection, guard, unit_hooks
 
 HOOKS = {"started": unit_hooks.started, "ended": unit_hooks.ended}
 
 
 def main(words: Sequence[str]) -> None:
-    """Run one of them. Exits with 1 when a connection fails."""
-    verb, folder, *more = words
+    """Run one of them. Exits with 1 when anything but a hook fails."""
+    verb, *more = words
     try:
         if verb == "connect":
-            connection.connect(Path(folder))
+            connection.connect(Path(*more))
+        elif verb == "guard":
+            folder, most = more
+            guard.watch(Path(folder), int(most))
+        elif verb == "attempt":
+            _attempt()
         else:
-            HOOKS[verb](Path(folder), *more)
+            folder, unit = more
+            HOOKS[verb](Path(folder), unit)
     except Exception as error:
         print(f"jarfleet: {verb}: {type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(verb == "connect")
+        sys.exit(verb not in HOOKS)
+
+
+def _attempt() -> None:
+    """Exits with 1 when the instance's isolation does not hold."""
+    asked = Attempts.from_json(decoded(sys.stdin.read(LIMIT), "standard input"), "standard input")
+    receipt = Receipt(tuple(attempts.results(asked)))
+    print(json.dumps(receipt.to_json()), flush=True)
+    sys.exit(bool(receipt.broken))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from contract.description import Capacity, InstanceDescription
 from contract.node_state import InstanceState
 
 
-def shortfalls(wanted: InstanceDescription, capacity: Capacity, others: Sequence[InstanceState]) -> List[str]:
-    """The reasons why an instance cannot be admitted; empty if it can."""
+def shortfalls(
+    wanted: InstanceDescription, capacity: Capacity, others: Sequence[InstanceState], free_disk_gb: float
+) -> List[str]:
+    """The reasons why an instance cannot be admitted; empty if it can. GB are 2**30 bytes."""
     mine, found = wanted.resources, []
     alive = [other for other in others if other.alive]
     if len(alive) >= capacity.max_instances:
@@ -21,6 +23,8 @@ def shortfalls(wanted: InstanceDescription, capacity: Capacity, others: Sequence
     for what, has, needs, taken in pools:
         if sum(taken) + needs > has + 1e-6:
             found.append(f"{sum(taken):.1f} of {has:.1f} GB of {what} are taken, it needs {needs:.1f}")
+    if mine.disk_gb > free_disk_gb:
+        found.append(f"{free_disk_gb:.1f} GB of disk are free, it declares {mine.disk_gb:.1f}")
     clashes = set(wanted.ports.values()) & {port for other in others for port in other.held_ports}
     if clashes:
         found.append(f"port {', '.join(map(str, sorted(clashes)))} is given out")

@@ -57,9 +57,10 @@ def _outbound(spec: LaunchSpec, way: Outbound) -> Dict[str, str]:
         raise NodeError(f"{way.to!r} is not an instance id")
     address = _address(way.address)
     target = f"[{address}]" if ":" in address else address
-    # After llama-server, so that there is a network to join.
+    # After llama-server: who starts first gives its name to the network, and the others join llama-server's.
     unit = [*joined(spec), f"After={names.unit_name(spec.run_id, spec.id, names.LLAMA)}"]
-    socket = [f"ListenStream=127.0.0.1:{way.local_port:d}", "PrivateNetwork=yes"]
+    # All that share namespaces must ask for the same ones.
+    socket = [f"ListenStream=127.0.0.1:{way.local_port:d}", "PrivateNetwork=yes", "PrivateIPC=yes"]
     service = [f"ExecStart={PROXY} {target}:{way.port:d}", *firewall([address])]
     return _pair(spec, names.OUTBOUND + way.to, unit, socket, [], service)
 
@@ -83,6 +84,7 @@ def _pair(
                 "[Service]",
                 *sandbox.directives(),
                 "DynamicUser=yes",
+                "PrivateTmp=yes",
                 *service,
                 *LIMITS,
                 in_run,

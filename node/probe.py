@@ -12,6 +12,8 @@ from typing import NamedTuple, Sequence
 from contract.node_state import Gpu, InstanceState, NodeState
 from contract.statuses import DEGRADED, HEALTHY
 
+from . import known_promises
+
 GB = 2**30
 ANYWHERE = ("192.0.2.1", 9)  # TEST-NET-1, RFC 5737: nobody is there
 
@@ -48,6 +50,7 @@ def node_state(
         gpu=gpu(memory.total),
         address=address(),
         python=platform.python_version(),
+        promises=known_promises.read(),
         instances=tuple(instances),
     )
 
@@ -88,6 +91,12 @@ def address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return ""
+
+
+def free_gb(path: str) -> float:
+    """What the file system of `path` has left for others than root. GB = 2**30 bytes."""
+    room = os.statvfs(path)
+    return room.f_bavail * room.f_frsize / GB
 
 
 def disk_used_percent(path: str) -> float:

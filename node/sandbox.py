@@ -13,7 +13,6 @@ from .quoting import word
 BASE = """\
 ProtectHome=tmpfs
 ProtectSystem=strict
-PrivateTmp=yes
 PrivateDevices={private_devices}
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -31,6 +30,7 @@ ProtectKernelTunables=yes
 ProtectKernelModules=yes
 PrivateUsers=yes
 RemoveIPC=yes
+PrivateIPC=yes
 KeyringMode=private
 UMask=0022
 SystemCallArchitectures=native
@@ -38,7 +38,8 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM"""
 
-SINCE = {"ProtectProc": 247}  # versions of systemd: older ones skip it in a unit's file, but systemd-run refuses it
+# Versions of systemd: older ones skip it in a unit's file, but systemd-run refuses it.
+SINCE = {"ProtectProc": 247, "PrivateIPC": 248}
 READ_SECONDS = 600
 READ_MEMORY = "512M"
 
@@ -46,6 +47,18 @@ READ_MEMORY = "512M"
 def directives(gpu: bool = False) -> List[str]:
     """The sandbox of a service. A GPU's devices have no fixed names: where one is used, all devices stay visible."""
     return BASE.format(private_devices="no" if gpu else "yes").splitlines()
+
+
+def known_directives() -> List[str]:
+    """The sandbox, as far as this node's systemd knows it: systemd-run refuses what it does not know."""
+    version = systemd.version()
+    return [line for line in directives() if SINCE.get(line.partition("=")[0], 0) <= version]
+
+
+def run(properties: Sequence[str]) -> List[str]:
+    """The words before a command that is to run in a unit with these properties, connected to who runs it."""
+    options = [option for line in properties for option in ("--property", line)]
+    return ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec", *options, "--"]
 
 
 def read(command: Sequence[str], user: Optional[str], folder: Path, target: Path, limit: int) -> None:
@@ -57,13 +70,9 @@ def read(command: Sequence[str], user: Optional[str], folder: Path, target: Path
     if user is None:
         access = ["DynamicUser=yes", f"BindReadOnlyPaths={word(str(folder))}"]
     limits = [f"RuntimeMaxSec={READ_SECONDS}", f"MemoryMax={READ_MEMORY}", "TasksMax=16", f"LimitFSIZE={limit}"]
-    version = systemd.version()
-    known = [line for line in directives() if SINCE.get(line.partition("=")[0], 0) <= version]
-    properties = [*known, "PrivateNetwork=yes", *access, *limits]
-    options = [option for line in properties for option in ("--property", line)]
-    run = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec", *options, "--", *command]
+    started = [*run([*known_directives(), "PrivateNetwork=yes", "PrivateTmp=yes", *access, *limits]), *command]
     with target.open("wb") as file, subprocess.Popen(
-        run, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        started, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout  # noqa: S101 - for the type checker: both are pipes
         assert process.stderr  # noqa: S101

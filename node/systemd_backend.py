@@ -11,16 +11,30 @@ import os
 import pwd
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Optional
 
 from contract import names
 from contract.description import InstanceRef
 from contract.launch_spec import LaunchSpec
 from contract.outcome import Outcome
 from contract.peer_keys import InstanceKeys
+from contract.receipt import Receipt
 from contract.statuses import ALIVE, COMPLETED, FAILED, RUNNING, STOPPED
 
-from . import collection, health, instances, journal, key_files, private_network, shared_folder, systemd, units, users
+from . import (
+    collection,
+    health,
+    instances,
+    isolation,
+    journal,
+    key_files,
+    private_network,
+    probe,
+    shared_folder,
+    systemd,
+    units,
+    users,
+)
 from .admission import shortfalls
 from .errors import NodeError
 
@@ -47,6 +61,7 @@ class Done(NamedTuple):
     status: str
     diff: List[Dict[str, str]] = []  # noqa: RUF012 - a NamedTuple's default, never changed
     faults: List[str] = []  # noqa: RUF012 - what could not be collected
+    receipt: Optional[Receipt] = None  # of a start
 
 
 class StartFailed(NodeError):
@@ -95,29 +110,52 @@ class SystemdBackend:
         changes = _changes({**description, **_unit_files(spec, llama_cpp, user or users.POOL[0])})
         diff = [change.to_diff() for change in changes]
         if not changes and self.status() == RUNNING:
-            return Done(False, RUNNING)
+            return Done(False, RUNNING, receipt=self._receipt())
         if self.check:
             return Done(True, "PENDING", diff)
         user = self._reserve(spec, text)
         files = _unit_files(spec, llama_cpp, user)
         try:
             key_files.write(spec, keys)
+            isolation.prepare(spec, instances.read_instances(self.ref.work_dir))
             for path, unit in files.items():
                 shared_folder.write(path, unit)
             systemd.systemctl("daemon-reload")
-            started = [self.units[unit] for unit in (names.WORKLOAD, names.RELAY) if unit in spec.processes]
+            guard = names.unit_name(self.ref.run_id, self.ref.id, names.GUARD)
+            started = [guard, *(self.units[unit] for unit in (names.WORKLOAD, names.RELAY) if unit in spec.processes)]
             systemd.systemctl("enable", "--quiet", *started)
-            # The sockets by name: one whose port somebody else has is then a fault of the launch.
-            systemd.systemctl("start", "--quiet", *private_network.sockets(spec), *started)
+            self._start(spec, started)
             self._wait_healthy(spec, start_timeout)
         except Exception as error:
-            printed = journal.text(list(self.units.values()), "--lines=30")
+            printed = journal.text(self.all, "--lines=30")
             last = journal.last_line(self.units[names.WORKLOAD])
             self._conclude(FAILED)
             self._remove(self.all)
             reason = f"{self.ref.id} did not start: {error}{f'; its last words: {last}' if last else ''}"
             raise StartFailed(f"{reason}\n{printed}") from error
-        return Done(True, self.status(), diff)
+        return Done(True, self.status(), diff, receipt=self._receipt())
+
+    def _start(self, spec: LaunchSpec, wanted: List[str]) -> None:
+        """Start units. The workload's waits for llama-server, then the sockets, which join its network, then the probe.
+
+        Raises NodeError.
+        """
+        try:
+            systemd.systemctl("start", "--quiet", *wanted)
+        except NodeError as error:
+            receipt = self._receipt()
+            broken = receipt.broken if receipt else ()
+            if not broken:
+                raise
+            words = [f"it could{'' if one.succeeded else ' not'} {one.name}: {one.detail}" for one in broken]
+            raise NodeError(f"its isolation does not hold: {'; '.join(words)}") from error
+        sockets = systemd.show(private_network.sockets(spec))
+        failed = [name for name, shown in sockets.items() if shown["ActiveState"] != "active"]
+        if failed:
+            raise NodeError(f"{', '.join(failed)} could not be opened: has somebody else the port?")
+
+    def _receipt(self) -> Optional[Receipt]:
+        return isolation.receipt(self.ref.run_id, self.ref.id)
 
     def _reserve(self, spec: LaunchSpec, description: str) -> str:
         """Take the node's room by writing the description, under the node's lock: two launches cannot take the same.
@@ -133,7 +171,8 @@ class SystemdBackend:
         with (folder / ".lock").open("w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             others = [other for other in instances.read_instances(self.ref.work_dir) if other.dir != str(self.dir)]
-            reasons = shortfalls(spec.description, spec.capacity, others)
+            free = probe.free_gb(str(folder))
+            reasons = shortfalls(spec.description, spec.capacity, others, free)
             if reasons:
                 raise NodeError(
                     f"{self.ref.id}: no room on this node any more: {'; '.join(reasons)};"
@@ -244,6 +283,7 @@ class SystemdBackend:
             users.seize(self.dir)
         if not systemd.present(self.all):
             key_files.remove(self.ref.run_id, self.ref.id)
+            isolation.remove(self.ref.run_id, self.ref.id)
 
 
 def _changes(wanted: Dict[Path, str]) -> List[Change]:

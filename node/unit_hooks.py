@@ -42,7 +42,8 @@ def ended(folder: Path, unit: str) -> None:
     out_of_memory = (used.oom_kills or 0) > (start.oom_kills if start else 0)
     asked = bool(shown["Job"]) if "Job" in shown else None
     before = instances.read_outcome(folder)
-    cause = cause_of(unit, ways, before.outcome if before else "", out_of_memory, asked)
+    outcome, reason = (before.outcome, before.reason) if before else ("", "")
+    cause = cause_of(unit, ways, outcome, out_of_memory, asked, reason)
     one = Exit(
         unit=unit,
         time=exit_log.timestamp(end),

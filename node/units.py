@@ -10,10 +10,12 @@ from typing import Dict, List
 from contract import names
 from contract.launch_spec import LaunchSpec, Process
 
-from . import private_network, sandbox
+from . import guard, private_network, sandbox
 from .errors import NodeError
 from .quoting import exec_line, hook_line, line, word
 
+SCRATCH_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - an instance's own
+SCRATCH = "256M"  # of each
 # Where /etc/resolv.conf may lead: an instance that may reach anybody looks names up. Files, and no resolver's socket.
 RESOLVERS = (
     "/run/systemd/resolve/stub-resolv.conf",
@@ -21,8 +23,9 @@ RESOLVERS = (
     "/run/NetworkManager/resolv.conf",
     "/run/resolvconf/resolv.conf",
 )
+NODE_PROGRAM = ("/usr/bin/python3", "-I", names.NODE_PROGRAM)
 # "+" leaves the temporary file systems of the sandbox in place: the hook enters the file system that PID 1 has.
-HOOK = ("/usr/bin/nsenter", "--target", "1", "--mount", "/usr/bin/python3", "-I", names.NODE_PROGRAM)
+HOOK = ("/usr/bin/nsenter", "--target", "1", "--mount", *NODE_PROGRAM)
 
 
 def render(spec: LaunchSpec, llama_cpp: str, user: str) -> Dict[str, str]:
@@ -37,6 +40,8 @@ def render(spec: LaunchSpec, llama_cpp: str, user: str) -> Dict[str, str]:
     found = {
         names.slice_name(spec.run_id, spec.id): _slice(spec),
         names.unit_name(spec.run_id, spec.id, names.LLAMA): _llama(spec, llama_cpp, user),
+        names.unit_name(spec.run_id, spec.id, names.PROBE): _probe(spec, user),
+        names.unit_name(spec.run_id, spec.id, names.GUARD): _guard(spec),
         names.unit_name(spec.run_id, spec.id, names.WORKLOAD): _workload(spec, user),
     }
     if spec.relay:
@@ -69,21 +74,76 @@ def _llama(spec: LaunchSpec, llama_cpp: str, user: str) -> str:
     ]
     command = [f"{llama_cpp}/bin/llama-server", *spec.llama_server.command]
     process = Process(tuple(command), spec.llama_server.working_dir, spec.llama_server.allowed_addresses)
-    return _service(spec, names.LLAMA, process, unit, _own(spec, names.LLAMA, user))
+    return _service(spec, names.LLAMA, process, unit, [*_hooks(spec, names.LLAMA), *_own(spec, user)])
 
 
 def _workload(spec: LaunchSpec, user: str) -> str:
     llama = names.unit_name(spec.run_id, spec.id, names.LLAMA)
-    sockets = private_network.sockets(spec)
+    needs = " ".join([llama, *private_network.sockets(spec)])
+    probe = names.unit_name(spec.run_id, spec.id, names.PROBE)
     unit = [
         "# What has ended stays ended, also when the node starts again.",
         f"ConditionPathExists=!{line(f'{spec.dir}/{names.OUTCOME}')}",
-        f"Wants={' '.join([llama, *sockets])} network-online.target",
-        f"After={' '.join([llama, *sockets])} network-online.target dbus.service",
+        "# Its code does not run where its isolation does not hold.",
+        f"Requires={probe}",
+        f"Wants={needs} network-online.target",
+        f"After={probe} {needs} network-online.target dbus.service",
         *private_network.joined(spec),
     ]
-    service = [*_own(spec, names.WORKLOAD, user), *(_keys(spec, names.WORKLOAD) if spec.has_peers else [])]
+    service = [
+        *_hooks(spec, names.WORKLOAD),
+        *_own(spec, user),
+        *(_keys(spec, names.WORKLOAD) if spec.has_peers else []),
+    ]
     return _service(spec, names.WORKLOAD, spec.workload, unit, service, "multi-user.target")
+
+
+def _probe(spec: LaunchSpec, user: str) -> str:
+    """Tries, once, what the workload could do: like its unit in everything but what it runs and where it reports."""
+    receipt = names.receipt_file(spec.run_id, spec.id)
+    needs = " ".join([names.unit_name(spec.run_id, spec.id, names.LLAMA), *private_network.sockets(spec)])
+    unit = [
+        f"ConditionPathExists=!{line(receipt)}",
+        f"Wants={needs}",
+        f"After={needs}",
+        *private_network.joined(spec),
+    ]
+    service = [
+        "Type=oneshot",
+        "RemainAfterExit=yes",
+        f"StandardInput=file:{names.attempts_file(spec.run_id, spec.id)}",
+        f"StandardOutput=file:{receipt}",
+        *_own(spec, user),
+    ]
+    process = Process((*NODE_PROGRAM, "attempt"), spec.workload.working_dir, spec.workload.allowed_addresses)
+    return _service(spec, names.PROBE, process, unit, service)
+
+
+def _guard(spec: LaunchSpec) -> str:
+    """Root's, outside of the instance's slice: it must not want for what the instance uses up."""
+    return f"""\
+[Unit]
+Description=Jarfleet {spec.run_id} {spec.id} {names.GUARD}
+ConditionPathExists=!{line(f"{spec.dir}/{names.OUTCOME}")}
+
+[Service]
+ExecStart={exec_line([*NODE_PROGRAM, "guard", spec.dir, str(spec.capacity.max_instances)])}
+Slice={names.run_slice_name(spec.run_id)}
+Restart=on-failure
+RestartSec=1
+MemoryMax=64M
+MemorySwapMax=0
+TasksMax=16
+Nice=5
+CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_FOWNER CAP_CHOWN CAP_KILL
+NoNewPrivileges=yes
+ProtectSystem=full
+PrivateNetwork=yes
+PrivateTmp=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 def _relay(spec: LaunchSpec, process: Process) -> str:
@@ -106,20 +166,28 @@ def _relay(spec: LaunchSpec, process: Process) -> str:
     return _service(spec, names.RELAY, process, unit, service, "multi-user.target")
 
 
-def _own(spec: LaunchSpec, unit: str, user: str) -> List[str]:
-    """What llama-server and workload share: the instance's slice, its user, and its folder, the only one they write."""
-    lines = [
+def _hooks(spec: LaunchSpec, unit: str) -> List[str]:
+    return [
         "# Root's own records, made outside of the sandbox.",
         f"ExecStartPre=-+{hook_line([*HOOK, 'started', spec.dir, unit])}",
         f"ExecStopPost=+{hook_line([*HOOK, 'ended', spec.dir, unit])}",
+        f"Restart={'on-failure' if spec.restart else 'no'}",
+        "RestartPreventExitStatus=69 78",
+    ]
+
+
+def _own(spec: LaunchSpec, user: str) -> List[str]:
+    """What all units of an instance share: its slice, its user, and its folder, the only one that they write."""
+    lines = [
         f"Slice={names.slice_name(spec.run_id, spec.id)}",
         f"User={user}",
         f"BindPaths={word(spec.dir)}",
         f"ReadWritePaths={word(spec.dir)}",
         f"BindReadOnlyPaths={word(spec.description.model.get('path', spec.dir))}",
-        f"Restart={'on-failure' if spec.restart else 'no'}",
-        "RestartPreventExitStatus=69 78",
         "OOMPolicy=continue",
+        f"LimitFSIZE={int(spec.description.resources.disk_gb * 2**30) or guard.DEFAULT_BYTES}",
+        "LogRateLimitIntervalSec=10s",
+        "LogRateLimitBurst=2000",
     ]
     return [*lines, "PrivateNetwork=yes"] if spec.private_network else lines
 
@@ -163,10 +231,13 @@ def _service(
 def _sight(spec: LaunchSpec) -> List[str]:
     own_slice = names.slice_name(spec.run_id, spec.id)
     group = f"jarfleet.slice/{names.run_slice_name(spec.run_id)}/{own_slice}"
-    hidden = (f"{word(spec.work_dir)}:ro", "/run:ro", "/var/log:ro", "/etc/systemd/system:ro", "/sys/fs/cgroup:ro")
+    scratch = [f"{folder}:mode=1777,size={SCRATCH}" for folder in SCRATCH_FOLDERS]
+    hidden = [word(spec.work_dir), "/run", "/var/log", "/etc/systemd/system", "/sys/fs/cgroup"]
     return [
+        "# Scratch space in its own memory.",
+        f"TemporaryFileSystem={' '.join(scratch)}",
         "# Of the work dir its release, model and folder; no socket, log or unit; no control group but its slice's.",
-        f"TemporaryFileSystem={' '.join(hidden)}",
+        f"TemporaryFileSystem={' '.join(f'{folder}:ro' for folder in hidden)}",
         f"BindReadOnlyPaths={word(spec.release_dir)}",
         f"BindReadOnlyPaths=-/sys/fs/cgroup/{group} -/sys/fs/cgroup/memory/{group}",
         *(f"BindReadOnlyPaths=-{path}" for path in RESOLVERS if spec.workload.allowed_addresses is None),

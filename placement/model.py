@@ -108,6 +108,7 @@ class Instance:
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     context_size: int = 4096
     cpu_cores: float | None = None
+    disk_gb: float | None = None  # of its folder; no effect on the placement
     seed: int | None = None
     model: Mapping[str, Any] | None = field(default=None, hash=False)
 

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from contract.events import Launched, LaunchFailed, Placed
+from contract.events import Launched, LaunchFailed, Placed, Received
+from contract.receipt import Receipt
 from fleet.base.errors import SigningError, Unsigned
 from fleet.base.text_table import table
 from fleet.intake.request import Request
@@ -95,6 +96,8 @@ def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster
             run.append(LaunchFailed(name, failed[name]))
         else:
             run.append(Launched(name, str(outcome["status"])))
+            if "receipt" in outcome:
+                run.append(Received(name, Receipt.from_json(outcome["receipt"], f"{name}: receipt")))
     return Settled(failed, _unsigned(run, partial(update, run, keys, **builds(cluster))))
 
 

@@ -26,6 +26,7 @@ from placement.model import gb, units
 GB = 2**30
 PYTHON = ("/usr/bin/python3", "-m")
 FIRST_LOCAL_PORT = 9101  # of the ways out of an instance's private network
+OTHER_NODES = 3  # that a receipt tries to reach
 DEFAULT_COMMAND = (*PYTHON, "workload")
 
 
@@ -45,7 +46,8 @@ RELAY_PROGRAMS = {True: (*PYTHON, "workload.stream_relay"), False: (*PYTHON, "wo
 def entries(run_id: str, request: Request, experiment: Experiment, plan: Plan, cluster: Cluster) -> list[Entry]:
     """Return one entry per instance, in file order. `experiment` has its sizes."""
     nodes = {node.name: node for node in cluster.nodes}
-    hosts = {name: cluster.host(name) for name in dict.fromkeys(plan.assignments.values())}
+    few = list(nodes)[: OTHER_NODES + 1]  # whose addresses a receipt may need beside those of the run
+    hosts = {name: cluster.host(name) for name in dict.fromkeys([*plan.assignments.values(), *few])}
     launch = _Launch(run_id, request, experiment, plan, hosts, nodes, cluster.settings.auto_restart, Peers(experiment))
     return [_entry(launch, instance) for instance in experiment.instances]
 
@@ -96,6 +98,11 @@ class _Launch:
         """Return the address of the node that an instance is on."""
         return self.hosts[self.plan.assignments[id]].address
 
+    def addresses(self, node: str) -> tuple[str, ...]:
+        """Return the address of a node, and those of a few others."""
+        others = sorted({host.address for name, host in self.hosts.items() if name != node})
+        return (self.hosts[node].address, *others[:OTHER_NODES])
+
     def url(self, id: str) -> str:
         """Return the URL of an instance's peer port on its node: its messages, or its stream relay."""
         return url(self.address(id), self.plan.ports[id]["peer"])
@@ -134,6 +141,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
         private_network=instance.network != "open",
         inbound=_inbound(launch, instance),
         outbound=outbound,
+        out_of_reach=launch.addresses(node.name),
         capacity=Capacity(node.ram_gb - node.reserved_ram_gb, node.usable_gpu_memory_gb, node.max_instances),
         relay=Process(relay, release_dir, _relay_addresses(launch, id, observers)) if observers else None,
         # The node itself checks the relay, at the address that observers use.
@@ -179,6 +187,7 @@ def _description(
             takes_ram_gb=gb(takes_ram),
             gpu_memory_gb=instance.gpu_memory_gb,
             uses_gpu=uses_gpu,
+            disk_gb=instance.disk_gb or 0.0,
             cpu_cores=min(cores, instance.cpu_cores or cores / node.max_instances),
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +13,10 @@ from contract import ContractError
 from contract.json_records import shown
 from contract.names import USER, work_dir_problem
 from contract.node_state import NodeState
+from contract.promises import PROMISES, Promises
+from contract.statuses import DEGRADED
 from placement import BadInput, Fault, Node, nodes_from_hostvars, port_range_from_hostvars
-from placement.adapters.hostvars import MAX_NODES, agreed, node_status, plain, too_many
+from placement.adapters.hostvars import MAX_NODES, agreed, flag, node_status, plain, too_many
 
 # Settings of the whole cluster: {section: {key: (allowed types, default)}}.
 SECTIONS: dict[str, dict[str, tuple[tuple[type, ...], Any]]] = {
@@ -70,9 +72,8 @@ class Cluster:
         states: dict[str, NodeState | None] = {}
         faults = {}
         for name, variables in hostvars.items():
-            measured = (variables.get("node_probe") or {}).get("state")
             try:
-                states[name] = NodeState.from_json(measured, name) if measured else None
+                states[name] = _state(name, variables)
             except ContractError as error:
                 states[name], faults[name] = None, str(error)
         files = (variables.get("inventory_file") for variables in hostvars.values())
@@ -155,6 +156,28 @@ class Cluster:
         return list(found.values())
 
 
+def _state(name: str, variables: Mapping[str, Any]) -> NodeState | None:
+    """Return a node's state as measured; DEGRADED if it cannot promise what instances need. Raise ContractError."""
+    measured = (variables.get("node_probe") or {}).get("state")
+    if not measured:
+        return None
+    state = NodeState.from_json(measured, name)
+    tried = variables.get("node_promised") or {}
+    if state.promises is None and "promises" in tried:
+        state = replace(state, promises=Promises.from_json(tried["promises"], f"{name}: promises"))
+    if flag(variables.get("accept_weaker_isolation")) is True:
+        return state
+    if state.promises is None:
+        lacking = [f"what it can promise is not known: {tried.get('msg', 'it was not asked')}"]
+    else:
+        needed = [PROMISES[key] for key in state.promises.needed]
+        lacking = [f"cannot promise that {one.words}: {one.cure}" for one in needed]
+    if not lacking:
+        return state
+    reasons = (*state.reasons, *lacking, "or accept it with accept_weaker_isolation=true")
+    return replace(state, status=DEGRADED, reasons=reasons)
+
+
 def _problems(variables: Mapping[str, Any]) -> dict[str, str]:
     """Return {variable: what is wrong with its value} of those that become part of a path, a unit or an address."""
     found = {}
@@ -163,6 +186,9 @@ def _problems(variables: Mapping[str, Any]) -> dict[str, str]:
         found["ssh_user"] = f"{shown(user)} is not the name of a user"
     if work_dir and (problem := work_dir_problem(str(work_dir))):
         found["remote_work_dir"] = f"{shown(work_dir)} {problem}; write it as in /home/pi/jarfleet"
+    accepted = variables.get("accept_weaker_isolation")
+    if accepted is not None and not isinstance(flag(accepted), bool):
+        found["accept_weaker_isolation"] = f"{shown(accepted)} is neither true nor false"
     if address and not _is_ip(str(address)):
         found["node_address"] = f"{shown(address)} is not an IP address"
     return found

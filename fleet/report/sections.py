@@ -22,6 +22,7 @@ from fleet.base.errors import MergeError
 from fleet.record.run_folder import Run
 from fleet.report import minds
 from fleet.report.blocks import Facts, Figures, Fold, Note, Page, Plot, Section, Text, table
+from fleet.report.isolation import isolation
 from fleet.report.plots import Death, Life, sizes, timeline
 from fleet.report.source import Source, clock, mapping, seconds
 from fleet.report.talk import talk
@@ -357,6 +358,7 @@ PARTS: tuple[tuple[str, str, Callable[[Source], Blocks]], ...] = (
     ("trouble", "What went wrong", _trouble),
     ("run", "What was run", _run),
     ("placement", "Placement, and why", _placement),
+    ("isolation", "Isolation", isolation),
     ("lives", "Lives and deaths", _lives),
     ("speed", "Tokens per second", minds.speed),
     ("memory", "Memory predicted and measured", _memory),

@@ -79,7 +79,7 @@ def port_range_from_hostvars(hostvars: Hostvars, source: str = "inventory") -> t
 
 def node_status(hostvars: Mapping[str, Any], state: NodeState | None) -> str:
     """Return a node's status: MAINTENANCE set by a user takes precedence; a node without a state is UNAVAILABLE."""
-    if _flag(hostvars.get("node_maintenance")) is True:
+    if flag(hostvars.get("node_maintenance")) is True:
         return MAINTENANCE
     return state.status if state else UNAVAILABLE
 
@@ -96,7 +96,7 @@ def _key(name: str, path: Sequence[str | int]) -> str:
 
 def _declared(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the host variables declare for the node, as plain values; null means not declared."""
-    readers = dict.fromkeys(NUMBERS, _number) | dict.fromkeys(FLAGS, _flag) | dict.fromkeys(WORDS, plain)
+    readers = dict.fromkeys(NUMBERS, _number) | dict.fromkeys(FLAGS, flag) | dict.fromkeys(WORDS, plain)
     values = {key: read(variables.get(key)) for key, read in readers.items()}
     return {key: value for key, value in values.items() if value is not None}
 
@@ -134,7 +134,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _flag(value: Any) -> Any:
+def flag(value: Any) -> Any:
     """Convert a value to a boolean, also from "true" and "false", which is what `-e` and Jinja give."""
     value = plain(value)
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value

@@ -32,6 +32,7 @@ EXAMPLES = r"""
 RETURN = r"""
 status: {description: The instance's status after., returned: always, type: str}
 dir: {description: Its folder on the node., returned: always, type: str}
+receipt: {description: "What holds for the instance on its node, as C(Receipt) of C(contract/receipt.py) has it.", returned: when it was started, type: dict}
 faults: {description: "What could not be collected, and why.", returned: success, type: list}
 """
 
@@ -85,7 +86,10 @@ def main() -> None:
         module.fail_json(msg=str(error), status="FAILED")
     except (NodeError, ContractError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=done.changed, status=done.status, diff=done.diff, dir=folder, faults=done.faults)
+    receipt = {"receipt": done.receipt.to_json()} if done.receipt else {}
+    module.exit_json(
+        changed=done.changed, status=done.status, diff=done.diff, dir=folder, faults=done.faults, **receipt
+    )
 
 
 if __name__ == "__main__":

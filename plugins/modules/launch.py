@@ -23,4 +23,5 @@ EXAMPLES = r"""
 RETURN = r"""
 status: {description: The instance's status after., returned: always, type: str}
 dir: {description: Its folder on the node., returned: always, type: str}
+receipt: {description: "What holds for the instance on its node, as C(Receipt) of C(contract/receipt.py) has it.", returned: success, type: dict}
 """

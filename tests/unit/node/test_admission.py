@@ -11,6 +11,7 @@ from contract.node_state import InstanceState
 from node.admission import shortfalls
 
 CAPACITY = Capacity(ram_gb=56, gpu_memory_gb=16, max_instances=4)
+FREE = 10.0  # GB of disk
 
 
 def comes(port: int = 9000, ram: float = 8, gpu: float = 0, uses_gpu: bool = False) -> InstanceDescription:
@@ -35,12 +36,12 @@ def lives(port: int = 9010, **changes: Any) -> InstanceState:
 
 
 def test_on_an_empty_node_there_is_room() -> None:
-    assert shortfalls(comes(ram=56), CAPACITY, []) == []
+    assert shortfalls(comes(ram=56), CAPACITY, [], FREE) == []
 
 
 def test_up_to_the_last_slot_and_the_last_of_the_memory_there_is_room() -> None:
     others = [lives(9010, ram=16), lives(9020, ram=16), lives(9030, ram=16)]
-    assert shortfalls(comes(ram=8), CAPACITY, others) == []
+    assert shortfalls(comes(ram=8), CAPACITY, others, FREE) == []
 
 
 @pytest.mark.parametrize(
@@ -58,21 +59,28 @@ def test_up_to_the_last_slot_and_the_last_of_the_memory_there_is_room() -> None:
     ],
 )
 def test_each_shortfall_is_named(mine: Any, others: Any, reasons: list[str]) -> None:
-    assert shortfalls(mine, CAPACITY, others) == reasons
+    assert shortfalls(mine, CAPACITY, others, FREE) == reasons
 
 
 def test_all_shortfalls_are_named_at_once() -> None:
     full = [lives(9000 + 2 * n, ram=14, gpu=4, uses_gpu=True) for n in range(4)]
-    assert len(shortfalls(comes(gpu=4, uses_gpu=True), CAPACITY, full)) == 4
+    assert len(shortfalls(comes(gpu=4, uses_gpu=True), CAPACITY, full, FREE)) == 4
 
 
 def test_what_has_ended_holds_no_room_but_the_port_of_its_relay() -> None:
     """A relay serves until the whole run has ended."""
     ended = replace(lives(9000, ram=56), status="COMPLETED", held_ports=(9000,))
-    assert shortfalls(comes(9000, ram=56), CAPACITY, [ended] * 4) == ["port 9000 is given out"]
-    assert shortfalls(comes(9001, ram=56), CAPACITY, [ended] * 4) == []
+    assert shortfalls(comes(9000, ram=56), CAPACITY, [ended] * 4, FREE) == ["port 9000 is given out"]
+    assert shortfalls(comes(9001, ram=56), CAPACITY, [ended] * 4, FREE) == []
 
 
 def test_gpu_memory_counts_only_between_those_that_use_the_gpu() -> None:
-    assert shortfalls(comes(gpu=10), CAPACITY, [lives(gpu=10, uses_gpu=True)]) == []
-    assert shortfalls(comes(gpu=10, uses_gpu=True), CAPACITY, [lives(gpu=10)]) == []
+    assert shortfalls(comes(gpu=10), CAPACITY, [lives(gpu=10, uses_gpu=True)], FREE) == []
+    assert shortfalls(comes(gpu=10, uses_gpu=True), CAPACITY, [lives(gpu=10)], FREE) == []
+
+
+def test_a_declared_size_on_the_disk_must_be_free() -> None:
+    mine = comes()
+    for declared, reasons in ((10.0, []), (10.5, ["10.0 GB of disk are free, it declares 10.5"])):
+        wanted = replace(mine, resources=replace(mine.resources, disk_gb=declared))
+        assert shortfalls(wanted, CAPACITY, [], FREE) == reasons

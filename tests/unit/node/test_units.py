@@ -42,8 +42,10 @@ WORKLOAD = f"""\
 Description=Jarfleet {RUN} a workload
 # What has ended stays ended, also when the node starts again.
 ConditionPathExists=!/home/pi/jar/instances/{RUN}/a/outcome.json
+# Its code does not run where its isolation does not hold.
+Requires={PREFIX}-probe.service
 Wants={PREFIX}-llama.service network-online.target
-After={PREFIX}-llama.service network-online.target dbus.service
+After={PREFIX}-probe.service {PREFIX}-llama.service network-online.target dbus.service
 StartLimitIntervalSec=60
 StartLimitBurst=10
 
@@ -58,6 +60,8 @@ RestartSec=1
 TimeoutStopSec=15
 
 {SANDBOX}
+# Scratch space in its own memory.
+TemporaryFileSystem=/tmp:mode=1777,size=256M /var/tmp:mode=1777,size=256M /dev/shm:mode=1777,size=256M
 # Of the work dir its release, model and folder; no socket, log or unit; no control group but its slice's.
 TemporaryFileSystem=/home/pi/jar:ro /run:ro /var/log:ro /etc/systemd/system:ro /sys/fs/cgroup:ro
 BindReadOnlyPaths=/home/pi/jar/releases/r
@@ -65,14 +69,17 @@ BindReadOnlyPaths=-/sys/fs/cgroup/{GROUP} -/sys/fs/cgroup/memory/{GROUP}
 # Root's own records, made outside of the sandbox.
 ExecStartPre=-+{HOOK} started /home/pi/jar/instances/{RUN}/a workload
 ExecStopPost=+{HOOK} ended /home/pi/jar/instances/{RUN}/a workload
+Restart=on-failure
+RestartPreventExitStatus=69 78
 Slice={PREFIX}.slice
 User=jarfleet01
 BindPaths=/home/pi/jar/instances/{RUN}/a
 ReadWritePaths=/home/pi/jar/instances/{RUN}/a
 BindReadOnlyPaths=/home/pi/jar/models/m.gguf
-Restart=on-failure
-RestartPreventExitStatus=69 78
 OOMPolicy=continue
+LimitFSIZE=4294967296
+LogRateLimitIntervalSec=10s
+LogRateLimitBurst=2000
 IPAddressDeny=any
 IPAddressAllow=localhost 10.0.0.1
 
@@ -85,9 +92,26 @@ def test_the_unit_of_a_workload() -> None:
     assert units.render(spec(), "/opt/llama.cpp/k", "jarfleet01")[f"{PREFIX}-workload.service"] == WORKLOAD
 
 
-def test_an_instance_has_a_slice_with_its_limits_and_two_services() -> None:
+def test_what_is_tried_before_the_code_runs_is_tried_in_a_unit_like_the_codes() -> None:
+    ways = {"inbound": Inbound(8101, ("10.0.0.2",)), "private_network": True}
+    made = units.render(spec(**ways), "/opt/llama.cpp/k", "jarfleet01")
+    workload, probe = (made[f"{PREFIX}-{name}.service"].partition("[Service]")[2] for name in ("workload", "probe"))
+    only = {name: set(one.splitlines()) - set(other.splitlines()) for name, one, other in (
+        ("workload", workload, probe), ("probe", probe, workload)
+    )}  # fmt: skip
+    assert {line.partition("=")[0].lstrip("# ") for line in only["workload"]} == {
+        "ExecStart", "ExecStartPre", "ExecStopPost", "Restart", "RestartPreventExitStatus", "WantedBy", "[Install]",
+        "Root's own records, made outside of the sandbox.",
+    }  # fmt: skip
+    assert {line.partition("=")[0] for line in only["probe"]} == {
+        "ExecStart", "Type", "RemainAfterExit", "StandardInput", "StandardOutput",
+    }  # fmt: skip
+
+
+def test_an_instance_has_a_slice_with_its_limits_and_its_services() -> None:
     made = units.render(spec(), "/opt/llama.cpp/k", "jarfleet01")
-    assert set(made) == {f"{PREFIX}.slice", f"{PREFIX}-llama.service", f"{PREFIX}-workload.service"}
+    services = {f"{PREFIX}-{name}.service" for name in ("llama", "workload", "probe", "guard")}
+    assert set(made) == {f"{PREFIX}.slice", *services}
     for line in ("MemoryMax=2147483648", "MemorySwapMax=0", "CPUQuota=150%", "TasksMax=512"):
         assert line in made[f"{PREFIX}.slice"].splitlines()
     llama = made[f"{PREFIX}-llama.service"].splitlines()
@@ -118,8 +142,10 @@ def test_a_private_network_is_joined_to_exactly_the_peers() -> None:
     ways = {"inbound": Inbound(8101, ("10.0.0.2",)), "outbound": (Outbound("b", 9101, "fd00::2", 8104),)}
     made = units.render(spec(description=peers, private_network=True, **ways), "/opt", "jarfleet01")
     workload = made[f"{PREFIX}-workload.service"].splitlines()
+    probe = f"{PREFIX}-probe.service"
     sockets = f"{PREFIX}-in.socket {PREFIX}-to_b.socket"
     assert f"Wants={PREFIX}-llama.service {sockets} network-online.target" in workload
+    assert f"After={probe} {PREFIX}-llama.service {sockets} network-online.target dbus.service" in workload
     assert f"StandardInput=file:/var/lib/jarfleet/keys/{RUN}-a-workload.json" in workload
     inbound, outbound = (made[f"{PREFIX}-{name}.socket"].splitlines() for name in ("in", "to_b"))
     assert {"ListenStream=8101", "IPAddressDeny=any", "IPAddressAllow=10.0.0.2"} <= set(inbound)

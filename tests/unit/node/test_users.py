@@ -6,12 +6,13 @@ import os
 import pwd
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from node import shared_folder, users
+from node import guard, shared_folder, users
 from node.errors import NodeError
 
 ONE, TWO = "games", "news"  # Debian's own: no process runs as either
@@ -53,6 +54,17 @@ def test_a_user_comes_back_when_all_files_are_root_s(tmp_path: Path) -> None:
     assert pwd.getpwuid(Path("/etc/passwd").stat().st_uid).pw_name == "root"
     assert users.user_of(tmp_path / "a") is None
     assert lend(tmp_path / "b") == ONE
+
+
+def test_a_tree_without_end_is_taken_back_too(tmp_path: Path) -> None:
+    """Deeper than a path may be long, and than Python's own walk goes."""
+    lend(tmp_path / "a")
+    made = "import os\nfor _ in range(3000): os.mkdir('deeper'); os.chdir('deeper')"
+    subprocess.run([sys.executable, "-c", made], cwd=tmp_path / "a", check=True)
+    assert guard.use(tmp_path / "a").files > 3000
+    users.seize(tmp_path / "a")
+    assert users.user_of(tmp_path / "a") is None
+    subprocess.run(["rm", "-rf", tmp_path / "a"], check=True)
 
 
 def test_a_user_does_not_come_back_while_a_process_has_its_id(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from contract.events import Launched, LaunchFailed
+from contract.promises import PROMISES
 from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request
 from fleet.launch.launching import Settled, detached_table, settle
 from fleet.launch.shipments import shipments
@@ -14,7 +15,7 @@ from fleet.record.signing import Keys
 
 RUN = "x_20261123T141500Z_3f2a"
 NODE = {"ssh_user": "pi", "remote_work_dir": "/w", "llama_cpp_build": "x", "llama_cpp_builds": {"x": {}}, "ram_gb": 8}
-ALIVE = {"node_probe": {"state": {"status": "HEALTHY"}}}
+ALIVE = {"node_probe": {"state": {"status": "HEALTHY", "promises": {"kept": dict.fromkeys(PROMISES, True)}}}}
 MODELS = {"a": ModelRef("1" * 64, "/m/one.gguf", "one.gguf"), "b": ModelRef("2" * 64, "/m/two.gguf", "two.gguf")}
 REQUEST = Request(
     "x", "x.yml", "", ReleaseRef("h", "/cache/h"), ProgramRef("3" * 64, "/cache/p"), models={**MODELS, "c": MODELS["a"]}

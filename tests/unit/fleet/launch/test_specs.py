@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from contract.launch_spec import Inbound, LaunchSpec, Outbound
+from contract.promises import PROMISES
 from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request
 from fleet.intake.workload_settings import Peers, workload_faults
 from fleet.launch.specs import entries
@@ -14,7 +15,7 @@ from fleet.observe.cluster import Cluster
 from placement import load_experiment, place
 
 ADDRESS = {"one": "10.0.0.1", "two": "10.0.0.2", "three": "10.0.0.3"}
-STATE = {"status": "HEALTHY", "ram_gb": 16, "cores": 4}
+STATE = {"status": "HEALTHY", "ram_gb": 16, "cores": 4, "promises": {"kept": dict.fromkeys(PROMISES, True)}}
 VARIABLES = {
     "remote_work_dir": "/work",
     "ssh_user": "pi",

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from contract.promises import PROMISES
 from fleet.observe.cluster import Cluster
 from fleet.observe.tables import node_table
 
@@ -15,7 +16,8 @@ NODE = {
     "ram_gb": 8,
     "inventory_file": "inventory/lab/hosts.yml",
 }
-STATE = {"status": "HEALTHY", "ram_gb": 8.0, "cores": 4, "address": "10.0.0.5"}
+ALL_KEPT = {"kept": dict.fromkeys(PROMISES, True)}
+STATE = {"status": "HEALTHY", "ram_gb": 8.0, "cores": 4, "address": "10.0.0.5", "promises": ALL_KEPT}
 
 
 def cluster(**nodes: dict[str, Any]) -> Cluster:
@@ -128,3 +130,32 @@ def test_a_host_of_a_nasty_name_is_a_fault(name: str) -> None:
     (found,) = cluster(**{name: {}}).faults()
     assert "rename the host" in str(found)
     assert "\x1b" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("promise", "status"),
+    [("memory_limit", "DEGRADED"), ("private_network", "DEGRADED"), ("cpu_limit", "HEALTHY"), ("other", "HEALTHY")],
+)
+def test_a_node_that_cannot_promise_what_instances_need_gets_none(promise: str, status: str) -> None:
+    kept = {"kept": {**ALL_KEPT["kept"], promise: False}}
+    state = {**STATE, "promises": None}
+    asked = {"node_promised": {"promises": kept}}
+    for variables in (measured({**STATE, "promises": kept}), {**measured(state), **asked}):
+        made = cluster(a=variables)
+        assert made.statuses["a"] == status
+        accepted = cluster(a={**variables, "accept_weaker_isolation": "true"})
+        assert accepted.statuses["a"] == "HEALTHY"
+    if status == "DEGRADED":
+        assert PROMISES[promise].cure in made.states["a"].reasons[0]
+        assert "accept_weaker_isolation=true" in made.states["a"].reasons[1]
+
+
+def test_a_node_that_cannot_say_what_it_promises_gets_none() -> None:
+    made = cluster(a={**measured({**STATE, "promises": None}), "node_promised": {"failed": True, "msg": "no sudo"}})
+    assert made.statuses["a"] == "DEGRADED"
+    assert made.states["a"].reasons[0] == "what it can promise is not known: no sudo"
+
+
+def test_what_is_neither_true_nor_false_is_a_fault() -> None:
+    faults = cluster(a={**measured(STATE), "accept_weaker_isolation": "perhaps"}).faults()
+    assert [fault.key for fault in faults] == ["nodes.a.accept_weaker_isolation"]
