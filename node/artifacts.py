@@ -9,7 +9,6 @@ import hashlib
 import os
 import pwd
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Mapping, Sequence, Tuple
@@ -17,6 +16,7 @@ from typing import Any, List, Mapping, Sequence, Tuple
 from contract.json_records import Record
 from contract.names import work_dir_problem
 
+from . import sandbox
 from .errors import NodeError
 
 VERIFY_SECONDS = 600
@@ -86,13 +86,8 @@ def _verify(item: Artifact, path: str) -> None:
     printed = ""
     for words in item.verify:
         command = [str(word).replace("{path}", path) for word in words]
-        try:
-            done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=VERIFY_SECONDS
-            )
-            code, output = done.returncode, done.stdout
-        except (OSError, subprocess.SubprocessError) as error:
-            code, output = -1, str(error)
+        # It has not proved yet that it is what it should be: not as root, and in a sandbox.
+        code, output = sandbox.output(command, [path], bool(item.expect), VERIFY_SECONDS)
         if code != 0:
             raise NodeError(
                 f"{item.name} does not work on this node: {' '.join(command)} exited with {code};"

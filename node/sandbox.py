@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 from . import systemd
 from .errors import NodeError
@@ -42,6 +43,7 @@ SystemCallErrorNumber=EPERM"""
 SINCE = {"ProtectProc": 247, "PrivateIPC": 248}
 READ_SECONDS = 600
 READ_MEMORY = "512M"
+OUTPUT_BYTES = 65536  # that are kept of what a command prints
 
 
 def directives(gpu: bool = False) -> List[str]:
@@ -49,16 +51,35 @@ def directives(gpu: bool = False) -> List[str]:
     return BASE.format(private_devices="no" if gpu else "yes").splitlines()
 
 
-def known_directives() -> List[str]:
+def known_directives(gpu: bool = False) -> List[str]:
     """The sandbox, as far as this node's systemd knows it: systemd-run refuses what it does not know."""
     version = systemd.version()
-    return [line for line in directives() if SINCE.get(line.partition("=")[0], 0) <= version]
+    return [line for line in directives(gpu) if SINCE.get(line.partition("=")[0], 0) <= version]
 
 
 def run(properties: Sequence[str]) -> List[str]:
     """The words before a command that is to run in a unit with these properties, connected to who runs it."""
     options = [option for line in properties for option in ("--property", line)]
     return ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec", *options, "--"]
+
+
+def output(command: Sequence[str], readable: Sequence[str], gpu: bool, seconds: int) -> Tuple[int, str]:
+    """Run a command in a sandbox of its own, with no network: (exit status, the end of what it printed).
+
+    readable: what it may read beside the system's files. Raises NodeError.
+    """
+    access = ["DynamicUser=yes", *(f"BindReadOnlyPaths={word(path)}" for path in readable)]
+    limits = [f"RuntimeMaxSec={seconds}", "TasksMax=512", "LimitFSIZE=1M"]
+    properties = [*known_directives(gpu), "PrivateNetwork=yes", "PrivateTmp=yes", *access, *limits]
+    said = b""
+    with subprocess.Popen(
+        [*run(properties), *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout  # noqa: S101 - for the type checker: it is a pipe
+        descriptor = process.stdout.fileno()
+        for block in iter(lambda: os.read(descriptor, 2**16), b""):
+            said = (said + block)[-OUTPUT_BYTES:]
+    return process.returncode, said.decode(errors="replace")
 
 
 def read(command: Sequence[str], user: Optional[str], folder: Path, target: Path, limit: int) -> None:

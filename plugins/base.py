@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 from contract import ContractError
@@ -34,6 +36,24 @@ class Action(ActionBase):
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         """Do the action's work with its options, and return what is added to the task's result."""
         raise NotImplementedError
+
+    def ask(self, module: str, options: Mapping[str, Any], task_vars: Mapping[str, Any], seconds: float) -> Result:
+        """Run a module on the node and return its result. Raise AnsibleConnectionFailure if that takes too long.
+
+        A connection that is alive says nothing of what is at its other end: a node may take an answer for ever.
+        """
+
+        def give_up(signum: int, frame: Any) -> None:
+            raise AnsibleConnectionFailure(f"the node did not answer within {seconds:.0f} s")
+
+        before = signal.signal(signal.SIGALRM, give_up)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            answer: Result = self._execute_module(module, dict(options), task_vars=task_vars)
+            return answer
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     def show(self, line: str) -> None:
         """Print a line while the action goes on."""

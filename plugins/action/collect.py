@@ -13,6 +13,8 @@ from fleet.base.transport import fetch
 from fleet.record.run_folder import Run
 from plugins.base import Action, Result
 
+COPY_SECONDS = 3600  # for a node to copy what it has; a database may have 8 GB
+
 
 class ActionModule(Action):
     """Has the node make consistent copies, then fetches them into the run's record."""
@@ -24,9 +26,7 @@ class ActionModule(Action):
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         ref = InstanceRef.from_json(given["instance_ref"], "instance_ref")
-        result: Result = self._execute_module(
-            "instance", {"state": "collected", "instance_ref": ref.to_json()}, task_vars=task_vars
-        )
+        result = self.ask("instance", {"state": "collected", "instance_ref": ref.to_json()}, task_vars, COPY_SECONDS)
         if result.get("failed") or self.check:
             return result
         run = Run.open(given["runs_dir"], ref.run_id)

@@ -12,6 +12,7 @@ from plugins.base import Action, Result
 
 WAIT_SECONDS = 20
 RETRY_SECONDS = 2
+ANSWER_SECONDS = 30  # beyond those for which the node was asked to wait
 
 
 class ActionModule(Action):
@@ -30,11 +31,9 @@ class ActionModule(Action):
         cursor, shown = "", 0
         while True:
             try:
-                answer: Result = self._execute_module(
-                    "journal",
-                    {**given, "cursor": cursor, "wait_seconds": WAIT_SECONDS if cursor else 0},
-                    task_vars=task_vars,
-                )
+                wait = WAIT_SECONDS if cursor else 0
+                asked = {**given, "cursor": cursor, "wait_seconds": wait}
+                answer = self.ask("journal", asked, task_vars, wait + ANSWER_SECONDS)
             except AnsibleConnectionFailure:
                 if not follow or not cursor:
                     raise

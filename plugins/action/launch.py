@@ -10,6 +10,8 @@ from contract.launch_spec import LaunchSpec
 from fleet.launch import key_store
 from plugins.base import Action, Result
 
+BEYOND_SECONDS = 300  # for a node that is slow in stopping what does not start
+
 
 class ActionModule(Action):
     """Starts an instance, with the keys that it shares with its peers: those must stand in no variable."""
@@ -23,5 +25,5 @@ class ActionModule(Action):
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         spec = LaunchSpec.from_json(given["launch_spec"], "launch_spec")
         keys = {} if self.check else {"keys": json.dumps(key_store.of(spec.run_id, spec.id).to_json())}
-        done: Result = self._execute_module("instance", {"state": "started", **given, **keys}, task_vars=task_vars)
-        return done
+        options = {"state": "started", **given, **keys}
+        return self.ask("instance", options, task_vars, given["start_timeout"] + BEYOND_SECONDS)

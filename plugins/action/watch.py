@@ -16,6 +16,7 @@ from fleet.record.run_folder import Run
 from plugins.base import Action, Result
 
 RETRY_SECONDS = 2
+ANSWER_SECONDS = 30  # beyond those for which the node was asked to wait
 
 
 class ActionModule(Action):
@@ -67,7 +68,7 @@ class ActionModule(Action):
     def _ask(self, given: dict[str, Any], seen: str, wait: float, task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """Return the node's state as soon as something changes. Raise AnsibleConnectionFailure."""
         asked = {"work_dir": given["work_dir"], "wait_run": given["run_id"], "wait_seconds": wait, "seen": seen}
-        answer: dict[str, Any] = self._execute_module("node_state", asked, task_vars=task_vars)
+        answer = self.ask("node_state", asked, task_vars, wait + ANSWER_SECONDS)
         if answer.get("failed"):  # a node that is shutting down answers, but its systemd does not
             raise AnsibleConnectionFailure(str(answer.get("msg")))
         return answer

@@ -1,7 +1,7 @@
 """The program of a hostile instance: it tries what DESIGN says that an instance cannot do, and reports what came of it.
 
-Run on a node as an instance's own program. `victim` is its neighbour, which only lives. What each attack got is written
-to findings.json: "refused: <why>", or what it got.
+Run on a node as an instance's own program. `hostile` attacks, `filler` fills its folder without end, and `victim` is
+their neighbour, which only lives. What each attack got is written to findings.json: "refused: <why>", or what it got.
 """
 
 import ctypes
@@ -10,6 +10,7 @@ import os
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -87,6 +88,74 @@ def replaced(name):
     return os.replace(mine, HOME / name)
 
 
+# Calls of the kernel that no instance needs, by their numbers.
+CALLS = {
+    "x86_64": {
+        "io_uring_setup": 425, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "keyctl": 250,
+        "open_by_handle_at": 304, "process_vm_readv": 310, "kexec_load": 246, "reboot": 169, "swapon": 167,
+        "init_module": 175, "chroot": 161, "pivot_root": 155, "setns": 308, "fanotify_init": 300, "acct": 163,
+    },
+}  # fmt: skip
+
+
+def kernel(name):
+    """Make a call of the kernel with arguments that would be valid enough to tell whether it is allowed."""
+    number = CALLS[os.uname().machine][name]
+    if LIBC.syscall(number, 1, 0, 0, 0, 0) == -1 and ctypes.get_errno() in (1, 38):  # EPERM, ENOSYS
+        raise OSError(ctypes.get_errno(), "refused")
+    return "allowed"
+
+
+def filled(path, most):
+    """Write into a folder until it is full; what was written if that is more than `most` bytes."""
+    written = 0
+    try:
+        with open(f"{path}/full", "wb") as file:
+            while written <= most:
+                written += file.write(b"x" * 2**20)
+                file.flush()
+        return f"{written} bytes"
+    finally:
+        os.unlink(f"{path}/full")
+
+
+def forked():
+    """Make processes until that is refused; how many there were if that is more than its limit."""
+    children = []
+    try:
+        while len(children) <= 600:
+            child = os.fork()
+            if child == 0:
+                time.sleep(60)
+                os._exit(0)
+            children.append(child)
+        return f"{len(children)} processes"
+    finally:
+        for child in children:
+            os.kill(child, 9)
+        for child in children:
+            os.waitpid(child, 0)
+
+
+def taken():
+    """Take twice its memory; whether whoever did so lives on."""
+    child = os.fork()
+    if child == 0:
+        Path("/proc/self/oom_score_adj").write_text("1000")
+        memory = bytearray(2 * 2**30)
+        memory[::4096] = b"x" * (len(memory) // 4096)
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 9:
+        raise MemoryError("killed")
+    return "2 GB"
+
+
+def shared():
+    """Make segments of System V's shared memory: a number that all of a node share, unless each has its own."""
+    made = [LIBC.shmget(0, 4096, 0o1600) for _ in range(100)]
+    return [] if -1 in made else made[:0]
+
+
 PORTS = set(range(9000, 9101)) - {ME.ports["llama"], ME.port}
 
 
@@ -148,6 +217,26 @@ ATTACKS = {
     "reach the neighbour's llama-server": lambda: [port for port in PORTS if opens(port)],
     "reach the node's own services": lambda: [port for port in (22, 53, 80, 111) if opens(port)],
     "see a network": lambda: [name for name in os.listdir("/proc/self/net/dev_snmp6") if name != "lo"],
+    **{f"call {name}": (lambda name: lambda: kernel(name))(name) for name in CALLS[os.uname().machine]},
+    "open a VSOCK socket": lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM),
+    "open a socket of the kernel's cryptography": lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET),
+    "run in real time": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
+    "lower its chance to be killed": lambda: Path("/proc/self/oom_score_adj").write_text("-1000"),
+    "join another control group": lambda: [
+        path.write_text(str(os.getpid())) for path in Path("/sys/fs/cgroup").rglob("cgroup.procs")
+    ],
+    "link to a file of root's": lambda: os.link("/etc/passwd", HOME / "passwd"),
+    "read the keys of instances": lambda: os.listdir("/var/lib/jarfleet/keys"),
+    "read the receipts of instances": lambda: os.listdir("/var/lib/jarfleet/probes"),
+    "replace the node's program": lambda: Path("/opt/jarfleet/node.pyz").write_text("evil"),
+    "replace llama-server": lambda: next(Path("/opt/llama.cpp").iterdir()).joinpath("evil").write_text("evil"),
+    "leave a job to cron": lambda: Path("/var/spool/cron/crontabs/root").write_text("* * * * * id"),
+    "fill the node's /tmp": lambda: filled("/tmp", 300 * 2**20),
+    "fill the node's shared memory": lambda: filled("/dev/shm", 300 * 2**20),
+    "make a file larger than its limit": lambda: os.truncate(HOME / "mine", 5 * 2**30),
+    "make more processes than it may": forked,
+    "take more memory than it may": taken,
+    "use up the node's System V memory": shared,
     "reach the SSH server of another node": lambda: socket.create_connection(("10.77.0.12", 22), 2) and "reached",
 }  # fmt: skip
 
@@ -169,23 +258,58 @@ def plant():
         (export / name).write_text("forged")
     (export / "events.jsonl").symlink_to("/etc/passwd")
     (HOME / "experiments.db").symlink_to("/etc/shadow")
-    (HOME / "logs/stream.jsonl").symlink_to("/etc/shadow")
     (HOME / "outcome.json").write_text(json.dumps({"outcome": "COMPLETED", "time": "$(touch /tmp/owned)"}))
     os.mkfifo(HOME / "progress.json")
     print(ESCAPES, flush=True)
 
 
+def fill():
+    """Make files without end, of some size, and a tree that is deeper than a path is long."""
+    (HOME / "progress.json").write_text("{}")
+    os.chdir(HOME)
+    for _ in range(2000):
+        os.mkdir("deeper")
+        os.chdir("deeper")
+    os.chdir(HOME)
+    for number in range(10**9):
+        with open(f"file{number}", "wb") as file:
+            file.write(b"x" * 2**14)
+
+
+def swap():
+    """What a collection may find: a file when it looks, and a link when it opens."""
+    aside, stream = HOME / "aside", HOME / "logs/stream.jsonl"
+    while True:
+        for make in (lambda: aside.symlink_to("/etc/shadow"), lambda: aside.write_text('{"honest": 1}\n')):
+            make()
+            os.replace(aside, stream)
+
+
+def flood():
+    """Print as much as one can, and once in between something that its neighbour would miss."""
+    line = "x" * 2000
+    for _ in range(100_000):
+        print(line)
+
+
 def main():
+    if ME.id == "filler":
+        fill()
     if ME.id == "hostile":
         found = {name: tried(attack) for name, attack in ATTACKS.items()}
         plant()
         (HOME / "findings.new").write_text(json.dumps({"attacks": found, "signalled": signalled()}))
+        threading.Thread(target=swap, daemon=True).start()
+        flood()
         (HOME / "findings.new").rename(HOME / "findings.json")
     else:
         with sqlite3.connect(HOME / "experiments.db") as database:
             database.execute("CREATE TABLE IF NOT EXISTS kept (what)")
             database.execute("INSERT INTO kept VALUES ('mine')")
         (HOME / "progress.json").write_text("{}")
+        for number in range(900):
+            print(f"the victim lives {number}", flush=True)
+            time.sleep(0.1)
     time.sleep(900)
 
 

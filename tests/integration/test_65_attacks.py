@@ -24,15 +24,19 @@ class Attacked:
     def __init__(self, project: Project, cluster: Cluster, folder: Path) -> None:
         experiment = folder / "siege.yml"
         experiment.write_text(
-            "name: siege\ninstances: [{id: hostile, ram_gb: 1, network: isolated}, {id: victim, ram_gb: 1}]\n"
+            "name: siege\ninstances: [{id: hostile, ram_gb: 1, network: isolated}, {id: victim, ram_gb: 1}, "
+            "{id: filler, ram_gb: 1, disk_gb: 0.1}]\n"
         )
-        pins = ("-e", "placement=hostile:jetson,victim:jetson")
+        pins = ("-e", "placement=hostile:jetson,victim:jetson,filler:jetson")
         project.run(experiment, *own_program(folder, PROGRAM.read_text()), *pins, "-e", "detach=true")
         self.run_id = project.newest()
         self.record = project.record(self.run_id)
         self.run = f"/home/jar/brain-in-jar/instances/{self.run_id}"
         findings = f"{self.run}/hostile/findings.json"
-        found = json.loads(eventually("the attacks are over", lambda: on(cluster, "jetson", "cat", findings)))
+        found = json.loads(eventually("the attacks are over", lambda: on(cluster, "jetson", "cat", findings), 120))
+        filled = f"{self.run}/filler/outcome.json"
+        self.filled = json.loads(eventually("the filler is stopped", lambda: on(cluster, "jetson", "cat", filled)))
+        self.size = int(on(cluster, "jetson", "du", "--summarize", "--block-size=1", f"{self.run}/filler").split()[0])
         self.findings: dict[str, str] = found["attacks"]
         signalled = [f"/proc/{pid}" for pid in found["signalled"]]
         self.signalled = set(on(cluster, "jetson", "stat", "-c", "%U", *signalled).split())
@@ -61,7 +65,7 @@ def attacked(project: Project, cluster: Cluster, tmp_path_factory: pytest.TempPa
 
 
 def test_no_attack_from_within_succeeds(attacked: Attacked) -> None:
-    assert len(attacked.findings) > 40
+    assert len(attacked.findings) > 75
     succeeded = {name: got for name, got in attacked.findings.items() if not got.startswith("refused")}
     assert succeeded == {}
 
@@ -97,12 +101,27 @@ def test_what_it_planted_is_not_taken_and_is_named(attacked: Attacked) -> None:
     brought = {str(path.relative_to(attacked.record)): path for path in attacked.record.rglob("*") if path.is_file()}
     assert [name for name, path in brought.items() if FORGED.encode() in path.read_bytes()] == []
     assert [name for name, path in brought.items() if path.is_symlink()] == []
-    assert [name for name in brought if name.startswith(("db/hostile", "logs/hostile.stream"))] == []
+    assert [name for name in brought if name.startswith("db/hostile")] == []
+    stream = attacked.record / "logs/hostile.stream.jsonl"  # swapped with a link all the time
+    assert not stream.exists() or set(stream.read_text().splitlines()) == {'{"honest": 1}'}
     faults = (attacked.record / "events.jsonl").read_text()
     assert "db/hostile.db: not collected" in faults
-    assert "logs/hostile.stream.jsonl: not collected" in faults
     with sqlite3.connect(f"file:{attacked.record / 'db/victim.db'}?mode=ro", uri=True) as database:
         assert database.execute("SELECT what FROM kept").fetchall() == [("mine",)]
+
+
+def test_who_fills_its_folder_is_stopped_by_its_own_limit(attacked: Attacked) -> None:
+    assert (attacked.filled["outcome"], attacked.filled["reason"]) == ("FAILED", "disk_limit")
+    assert attacked.size < 2**30, "a second of writing beyond 0.1 GB"
+    exits = (attacked.record / "logs/filler.exits.jsonl").read_text()
+    assert '"cause": "disk_limit"' in exits
+
+
+def test_who_floods_the_journal_takes_no_line_of_its_neighbour(attacked: Attacked) -> None:
+    said = (attacked.record / "logs/victim.log").read_text()
+    numbers = [int(number) for number in re.findall(r"the victim lives (\d+)", said)]
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) > 100
 
 
 def test_its_words_do_not_act_on_the_terminal(attacked: Attacked) -> None:

@@ -18,7 +18,7 @@ ADDRESSES = ["10.77.0.11", "10.77.0.12", "10.77.0.13", "10.77.0.14"]
 # An observer waits likewise when it has half of them; it keeps what it has read in a file.
 PROGRAM = f"""
 import json, os, pathlib, socket, subprocess, sys, time
-from workload import Instance, client, stream_relay
+from workload import Instance, client, peers, stream_relay
 
 mind = Instance.load()
 go, stream, seen = mind.dir / "go", mind.dir / "logs/stream.jsonl", mind.dir / "seen"
@@ -73,7 +73,7 @@ def observer(url):
             notes.write("".join(row["content"] + "\\n" for row in rows))
 
 (mind.dir / "progress.json").write_text("{{}}")
-observer(mind.observes["subject"]) if mind.observes else subject()
+observer(peers.Peer.of(mind, "subject")) if mind.observes else subject()
 """
 CONNECT = """
 import socket, sys
