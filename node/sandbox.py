@@ -36,7 +36,8 @@ KeyringMode=private
 UMask=0022
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
+SystemCallFilter=~@privileged @resources @debug @keyring userfaultfd
+SystemCallFilter=~io_uring_setup io_uring_enter io_uring_register process_vm_readv process_vm_writev
 SystemCallErrorNumber=EPERM"""
 
 # Versions of systemd: older ones skip it in a unit's file, but systemd-run refuses it.

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from workload import Instance
@@ -217,7 +218,7 @@ ATTACKS = {
     "reach the neighbour's llama-server": lambda: [port for port in PORTS if opens(port)],
     "reach the node's own services": lambda: [port for port in (22, 53, 80, 111) if opens(port)],
     "see a network": lambda: [name for name in os.listdir("/proc/self/net/dev_snmp6") if name != "lo"],
-    **{f"call {name}": (lambda name: lambda: kernel(name))(name) for name in CALLS[os.uname().machine]},
+    **{f"call {name}": partial(kernel, name) for name in CALLS[os.uname().machine]},
     "open a VSOCK socket": lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM),
     "open a socket of the kernel's cryptography": lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET),
     "run in real time": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
@@ -231,8 +232,8 @@ ATTACKS = {
     "replace the node's program": lambda: Path("/opt/jarfleet/node.pyz").write_text("evil"),
     "replace llama-server": lambda: next(Path("/opt/llama.cpp").iterdir()).joinpath("evil").write_text("evil"),
     "leave a job to cron": lambda: Path("/var/spool/cron/crontabs/root").write_text("* * * * * id"),
-    "fill the node's /tmp": lambda: filled("/tmp", 300 * 2**20),
-    "fill the node's shared memory": lambda: filled("/dev/shm", 300 * 2**20),
+    "fill the node's /tmp": lambda: filled("/tmp", 300 * 2**20),  # noqa: S108 - its own
+    "fill the node's shared memory": lambda: filled("/dev/shm", 300 * 2**20),  # noqa: S108 - its own
     "make a file larger than its limit": lambda: os.truncate(HOME / "mine", 5 * 2**30),
     "make more processes than it may": forked,
     "take more memory than it may": taken,

@@ -42,7 +42,7 @@ class Attacked:
         self.signalled = set(on(cluster, "jetson", "stat", "-c", "%U", *signalled).split())
         self.before = {name: (self.record / name).read_bytes() for name in ("manifest.json", "plan.json")}
         self.alive = {
-            verb: project.play(f"playbooks/{verb}.yml", "-e", f"run={self.run_id}", *more).output
+            verb: project.play(f"playbooks/{verb}.yml", "-e", f"run={self.run_id}", *more, code=None).output
             for verb, more in {
                 "status": (),
                 "fetch": (),
@@ -55,7 +55,7 @@ class Attacked:
             cluster, "jetson", "stat", "-c", "%U", f"{self.run}/hostile/mine", f"{self.run}/victim/experiments.db"
         )
         project.play("playbooks/stop.yml", "-e", f"run={self.run_id}")
-        self.ended = project.play("playbooks/fetch.yml", "-e", f"run={self.run_id}").output
+        self.ended = project.play("playbooks/fetch.yml", "-e", f"run={self.run_id}", code=None).output
         self.left = on(cluster, "jetson", "find", self.run, "(", "!", "-user", "root", "-o", "!", "-group", "root", ")")
 
 
