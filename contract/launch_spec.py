@@ -68,6 +68,7 @@ class LaunchSpec(Record):
     private_network: bool = False  # a network with a loopback only, which its two processes share
     inbound: Optional[Inbound] = None  # with a private network
     outbound: Tuple[Outbound, ...] = ()  # with a private network
+    secrets: Tuple[str, ...] = ()  # names of those that its workload is given
     out_of_reach: Tuple[str, ...] = ()  # addresses of its node and of others that its receipt tries to reach
     capacity: Capacity = Capacity(0.0, 0.0, 1)
     relay: Optional[Process] = None  # where somebody observes the instance
@@ -95,9 +96,9 @@ class LaunchSpec(Record):
         return InstanceRef(self.run_id, self.id, node, self.work_dir, self.owner, self.relay is not None, ports)
 
     @property
-    def has_peers(self) -> bool:
-        """Whether its workload knows others, and so needs their keys."""
-        return bool(self.description.peers or self.description.observes)
+    def needs_credentials(self) -> bool:
+        """Whether its workload is given keys or secrets."""
+        return bool(self.description.peers or self.description.observes or self.secrets)
 
     @property
     def processes(self) -> Mapping[str, Process]:

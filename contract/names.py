@@ -47,8 +47,8 @@ CHECKPOINTS = "checkpoints"
 
 # What units run as root to record starts and exits (`node/__main__.py`): a link to the version sent last.
 NODE_PROGRAM = "/opt/jarfleet/node.pyz"
-# Root's: the keys of the instances on a node. systemd gives an instance its own, as the standard input of its workload.
-KEYS_FOLDER = "/var/lib/jarfleet/keys"
+# Root's: the credentials of the instances on a node. systemd gives each its own, as its workload's standard input.
+CREDENTIALS_FOLDER = "/var/lib/jarfleet/credentials"
 # Root's: what is tried from inside each instance's unit before its code runs, and what came of it.
 PROBES_FOLDER = "/var/lib/jarfleet/probes"
 
@@ -106,9 +106,9 @@ def copies_folder(work_dir: str, run_id: str, instance_id: str) -> str:
     return f"{work_dir}/copies/{run_id}/{instance_id}"
 
 
-def peer_keys_file(run_id: str, instance_id: str, unit: str) -> str:
-    """The keys that a unit of an instance knows its peers by."""
-    return f"{KEYS_FOLDER}/{run_id}-{instance_id}-{unit}.json"
+def credentials_file(run_id: str, instance_id: str, unit: str) -> str:
+    """The credentials of a unit of an instance."""
+    return f"{CREDENTIALS_FOLDER}/{run_id}-{instance_id}-{unit}.json"
 
 
 def attempts_file(run_id: str, instance_id: str) -> str:

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
 from contract import names
+from contract.credentials import InstanceCredentials
 from contract.description import InstanceRef
 from contract.launch_spec import LaunchSpec
 from contract.outcome import Outcome
-from contract.peer_keys import InstanceKeys
 from contract.receipt import Receipt
 from contract.statuses import ALIVE, COMPLETED, FAILED, RUNNING, STOPPED
 
 from . import (
     collection,
+    credential_files,
     health,
     instances,
     isolation,
     journal,
-    key_files,
     private_network,
     probe,
     shared_folder,
@@ -97,7 +97,7 @@ class SystemdBackend:
 
     # submit
 
-    def submit(self, spec: LaunchSpec, keys: InstanceKeys, llama_cpp: str, start_timeout: float) -> Done:
+    def submit(self, spec: LaunchSpec, credentials: InstanceCredentials, llama_cpp: str, start_timeout: float) -> Done:
         """Start the instance unless it runs or has ended: admit it, write its units, wait until it is healthy.
 
         What fails to start is stopped again. Raises StartFailed, and NodeError when it cannot be admitted.
@@ -116,7 +116,7 @@ class SystemdBackend:
         user = self._reserve(spec, text)
         files = _unit_files(spec, llama_cpp, user)
         try:
-            key_files.write(spec, keys)
+            credential_files.write(spec, credentials)
             isolation.prepare(spec, instances.read_instances(self.ref.work_dir))
             for path, unit in files.items():
                 shared_folder.write(path, unit)
@@ -282,7 +282,7 @@ class SystemdBackend:
         if self.dir.is_dir() and users.user_of(self.dir):
             users.seize(self.dir)
         if not systemd.present(self.all):
-            key_files.remove(self.ref.run_id, self.ref.id)
+            credential_files.remove(self.ref.run_id, self.ref.id)
             isolation.remove(self.ref.run_id, self.ref.id)
 
 

@@ -93,7 +93,7 @@ def _workload(spec: LaunchSpec, user: str) -> str:
     service = [
         *_hooks(spec, names.WORKLOAD),
         *_own(spec, user),
-        *(_keys(spec, names.WORKLOAD) if spec.has_peers else []),
+        *(_credentials(spec, names.WORKLOAD) if spec.needs_credentials else []),
     ]
     return _service(spec, names.WORKLOAD, spec.workload, unit, service, "multi-user.target")
 
@@ -157,7 +157,7 @@ def _relay(spec: LaunchSpec, process: Process) -> str:
         f"Slice={names.run_slice_name(spec.run_id)}",
         "DynamicUser=yes",
         f"BindReadOnlyPaths={word(spec.dir)}",
-        *_keys(spec, names.RELAY),
+        *_credentials(spec, names.RELAY),
         "Restart=always",
         "MemoryMax=64M",
         "MemorySwapMax=0",
@@ -192,9 +192,9 @@ def _own(spec: LaunchSpec, user: str) -> List[str]:
     return [*lines, "PrivateNetwork=yes"] if spec.private_network else lines
 
 
-def _keys(spec: LaunchSpec, unit: str) -> List[str]:
-    """The unit's keys as its standard input: opened by systemd, so root alone can read the file."""
-    return [f"StandardInput=file:{names.peer_keys_file(spec.run_id, spec.id, unit)}"]
+def _credentials(spec: LaunchSpec, unit: str) -> List[str]:
+    """The unit's credentials as its standard input: opened by systemd, so root alone can read the file."""
+    return [f"StandardInput=file:{names.credentials_file(spec.run_id, spec.id, unit)}"]
 
 
 def _service(

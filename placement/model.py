@@ -109,11 +109,12 @@ class Instance:
     context_size: int = 4096
     cpu_cores: float | None = None
     disk_gb: float | None = None  # of its folder; no effect on the placement
+    secrets: tuple[str, ...] = ()  # names of those that its program is given; no effect on the placement
     seed: int | None = None
     model: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        for relation in ("affinity", "anti_affinity", "observes"):
+        for relation in ("affinity", "anti_affinity", "observes", "secrets"):
             object.__setattr__(self, relation, tuple(getattr(self, relation)))
         problems = {
             **_sizes(self, ("ram_gb", "gpu_memory_gb") if self.ram_gb is not None else ("gpu_memory_gb",)),

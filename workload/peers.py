@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from contract import ContractError
+from contract.credentials import LIMIT, UnitCredentials
 from contract.json_records import decoded
-from contract.peer_keys import LIMIT, PeerKeys
 
 from .client import Unavailable, exchange
 from .this_instance import ConfigError, Instance
@@ -32,7 +32,8 @@ SENDER, NONCE, CODE = "Jarfleet-Sender", "Jarfleet-Nonce", "Jarfleet-Code"
 def own_keys() -> Mapping[str, str]:
     """The keys that this process was given as its standard input: {the other instance: key}. Raises ConfigError."""
     try:
-        return PeerKeys.from_json(decoded(sys.stdin.buffer.read(LIMIT), "standard input"), "standard input").keys
+        text = sys.stdin.buffer.read(LIMIT)
+        return UnitCredentials.from_json(decoded(text, "standard input"), "standard input").keys
     except (OSError, ContractError) as error:
         raise ConfigError(f"the keys of peers: {error}") from error
 

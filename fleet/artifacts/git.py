@@ -8,13 +8,19 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from fleet.base.addresses import redacted
 from fleet.base.errors import ReleaseError
 from fleet.base.files import locked
 
 URL = re.compile(r"(https|ssh|file|git)://.+|[\w.-]+@[\w.-]+:.+")
+# A credential helper (gitcredentials(7)) that answers from the environment of git itself.
+ANSWER = r'printf "username=%s\npassword=%s\n" "$JARFLEET_GIT_USER" "$JARFLEET_GIT_PASSWORD"'
+HELPER = f'!f() {{ test "$1" = get && {ANSWER}; }}; f'
 TIMEOUT = 900  # seconds for one git command: enough for a clone over a slow line
 # Git sets these inside its hooks; they point to another repository than the one that we run git on.
 FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -48,44 +54,73 @@ def export(url: str, ref: str | None, target: Path, cache: Path | None) -> str:
     """
     if ref is not None and (not ref or ref.startswith("-") or re.search(r"[\s\0~^:?*\[\\]", ref)):
         raise ReleaseError(f"ref {ref!r}: not the name of a branch, tag or commit")
+    remote = Remote.of(url)
     if cache is None:
         with tempfile.TemporaryDirectory(prefix="jarfleet.git.") as scratch:
-            return _export(url, ref, target, Path(scratch) / "mirror")
+            return _export(remote, ref, target, Path(scratch) / "mirror")
     cache.mkdir(parents=True, exist_ok=True)
-    mirror = cache / hashlib.sha256(url.encode()).hexdigest()
+    mirror = cache / hashlib.sha256(remote.url.encode()).hexdigest()
     with locked(cache / f"{mirror.name}.lock"):
-        return _export(url, ref, target, mirror)
+        return _export(remote, ref, target, mirror)
 
 
-def _export(url: str, ref: str | None, target: Path, mirror: Path) -> str:
+@dataclass(frozen=True)
+class Remote:
+    """A repository's address without user and password, and those as variables of git's environment.
+
+    In the address they would be in git's arguments, for every user of this machine to see, and in the mirror's files.
+    """
+
+    url: str
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, url: str) -> Remote:
+        """Split an address. Raise ReleaseError if its user or password cannot be handed to git."""
+        parts = urlsplit(url)
+        if parts.scheme != "https" or "@" not in parts.netloc:
+            return cls(url)
+        user, password = (unquote(part or "") for part in (parts.username, parts.password))
+        if not (user + password).isprintable():
+            raise ReleaseError(f"{redacted(url)}: its user or password has a control character")
+        bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        helper = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "credential.helper", "GIT_CONFIG_VALUE_0": HELPER}
+        return cls(bare, {**helper, "JARFLEET_GIT_USER": user, "JARFLEET_GIT_PASSWORD": password})
+
+
+def _export(remote: Remote, ref: str | None, target: Path, mirror: Path) -> str:
     commit = _commit(mirror, ref) if ref and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", ref) else None
     if commit is None:  # a full commit hash never changes; anything else must be looked up at the remote
-        _update(url, mirror)
-        commit = _commit(mirror, _remote_head(url) if ref is None else ref)
+        _update(remote, mirror)
+        commit = _commit(mirror, _remote_head(remote) if ref is None else ref)
     if commit is None:
         branches = _run(["for-each-ref", "--format=%(refname:short)", "--count=10", "refs/heads"], mirror).stdout
         known = ", ".join(branches.decode(errors="replace").split())
-        raise ReleaseError(f"{redacted(url)}: no branch, tag or commit {ref!r}; it has the branches {known}")
-    _write_tree(redacted(url), mirror, commit, target)
+        raise ReleaseError(f"{redacted(remote.url)}: no branch, tag or commit {ref!r}; it has the branches {known}")
+    _write_tree(redacted(remote.url), mirror, commit, target)
     return commit
 
 
-def _update(url: str, mirror: Path) -> None:
+def _update(remote: Remote, mirror: Path) -> None:
     if mirror.is_dir():
-        _run(["fetch", "--quiet", "--prune", "--", "origin"], mirror)
+        _run(["fetch", "--quiet", "--prune", "--", "origin"], mirror, environment=remote.environment)
         return
     made = Path(tempfile.mkdtemp(dir=mirror.parent, prefix=".clone."))
     try:
-        _run(["clone", "--quiet", "--mirror", "--", url, str(made / "mirror")], made)
+        _run(
+            ["clone", "--quiet", "--mirror", "--", remote.url, str(made / "mirror")],
+            made,
+            environment=remote.environment,
+        )
         (made / "mirror").rename(mirror)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _remote_head(url: str) -> str:
-    line = _run(["ls-remote", "--", url, "HEAD"], Path("/")).stdout.split()
+def _remote_head(remote: Remote) -> str:
+    line = _run(["ls-remote", "--", remote.url, "HEAD"], Path("/"), environment=remote.environment).stdout.split()
     if not line:
-        raise ReleaseError(f"{redacted(url)}: has no default branch; name a ref")
+        raise ReleaseError(f"{redacted(remote.url)}: has no default branch; name a ref")
     return line[0].decode()
 
 
@@ -141,12 +176,20 @@ def _write_tree(shown: str, mirror: Path, commit: str, target: Path) -> None:
         raise ReleaseError(f"{shown}: git cat-file exited with {process.returncode}; remove {mirror} and run again")
 
 
-def _run(arguments: list[str], folder: Path, *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+def _run(
+    arguments: list[str], folder: Path, *, check: bool = True, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
     # fsmonitor and hooks are commands that a repository may name; do not run them.
     command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
         done = subprocess.run(  # noqa: S603 - a list, no shell
-            command, cwd=folder, env=_env(), stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
+            command,
+            cwd=folder,
+            env={**_env(), **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
         )
     except FileNotFoundError as error:
         raise ReleaseError("git is not installed on this machine; install the package git") from error

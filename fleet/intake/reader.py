@@ -19,6 +19,7 @@ from fleet.intake.original.translate import Original, files_of
 from fleet.intake.original.translate import read as read_original
 from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request, SavedRef
 from fleet.intake.saved_plan import SavedPlan, read_plan, reference
+from fleet.intake.secret_faults import secret_faults
 from fleet.intake.sizes import estimate_table
 from fleet.intake.workload_settings import workload_faults
 from fleet.observe.cluster import Cluster
@@ -58,6 +59,7 @@ class Given:
     experiment_code_src: str = ""
     experiment_code_ref: str = ""
     experiment_command: Any = ()
+    experiment_secrets: tuple[str, ...] = ()  # their names
     extra_vars: tuple[str, ...] = ()  # as typed: if a variable is given twice, Ansible keeps only the last
 
     def has(self, name: str) -> bool:
@@ -139,6 +141,7 @@ class Reader:
         self._try(nodes_from_hostvars, self.cluster.hostvars, {}, self.cluster.source)
         self.faults += self.cluster.faults()
         self.faults += beside(self.given, RECORDED, "a run to replay")
+        self.faults += secret_faults(intake.request.experiment, self.given.experiment_secrets)
         if self.faults:
             raise BadInput(dict.fromkeys(self.faults))
         return intake
@@ -175,6 +178,7 @@ class Reader:
         self.faults += word_faults("experiment_command", command)
         if experiment:
             self.faults += word_faults("command", experiment.command or ())
+            self.faults += secret_faults(experiment, given.experiment_secrets)
             self.faults += workload_faults(experiment, bool(command), bool(given.experiment_code_src))
         if self.faults or not (experiment and path and options and release):
             raise BadInput(dict.fromkeys(self.faults))

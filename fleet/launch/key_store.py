@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from contract.credentials import InstanceCredentials, UnitCredentials
 from contract.description import InstanceDescription
 from contract.json_records import ContractError, Record
 from contract.names import RUN_ID
-from contract.peer_keys import InstanceKeys, PeerKeys
 from fleet.base.errors import RunError
 from fleet.base.files import write_json
 
@@ -27,7 +27,7 @@ LIMIT = 64 * 2**20  # bytes
 class RunKeys(Record):
     """{instance: its keys}."""
 
-    instances: Mapping[str, InstanceKeys] = field(default_factory=dict)
+    instances: Mapping[str, InstanceCredentials] = field(default_factory=dict)
 
 
 def make(run_id: str, instances: Iterable[InstanceDescription]) -> RunKeys:
@@ -41,22 +41,22 @@ def make(run_id: str, instances: Iterable[InstanceDescription]) -> RunKeys:
         for subject in instance.observes:
             key = secrets.token_hex(KEY_BYTES)
             workloads[instance.id][subject] = relays[subject][instance.id] = key
-    keys = {id: InstanceKeys(PeerKeys(workloads[id]), PeerKeys(relays[id])) for id in {*workloads, *relays}}
-    made = RunKeys(keys)
+    ids = {*workloads, *relays}
+    made = RunKeys({id: InstanceCredentials(UnitCredentials(workloads[id]), UnitCredentials(relays[id])) for id in ids})
     path = _file(run_id)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_json(path, made.to_json(), mode=0o600)
     return made
 
 
-def of(run_id: str, instance_id: str) -> InstanceKeys:
+def of(run_id: str, instance_id: str) -> InstanceCredentials:
     """Return the keys of an instance of a run that was launched here. Raise RunError."""
     path = _file(run_id)
     try:
         keys = RunKeys.from_file(path, LIMIT)
     except (FileNotFoundError, ContractError) as error:
         raise RunError(f"{path}: the keys of {run_id} cannot be read ({error}); launch it again") from error
-    return keys.instances.get(instance_id, InstanceKeys())
+    return keys.instances.get(instance_id, InstanceCredentials())
 
 
 def remove(run_id: str) -> None:

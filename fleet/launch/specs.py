@@ -141,6 +141,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
         private_network=instance.network != "open",
         inbound=_inbound(launch, instance),
         outbound=outbound,
+        secrets=instance.secrets,
         out_of_reach=launch.addresses(node.name),
         capacity=Capacity(node.ram_gb - node.reserved_ram_gb, node.usable_gpu_memory_gb, node.max_instances),
         relay=Process(relay, release_dir, _relay_addresses(launch, id, observers)) if observers else None,

@@ -33,6 +33,7 @@ class ActionModule(LocalAction):
         "command": {"type": "raw", "default": []},
         "default_model": {"type": "dict", "default": {}},
         "replay": {"type": "dict", "default": {}},
+        "secrets": {"type": "list", "elements": "str", "default": []},
     }
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
@@ -49,6 +50,7 @@ class ActionModule(LocalAction):
             experiment_code_src=given["code_src"],
             experiment_code_ref=given["code_ref"],
             experiment_command=given["command"],
+            experiment_secrets=tuple(given["secrets"]),
             extra_vars=tuple(context.CLIARGS.get("extra_vars") or ()),
         )
         places = Places(Path(given["project"]), Path(given["cache"]))

@@ -33,6 +33,7 @@ options:
   command: {description: What an instance runs instead of the built-in workload; a list of words., type: raw, default: []}
   default_model: {description: The model of instances that name none., type: dict, default: {}}
   replay: {description: What M(replay) took from a run's record; it stands for all that names an experiment or decides., type: dict, default: {}}
+  secrets: {description: The names of the secrets that were given in C(experiment_secrets)., type: list, elements: str, default: []}
 author: [Jarfleet]
 """
 

@@ -16,8 +16,8 @@ options:
   state: {description: What to do., choices: [started, stopped, collected], required: true, type: str}
   launch_spec: {description: "How to start it, as C(contract/launch_spec.py) has it; for C(started).", type: dict}
   instance_ref: {description: "Which instance it is, as C(InstanceRef) of C(contract/description.py) has it; for C(stopped) and C(collected).", type: dict}
-  keys:
-    description: "The keys that it shares with its peers, as C(InstanceKeys) of C(contract/peer_keys.py) has them; for C(started)."
+  credentials:
+    description: "Keys that it shares with its peers, and secrets, as C(InstanceCredentials) of C(contract/credentials.py) has them; for C(started)."
     type: json
   llama_cpp: {description: The folder of the node's build of llama.cpp; for C(started)., type: path}
   start_timeout: {description: Seconds until it must be healthy., type: float, default: 120}
@@ -43,9 +43,9 @@ from ansible.module_utils import on_node  # noqa: F401 - makes contract and node
 from ansible.module_utils.basic import AnsibleModule
 
 from contract import ContractError
+from contract.credentials import InstanceCredentials
 from contract.description import InstanceRef
 from contract.launch_spec import LaunchSpec
-from contract.peer_keys import InstanceKeys
 from node.errors import NodeError
 from node.systemd_backend import Done, StartFailed, SystemdBackend
 
@@ -55,8 +55,8 @@ def run(given: Dict[str, Any], check: bool) -> Tuple[Done, str]:
     if given["state"] == "started":
         spec = LaunchSpec.from_json(given["launch_spec"], "launch_spec")
         backend = SystemdBackend(spec.ref, check)
-        keys = InstanceKeys.from_json(json.loads(given["keys"] or "{}"), "keys")
-        return backend.submit(spec, keys, given["llama_cpp"], given["start_timeout"]), spec.dir
+        credentials = InstanceCredentials.from_json(json.loads(given["credentials"] or "{}"), "credentials")
+        return backend.submit(spec, credentials, given["llama_cpp"], given["start_timeout"]), spec.dir
     ref = InstanceRef.from_json(given["instance_ref"], "instance_ref")
     backend = SystemdBackend(ref, check)
     done: Done = backend.stop() if given["state"] == "stopped" else backend.collect()
@@ -69,7 +69,7 @@ def main() -> None:
             "state": {"type": "str", "required": True, "choices": ["started", "stopped", "collected"]},
             "launch_spec": {"type": "dict"},
             "instance_ref": {"type": "dict"},
-            "keys": {"type": "json", "no_log": True},
+            "credentials": {"type": "json", "no_log": True},
             "llama_cpp": {"type": "path"},
             "start_timeout": {"type": "float", "default": 120},
         },

@@ -153,6 +153,7 @@ cd /etc/systemd/system && rm -f $units multi-user.target.wants/jarfleet-*
 systemctl daemon-reload
 systemctl reset-failed
 rm -rf /home/jar/brain-in-jar/instances /home/jar/brain-in-jar/copies
+rm -rf /var/lib/jarfleet/credentials /var/lib/jarfleet/probes
 """
 
 

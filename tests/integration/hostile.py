@@ -227,7 +227,7 @@ ATTACKS = {
         path.write_text(str(os.getpid())) for path in Path("/sys/fs/cgroup").rglob("cgroup.procs")
     ],
     "link to a file of root's": lambda: os.link("/etc/passwd", HOME / "passwd"),
-    "read the keys of instances": lambda: os.listdir("/var/lib/jarfleet/keys"),
+    "read the keys of instances": lambda: os.listdir("/var/lib/jarfleet/credentials"),
     "read the receipts of instances": lambda: os.listdir("/var/lib/jarfleet/probes"),
     "replace the node's program": lambda: Path("/opt/jarfleet/node.pyz").write_text("evil"),
     "replace llama-server": lambda: next(Path("/opt/llama.cpp").iterdir()).joinpath("evil").write_text("evil"),

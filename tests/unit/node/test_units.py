@@ -146,7 +146,7 @@ def test_a_private_network_is_joined_to_exactly_the_peers() -> None:
     sockets = f"{PREFIX}-in.socket {PREFIX}-to_b.socket"
     assert f"Wants={PREFIX}-llama.service {sockets} network-online.target" in workload
     assert f"After={probe} {PREFIX}-llama.service {sockets} network-online.target dbus.service" in workload
-    assert f"StandardInput=file:/var/lib/jarfleet/keys/{RUN}-a-workload.json" in workload
+    assert f"StandardInput=file:/var/lib/jarfleet/credentials/{RUN}-a-workload.json" in workload
     inbound, outbound = (made[f"{PREFIX}-{name}.socket"].splitlines() for name in ("in", "to_b"))
     assert {"ListenStream=8101", "IPAddressDeny=any", "IPAddressAllow=10.0.0.2"} <= set(inbound)
     assert "PrivateNetwork=yes" not in inbound
