@@ -17,7 +17,7 @@ INSTANCE_ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}", re.ASCII)
 # A login name as useradd takes it.
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?", re.ASCII)
 # What no path of a work dir may hold: systemd gives ":" a meaning of its own, and a control character ends a directive.
-UNFIT_FOR_PATHS = re.compile(r"[\x00-\x1f\x7f:\\]")
+UNFIT_FOR_PATHS = re.compile(r"[\x00-\x1f\x7f-\x9f:\\]")
 
 # Units of every instance; each exit of theirs is written down.
 WORKLOAD, LLAMA = "workload", "llama"

@@ -8,7 +8,7 @@ from typing import Sequence
 from .errors import NodeError
 
 PLAIN = re.compile(r"[A-Za-z0-9_@./+,=-]+", re.ASCII)  # needs no quotes in a list of words
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what ends a line, and what a terminal acts on that shows the unit
 
 
 def exec_line(words: Sequence[str]) -> str:
@@ -33,7 +33,7 @@ def hook_line(words: Sequence[str]) -> str:
 
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    escaped = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", escaped)
+    escaped = CONTROL.sub(lambda found: "".join(f"\\x{byte:02x}" for byte in found[0].encode()), escaped)
     return f'"{escaped}"'
 
 

@@ -141,9 +141,9 @@ class Cluster:
             for key, problem in _problems(variables).items():
                 found[name, key] = Fault(self.source, f"nodes.{name}.{key}", problem)
             build, builds = variables.get("llama_cpp_build"), variables.get("llama_cpp_builds") or {}
-            if build and build not in builds:
+            if build and (not isinstance(build, str) or build not in builds):
                 known = ", ".join(sorted(builds))
-                problem = f"{build!r} is none of {known}"
+                problem = f"{shown(build)} is none of {known}"
                 found[name, "build"] = Fault(self.source, f"nodes.{name}.llama_cpp_build", problem)
         for section, keys in SECTIONS.items():
             try:

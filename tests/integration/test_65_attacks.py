@@ -49,6 +49,8 @@ class Attacked:
                 "logs": ("-e", "instance=hostile", "-e", "follow=false"),
             }.items()
         }
+        verbose = project.play("playbooks/status.yml", "-e", f"run={self.run_id}", "-vvv", code=None)
+        self.alive["status -vvv"] = verbose.output
         units = [f"jarfleet-{self.run_id}-{id}-{unit}.service" for id in ("hostile", "victim") for unit in UNITS]
         self.exposure = [on(cluster, "jetson", "systemd-analyze", "security", "--no-pager", unit) for unit in units]
         self.owners = on(
