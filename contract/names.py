@@ -121,19 +121,34 @@ def receipt_file(run_id: str, instance_id: str) -> str:
     return f"{PROBES_FOLDER}/{run_id}-{instance_id}.receipt.json"
 
 
+def releases_folder(work_dir: str) -> str:
+    """The folder of all releases on a node."""
+    return f"{work_dir}/releases"
+
+
+def models_folder(work_dir: str) -> str:
+    """The folder of all models on a node."""
+    return f"{work_dir}/models"
+
+
+def incoming_folder(work_dir: str) -> str:
+    """Where what is sent to a node arrives."""
+    return f"{work_dir}/incoming"
+
+
 def release_folder(work_dir: str, release: str) -> str:
     """A release's folder on a node, named for the hash of its content."""
-    return f"{work_dir}/releases/{release}"
+    return f"{releases_folder(work_dir)}/{release}"
 
 
 def current_release_link(work_dir: str) -> str:
     """The link to the release that was sent last."""
-    return f"{work_dir}/current"
+    return f"{releases_folder(work_dir)}/current"
 
 
 def model_file(work_dir: str, sha256: str) -> str:
     """A model on a node, named for the hash of its content."""
-    return f"{work_dir}/models/{sha256}.gguf"
+    return f"{models_folder(work_dir)}/{sha256}.gguf"
 
 
 def node_program(sha256: str) -> str:

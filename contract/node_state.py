@@ -64,5 +64,6 @@ class NodeState(Record):
     gpu: Gpu = Gpu()
     address: str = ""
     python: str = ""
+    program: str = ""  # the sha256 of its program (`names.NODE_PROGRAM`); empty where there is none
     promises: Optional[Promises] = None  # None: not found out since it booted
     instances: Tuple[InstanceState, ...] = ()

@@ -1,7 +1,7 @@
-"""The node's program: `python3 -I <this> VERB ...`.
+"""The node's program: `python3 -I <this> [VERB ...]`.
 
+    (nothing)                                           answers one call on its standard input, as root: see `helper`
     started|ended <instance's folder> workload|llama    root's hooks of an instance's units
-    connect <instance's folder>                         standard input and output to its llama-server, as root
     guard <instance's folder> <instances that fit>      keeps the folder within its size, as root
     attempt                                             an instance's receipt, as the instance
 
@@ -18,18 +18,18 @@ from typing import Sequence
 from contract.json_records import decoded
 from contract.receipt import LIMIT, Attempts, Receipt
 
-from . import attempts, connection, guard, unit_hooks
+from . import attempts, guard, helper, unit_hooks
 
 HOOKS = {"started": unit_hooks.started, "ended": unit_hooks.ended}
 
 
 def main(words: Sequence[str]) -> None:
     """Run one of them. Exits with 1 when anything but a hook fails."""
+    if not words:
+        sys.exit(helper.serve())
     verb, *more = words
     try:
-        if verb == "connect":
-            connection.connect(Path(*more))
-        elif verb == "guard":
+        if verb == "guard":
             folder, most = more
             guard.watch(Path(folder), int(most))
         elif verb == "attempt":

@@ -9,12 +9,13 @@ import hashlib
 import os
 import pwd
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Mapping, Sequence, Tuple
 
+from contract import names
 from contract.json_records import Record
-from contract.names import work_dir_problem
 
 from . import sandbox
 from .errors import NodeError
@@ -43,26 +44,28 @@ class Artifact(Record):
         return bool(self.link) and not (os.path.islink(self.link) and os.readlink(self.link) == self.dest)
 
 
-def incoming(work_dir: str) -> str:
-    """Where what is sent arrives, under the base name of its `dest`."""
-    return os.path.join(work_dir, "incoming")
-
-
-def make_incoming(work_dir: str, owner: str) -> None:
-    """Make that folder, owned by the user who sends."""
-    if problem := work_dir_problem(work_dir):
-        raise NodeError(f"remote_work_dir {work_dir!r} {problem}")
+def prepare(work_dir: str, owner: str) -> None:
+    """Make the folders of a work dir, as root: what is sent is the user's, what instances leave is root's."""
     user = pwd.getpwnam(owner)
-    _make_folder(incoming(work_dir), user.pw_uid, user.pw_gid)
+    os.makedirs(work_dir, exist_ok=True)
+    for folder in (names.incoming_folder, names.releases_folder, names.models_folder):
+        if not os.path.isdir(folder(work_dir)):
+            os.mkdir(folder(work_dir), 0o755)
+            os.chown(folder(work_dir), user.pw_uid, user.pw_gid)
 
 
 def install(missing: Sequence[Artifact], work_dir: str, owner: str) -> None:
-    """Verify the artifacts that were sent and rename them into place. Raises NodeError for the first that fails."""
-    user = pwd.getpwnam(owner)
+    """Verify the artifacts that were sent and rename them into place. Raises NodeError for the first that fails.
+
+    This process is the user who sent them, or, for those that root is to own, root.
+    """
     for item in missing:
-        path = os.path.join(incoming(work_dir), os.path.basename(item.dest))
-        _verify(item, path)
-        _rename_in(item, path, *((0, 0) if item.root_owned else (user.pw_uid, user.pw_gid)))
+        path = os.path.join(names.incoming_folder(work_dir), os.path.basename(item.dest))
+        if item.root_owned:
+            _take(item, path, pwd.getpwnam(owner))
+        else:
+            _verify(item, path)
+            _rename_in(item, path)
 
 
 def relink(item: Artifact) -> None:
@@ -100,15 +103,40 @@ def _verify(item: Artifact, path: str) -> None:
         )
 
 
-def _rename_in(item: Artifact, path: str, uid: int, gid: int) -> None:
+def _rename_in(item: Artifact, path: str) -> None:
     """Move what arrived into its place by a rename on one file system, so that it is there whole or not at all."""
-    _make_folder(os.path.dirname(item.dest), uid, gid)
+    os.makedirs(os.path.dirname(item.dest), exist_ok=True)
     aside = item.dest + ".part"
     if os.path.isdir(aside):  # left by an install that was cut off
         shutil.rmtree(aside)
     shutil.move(path, aside)
-    _give(aside, uid, gid)
     os.rename(aside, item.dest)
+
+
+def _take(item: Artifact, path: str, user: pwd.struct_passwd) -> None:
+    """Copy what the user sent into a place of root's, verify the copy there, and rename it.
+
+    Read as that user, so that no link leads to what only root may read, and copied, so that nobody has it open.
+    """
+    aside = item.dest + ".part"
+    shutil.rmtree(aside, ignore_errors=True)
+    os.makedirs(aside, mode=0o755)
+    copy = os.path.join(aside, os.path.basename(item.dest))
+    as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+    folder, name = os.path.split(path)
+    giving = [*as_user, "tar", "--create", f"--directory={folder}", "--", name]
+    taking = ["tar", "--extract", "--no-same-owner", "--no-same-permissions", f"--directory={aside}"]
+    with subprocess.Popen(giving, stdout=subprocess.PIPE) as given:
+        taken = subprocess.run(taking, stdin=given.stdout, capture_output=True, text=True)
+    if given.returncode or taken.returncode:
+        raise NodeError(f"{item.name} cannot be taken from {path}: {taken.stderr.strip() or 'tar cannot read it'}")
+    subprocess.run(["chmod", "--recursive", "u=rwX,go=rX", "--", copy], check=True)
+    if os.path.isfile(copy):
+        os.chmod(copy, 0o755)  # noqa: S103 - everybody may read it, and run it
+    _verify(item, copy)
+    os.rename(copy, item.dest)
+    os.rmdir(aside)
+    subprocess.run([*as_user, "rm", "--recursive", "--force", "--", path], check=True)
 
 
 def _sha256(path: str) -> str:
@@ -117,19 +145,3 @@ def _sha256(path: str) -> str:
         for block in iter(lambda: handle.read(2**20), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _give(path: str, uid: int, gid: int) -> None:
-    """Give a file, or a folder and all in it, to a user."""
-    for folder, folders, files in os.walk(path):
-        for name in folders + files:
-            os.chown(os.path.join(folder, name), uid, gid, follow_symlinks=False)
-    os.chown(path, uid, gid, follow_symlinks=False)
-
-
-def _make_folder(path: str, uid: int, gid: int) -> None:
-    """Make a folder and those above it, all owned by the user; leave what exists as it is."""
-    if not os.path.isdir(path):
-        _make_folder(os.path.dirname(path), uid, gid)
-        os.mkdir(path, 0o755)
-        os.chown(path, uid, gid)

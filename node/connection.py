@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+import sys
 import threading
 from pathlib import Path
+from typing import cast
 
 from contract import names
+from contract.description import InstanceRef
 
 from . import systemd
 from .errors import NodeError
@@ -18,9 +22,9 @@ BLOCK = 65536
 CONNECT_SECONDS = 5
 
 
-def connect(folder: Path) -> None:
+def connect(ref: InstanceRef) -> None:
     """Carry bytes both ways until either end closes. Raises NodeError, OSError, ContractError."""
-    instance = read_description(folder)
+    instance = read_description(Path(ref.dir))
     unit = names.unit_name(instance.run_id, instance.id, names.LLAMA)
     pid = systemd.show([unit]).get(unit, {}).get("MainPID", "0")
     if pid == "0":
@@ -35,7 +39,8 @@ def connect(folder: Path) -> None:
 
 
 def _send(server: socket.socket) -> None:
-    for block in iter(lambda: os.read(0, BLOCK), b""):
+    stdin = cast(io.BufferedReader, sys.stdin.buffer)  # from which the call was read, and perhaps more
+    for block in iter(lambda: stdin.read1(BLOCK), b""):
         server.sendall(block)
     server.shutdown(socket.SHUT_WR)
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
+from contract import names
 from contract.node_state import Gpu, InstanceState, NodeState
 from contract.statuses import DEGRADED, HEALTHY
 
@@ -50,9 +51,18 @@ def node_state(
         gpu=gpu(memory.total),
         address=address(),
         python=platform.python_version(),
+        program=program(),
         promises=known_promises.read(),
         instances=tuple(instances),
     )
+
+
+def program() -> str:
+    """The sha256 of this node's program, by the name that its link leads to; empty where there is none."""
+    try:
+        return Path(os.readlink(names.NODE_PROGRAM)).stem
+    except OSError:
+        return ""
 
 
 def read_memory() -> Memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import re
@@ -57,11 +58,22 @@ def file_name(url: str) -> str:
     return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip(".")[:200]
 
 
+def _request(url: str) -> urllib.request.Request:
+    """Return the request; user and password go into a header, which is not sent on to where the server may lead."""
+    parts = urllib.parse.urlsplit(url)
+    bare = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    request = urllib.request.Request(bare, headers={"User-Agent": "jarfleet"})  # noqa: S310 - the scheme was checked
+    if "@" in parts.netloc:
+        known = ":".join(urllib.parse.unquote(part or "") for part in (parts.username, parts.password))
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(known.encode()).decode()}")
+    return request
+
+
 def _stream(
     url: str, shown: str, part: Path, error: type[FleetError], magic: tuple[bytes, ...], progress: Progress | None
 ) -> str:
     digest, size = hashlib.sha256(), 0
-    request = urllib.request.Request(url, headers={"User-Agent": "jarfleet"})  # noqa: S310 - the scheme was checked
+    request = _request(url)
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, part.open("wb") as file:  # noqa: S310 - as above
         length = answer.headers.get("Content-Length", "")
         total = int(length) if length.isdigit() else None

@@ -17,7 +17,7 @@ from fleet.artifacts.releases import WORKLOAD, Release, stage
 from fleet.base.errors import ModelError, PlanFileError, ReleaseError
 from fleet.intake.original.translate import Original, files_of
 from fleet.intake.original.translate import read as read_original
-from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request, SavedRef
+from fleet.intake.request import ModelRef, ReleaseRef, Request, SavedRef
 from fleet.intake.saved_plan import SavedPlan, read_plan, reference
 from fleet.intake.secret_faults import secret_faults
 from fleet.intake.sizes import estimate_table
@@ -187,7 +187,6 @@ class Reader:
             path=str(path),
             text=experiment.text,
             release=release_ref(release),
-            node_program=ProgramRef.made(self.places.cache, check=self.check),
             reference=reference(name, path),
             pins=pins,
             strategy=options.strategy,

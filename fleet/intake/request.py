@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from contract.json_records import Record
-from fleet.artifacts.node_program import node_program
 from fleet.artifacts.releases import WORKLOAD
 from placement import Experiment, Options, parse_experiment
 
@@ -44,20 +43,6 @@ class ModelRef(Record):
 
 
 @dataclass(frozen=True)
-class ProgramRef(Record):
-    """The node's program on the controller (`fleet.artifacts.node_program`)."""
-
-    sha256: str
-    src: str
-
-    @classmethod
-    def made(cls, cache: Path, *, check: bool) -> ProgramRef:
-        """Return the reference to the program of this version, which is made if need be."""
-        program = node_program(cache, check=check)
-        return cls(program.sha256, str(program.path))
-
-
-@dataclass(frozen=True)
 class SavedRef(Record):
     """A saved plan that is to be applied, and its file."""
 
@@ -85,7 +70,6 @@ class Request(Record):
     path: str
     text: str
     release: ReleaseRef
-    node_program: ProgramRef
     reference: str = ""  # how a saved plan refers to the experiment
     pins: Mapping[str, str] = field(default_factory=dict)
     strategy: str = "optimal"

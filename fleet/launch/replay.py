@@ -21,7 +21,7 @@ from fleet.base.differences import change_text, differences
 from fleet.base.errors import ModelError, ReleaseError, ReplayRejected
 from fleet.base.files import write_text
 from fleet.intake.reader import Intake, Places
-from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, ReplayOf, Request
+from fleet.intake.request import ModelRef, ReleaseRef, ReplayOf, Request
 from fleet.intake.saved_plan import broken
 from fleet.launch.specs import Entry, entries, launched_as
 from fleet.observe.cluster import Cluster
@@ -95,7 +95,6 @@ def prepare(run: Run, keys: Keys, places: Places, *, check: bool = False) -> Int
         path=str(path),
         text=manifest["experiment"],
         release=release,
-        node_program=ProgramRef.made(places.cache, check=check),
         reference=str(path),
         pins=manifest["pins"],
         strategy=plan["strategy"],

@@ -42,17 +42,8 @@ def _artifacts(request: Request, cluster: Cluster, node: str, ids: Iterable[str]
         "link_dest": current,
     }
     models = {request.models[id].sha256: request.models[id] for id in ids}
-    program = {
-        "name": "the node's program",
-        "src": request.node_program.src,
-        "sha256": request.node_program.sha256,
-        "dest": names.node_program(request.node_program.sha256),
-        "link": names.NODE_PROGRAM,
-        "root_owned": True,
-    }
     return [
         code,
-        program,
         *(
             {
                 "name": f"model {model.name}",

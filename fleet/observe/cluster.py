@@ -15,6 +15,7 @@ from contract.names import USER, work_dir_problem
 from contract.node_state import NodeState
 from contract.promises import PROMISES, Promises
 from contract.statuses import DEGRADED
+from fleet.artifacts.node_program import sha256
 from placement import BadInput, Fault, Node, nodes_from_hostvars, port_range_from_hostvars
 from placement.adapters.hostvars import MAX_NODES, agreed, flag, node_status, plain, too_many
 
@@ -23,6 +24,10 @@ SECTIONS: dict[str, dict[str, tuple[tuple[type, ...], Any]]] = {
     "health_check": {"enabled": ((bool,), True), "interval_seconds": ((int, float), 30)},
     "failover": {"enabled": ((bool,), True), "auto_restart": ((bool,), True)},
 }
+OLD_PROGRAM = (
+    "its program is another version's: deploy.yml brings this one's, or, where the SSH user may not become root, an"
+    " administrator (docs/security.md#root)"
+)
 NODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}", re.ASCII)
 NEEDED = ("ssh_user", "remote_work_dir", "llama_cpp_build", "llama_cpp_builds")  # node variables needed for launching
 
@@ -163,12 +168,19 @@ def _state(name: str, variables: Mapping[str, Any]) -> NodeState | None:
         return None
     state = NodeState.from_json(measured, name)
     tried = variables.get("node_promised") or {}
+    sent = variables.get("node_programmed") or {}
     if state.promises is None and "promises" in tried:
         state = replace(state, promises=Promises.from_json(tried["promises"], f"{name}: promises"))
     if flag(variables.get("accept_weaker_isolation")) is True:
         return state
-    if state.promises is None:
-        lacking = [f"what it can promise is not known: {tried.get('msg', 'it was not asked')}"]
+    if state.program and state.program != sha256() and not sent.get("changed"):
+        state = replace(state, reasons=(*state.reasons, OLD_PROGRAM))
+    if sent.get("failed"):
+        lacking = [f"its program could not be brought to this version: {_last_line(sent)}"]
+    elif state.promises is None and not state.program:
+        return state  # a node that is new: it is asked when it gets its program, before instances are placed
+    elif state.promises is None:
+        lacking = [f"what it can promise is not known: {_last_line(tried)}"]
     else:
         needed = [PROMISES[key] for key in state.promises.needed]
         lacking = [f"cannot promise that {one.words}: {one.cure}" for one in needed]
@@ -176,6 +188,11 @@ def _state(name: str, variables: Mapping[str, Any]) -> NodeState | None:
         return state
     reasons = (*state.reasons, *lacking, "or accept it with accept_weaker_isolation=true")
     return replace(state, status=DEGRADED, reasons=reasons)
+
+
+def _last_line(result: Mapping[str, Any]) -> str:
+    """Return the end of what a task that failed says."""
+    return (str(result.get("msg", "")).strip().splitlines() or ["it was not asked"])[-1]
 
 
 def _problems(variables: Mapping[str, Any]) -> dict[str, str]:

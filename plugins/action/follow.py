@@ -19,9 +19,7 @@ class ActionModule(Action):
     """Prints an instance's journal as it grows, until the instance has ended or the user interrupts."""
 
     ARGUMENTS = {
-        "run_id": {"type": "str", "required": True},
-        "id": {"type": "str", "required": True},
-        "work_dir": {"type": "str", "required": True},
+        "instance_ref": {"type": "dict", "required": True},
         "lines": {"type": "int", "default": 100},
         "follow": {"type": "bool", "default": True},
     }

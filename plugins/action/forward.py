@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shlex
 import socketserver
 import subprocess
@@ -11,12 +13,14 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
+from contract.calls import Call, Known
 from contract.description import InstanceRef
 from contract.names import NODE_PROGRAM
 from fleet.base.transport import ssh_command
 from plugins.base import Action, Result
 
 TRY_SECONDS = 30
+BLOCK = 65536
 
 
 class ActionModule(Action):
@@ -32,12 +36,13 @@ class ActionModule(Action):
         ref = InstanceRef.from_json(given["instance_ref"], "instance_ref")
         if self.check:
             return {"changed": False}
-        connect = self._connect_command(ref)
-        tried = subprocess.run(connect, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRY_SECONDS)
+        connect, call = self._connect_command(), Call("connect", Known(ref).to_json())
+        opening = json.dumps(call.to_json()).encode() + b"\n"
+        tried = subprocess.run(connect, input=opening, capture_output=True, timeout=TRY_SECONDS)
         if tried.returncode != 0:
             said = tried.stderr.decode(errors="replace").strip()
             raise AnsibleActionFail(f"{ref.id}: its llama-server cannot be reached: {said}")
-        with Forward(given["local_port"], connect) as server:
+        with Forward(given["local_port"], connect, opening) as server:
             url = f"http://127.0.0.1:{server.server_address[1]}"
             threading.Thread(target=server.serve_forever, daemon=True).start()
             self.show(f"{task_vars['inventory_hostname']}: {url}  (Ctrl-C ends it)")
@@ -45,9 +50,9 @@ class ActionModule(Action):
             server.shutdown()
         return {"changed": False, "url": url}
 
-    def _connect_command(self, ref: InstanceRef) -> list[str]:
-        """Return the command that carries one connection on its standard input and output."""
-        remote = ["sudo", "-n", "/usr/bin/python3", "-I", NODE_PROGRAM, "connect", ref.dir]
+    def _connect_command(self) -> list[str]:
+        """Return the command that carries one connection on its standard input and output, after its call."""
+        remote = ["sudo", "-n", NODE_PROGRAM]
         if self._connection.transport == "local":
             return remote
         return [*ssh_command(self._connection, self._connection.get_option("host")), shlex.join(remote)]
@@ -58,8 +63,8 @@ class Forward(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int, command: Sequence[str]) -> None:
-        self.command = command
+    def __init__(self, port: int, command: Sequence[str], opening: bytes) -> None:
+        self.command, self.opening = command, opening
         super().__init__(("127.0.0.1", port), Handler)
 
 
@@ -70,4 +75,13 @@ class Handler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         """Run until either end closes."""
-        subprocess.run(self.server.command, stdin=self.request, stdout=self.request, stderr=subprocess.DEVNULL)
+        with subprocess.Popen(
+            self.server.command, stdin=subprocess.PIPE, stdout=self.request, stderr=subprocess.DEVNULL
+        ) as process:
+            assert process.stdin is not None  # noqa: S101 - for the type checker: it is a pipe
+            with contextlib.suppress(OSError), process.stdin as remote:
+                remote.write(self.server.opening)
+                remote.flush()
+                for block in iter(lambda: self.request.recv(BLOCK), b""):
+                    remote.write(block)
+                    remote.flush()

@@ -10,6 +10,7 @@ import sys
 
 from ansible.module_utils import contract  # shipped, see above
 from ansible.module_utils.contract import (  # Ansible ships the modules that are named
+    calls,
     cgroup,
     collected,
     credentials,
@@ -52,6 +53,7 @@ from ansible.module_utils.node import (
     exit_log,
     guard,
     health,
+    helper,
     instances,
     isolation,
     journal,
@@ -61,6 +63,7 @@ from ansible.module_utils.node import (
     probe,
     promise_trial,
     quoting,
+    rules,
     sandbox,
     shared_folder,
     systemd,

@@ -44,11 +44,15 @@ stale: {description: Links that did not name their artifact., returned: always, 
 incoming: {description: "Where to send what is missing, under the base name of its C(dest).", returned: always, type: str}
 """
 
+import os
+
 from ansible.module_utils import on_node  # noqa: F401 - makes contract and node importable
 from ansible.module_utils.basic import AnsibleModule
 
+from contract.names import incoming_folder
 from node import artifacts
 from node.errors import NodeError
+from node.helper import ask
 
 
 def main() -> None:
@@ -78,20 +82,25 @@ def main() -> None:
     items = artifacts.read(given["items"])
     missing = [item for item in items if item.is_missing()]
     stale = [item for item in items if item.has_stale_link()]
+    place = {"work_dir": given["work_dir"], "owner": given["owner"]}
     try:
-        if missing and not module.check_mode:
-            artifacts.make_incoming(given["work_dir"], given["owner"])
+        if missing and not module.check_mode and not os.path.isdir(incoming_folder(given["work_dir"])):
+            ask("prepare", place)
         if given["state"] == "install" and not module.check_mode:
-            artifacts.install(missing, given["work_dir"], given["owner"])
+            of_root = [item for item in items if item.root_owned]
+            if of_root:
+                ask("install", {**place, "items": [item.to_json() for item in of_root]})
+            artifacts.install([item for item in missing if not item.root_owned], **place)
             for item in stale:
-                artifacts.relink(item)
-    except NodeError as error:
+                if not item.root_owned:
+                    artifacts.relink(item)
+    except (NodeError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=given["state"] == "install",
         missing=[item.name for item in missing],
         stale=[item.link for item in stale],
-        incoming=artifacts.incoming(given["work_dir"]),
+        incoming=incoming_folder(given["work_dir"]),
     )
 
 

@@ -8,9 +8,7 @@ short_description: Print an instance's journal as it grows
 description:
   - Reads M(journal) again and again. A broken connection is taken up again where it broke, no line is lost or doubled.
 options:
-  run_id: {description: The run., type: str, required: true}
-  id: {description: The instance., type: str, required: true}
-  work_dir: {description: The node's C(remote_work_dir)., type: str, required: true}
+  instance_ref: {description: "Which instance it is, as C(InstanceRef) of C(contract/description.py) has it.", type: dict, required: true}
   lines: {description: How many lines to start with., type: int, default: 100}
   follow: {description: Go on until the instance has ended., type: bool, default: true}
 author: [Jarfleet]
@@ -18,7 +16,7 @@ author: [Jarfleet]
 
 EXAMPLES = r"""
 - name: Follow
-  follow: {run_id: "{{ instance.run_id }}", id: a, work_dir: "{{ instance.work_dir }}"}
+  follow: {instance_ref: "{{ instance_ref }}"}
 """
 
 RETURN = r"""

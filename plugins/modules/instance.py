@@ -37,30 +37,24 @@ faults: {description: "What could not be collected, and why.", returned: success
 """
 
 import json
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Mapping
 
 from ansible.module_utils import on_node  # noqa: F401 - makes contract and node importable
 from ansible.module_utils.basic import AnsibleModule
 
-from contract import ContractError
-from contract.credentials import InstanceCredentials
-from contract.description import InstanceRef
-from contract.launch_spec import LaunchSpec
 from node.errors import NodeError
-from node.systemd_backend import Done, StartFailed, SystemdBackend
+from node.helper import ask
+from node.systemd_backend import StartFailed
+
+VERBS = {"started": "start", "stopped": "stop", "collected": "collect"}
 
 
-def run(given: Dict[str, Any], check: bool) -> Tuple[Done, str]:
-    """Return (what was done, the instance's folder)."""
-    if given["state"] == "started":
-        spec = LaunchSpec.from_json(given["launch_spec"], "launch_spec")
-        backend = SystemdBackend(spec.ref, check)
-        credentials = InstanceCredentials.from_json(json.loads(given["credentials"] or "{}"), "credentials")
-        return backend.submit(spec, credentials, given["llama_cpp"], given["start_timeout"]), spec.dir
-    ref = InstanceRef.from_json(given["instance_ref"], "instance_ref")
-    backend = SystemdBackend(ref, check)
-    done: Done = backend.stop() if given["state"] == "stopped" else backend.collect()
-    return done, ref.dir
+def asked(given: Dict[str, Any]) -> Mapping[str, Any]:
+    """Return what the node's program is given."""
+    if given["state"] != "started":
+        return {"instance_ref": given["instance_ref"]}
+    credentials = {"credentials": json.loads(given["credentials"])} if given["credentials"] else {}
+    return {**{key: given[key] for key in ("launch_spec", "llama_cpp", "start_timeout")}, **credentials}
 
 
 def main() -> None:
@@ -81,15 +75,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        done, folder = run(module.params, module.check_mode)
+        done = ask(VERBS[module.params["state"]], asked(module.params), module.check_mode)
     except StartFailed as error:
         module.fail_json(msg=str(error), status="FAILED")
-    except (NodeError, ContractError) as error:
+    except NodeError as error:
         module.fail_json(msg=str(error))
-    receipt = {"receipt": done.receipt.to_json()} if done.receipt else {}
-    module.exit_json(
-        changed=done.changed, status=done.status, diff=done.diff, dir=folder, faults=done.faults, **receipt
-    )
+    module.exit_json(**done)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ author: [Jarfleet]
 EXAMPLES = r"""
 - name: Find out what the node can promise
   promises: {}
-  become: true
 """
 
 RETURN = r"""
@@ -26,18 +25,17 @@ promises: {description: "As C(Promises) of C(contract/promises.py) has it.", ret
 from ansible.module_utils import on_node  # noqa: F401 - makes contract and node importable
 from ansible.module_utils.basic import AnsibleModule
 
-from contract import ContractError
 from node.errors import NodeError
-from node.known_promises import find_out
+from node.helper import ask
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     try:
-        found = find_out()
-    except (NodeError, ContractError, OSError) as error:
+        found = ask("promises", {})
+    except NodeError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, promises=found.to_json())
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

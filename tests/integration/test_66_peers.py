@@ -19,10 +19,11 @@ WHERE = {"a": "jetson", "b": "jetson", "c": "rpi1", "stranger": "jetson"}
 FOLDER = "/home/jar/brain-in-jar/instances"
 
 
+SOUGHT = "/dev/shm/sought"  # noqa: S108 - the keys, for grep: not in its arguments, which are searched too
 SEARCHES = {
-    "files": "grep -rlF --devices=skip '{keys}' /home /opt /etc /var/log /run /tmp /var/lib 2>/dev/null",
-    "journal": "journalctl --no-pager -o cat | grep -F '{keys}'",
-    "processes": "grep -lF '{keys}' /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null",
+    "files": f"grep -rlF --devices=skip --file={SOUGHT} /home /opt /etc /var/log /run /tmp /var/lib 2>/dev/null",
+    "journal": f"journalctl --no-pager -o cat | grep -F --file={SOUGHT}",
+    "processes": f"grep -lF --file={SOUGHT} /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null",
     "modes": "stat -c '%a %U' /var/lib/jarfleet/credentials /var/lib/jarfleet/credentials/*",
 }
 
@@ -47,10 +48,11 @@ class Peers:
         self.mode = path.stat().st_mode & 0o777
         known = [keys["workload"]["keys"] for keys in json.loads(path.read_text())["instances"].values()]
         self.keys = {key for keys in known for key in keys.values()}
-        patterns = "\n".join(self.keys)
+        for node in ("jetson", "rpi1"):
+            on(cluster, node, "sh", "-c", "printf '%s\\n' " + " ".join(self.keys) + f" > {SOUGHT}")
         self.searched = {
             node: {
-                name: on(cluster, node, "sh", "-c", f"{search.format(keys=patterns)} || true").splitlines()
+                name: on(cluster, node, "sh", "-c", f"{search} || true").splitlines()
                 for name, search in SEARCHES.items()
             }
             for node in ("jetson", "rpi1")
@@ -58,15 +60,8 @@ class Peers:
         for run in dict.fromkeys(self.runs.values()):
             project.play("playbooks/stop.yml", "-e", f"run={run}")
             project.play("playbooks/fetch.yml", "-e", f"run={run}")
-        places = [
-            "/var/lib/jarfleet/credentials",
-            "/var/lib/jarfleet/probes",
-            "/etc/systemd/system",
-            "-name",
-            "*_2*",
-            "-type",
-            "f",
-        ]
+        folders = ["/var/lib/jarfleet/credentials", "/var/lib/jarfleet/probes", "/etc/systemd/system"]
+        places = [*folders, "-name", f"*{self.runs['a']}*"]
         self.left = [str(path) for path in kept.iterdir()] + [
             line for node in self.searched for line in on(cluster, node, "find", *places).splitlines()
         ]

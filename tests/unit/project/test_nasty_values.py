@@ -19,7 +19,7 @@ from fleet.artifacts import tiny_model
 from fleet.base.terminal import plain
 from fleet.intake.original.translate import read as read_original
 from fleet.intake.reader import word_faults
-from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request
+from fleet.intake.request import ModelRef, ReleaseRef, Request
 from fleet.launch.specs import entries
 from fleet.observe.cluster import Cluster
 from node import units
@@ -113,9 +113,7 @@ def started(document: Any, node: dict[str, Any]) -> None:
             raise BadInput(faults)
         plan = place(cluster.nodes, experiment.instances, strategy="greedy")
         models = {one.id: ModelRef("a" * 64, "", "tiny") for one in experiment.instances}
-        request = Request(
-            experiment.name, "nasty.yml", text, ReleaseRef("code", ""), ProgramRef("p", ""), models=models
-        )
+        request = Request(experiment.name, "nasty.yml", text, ReleaseRef("code", ""), models=models)
         for entry in entries(RUN, request, experiment, plan, cluster):
             for name, unit in units.render(entry.launch_spec, "/opt/llama.cpp/k", "jarfleet01").items():
                 assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
@@ -143,7 +141,7 @@ def _known() -> None:
     experiment = parse_experiment(text, Path("nasty.yml"))
     plan = place(cluster.nodes, experiment.instances, strategy="greedy")
     models = {one.id: ModelRef("a" * 64, "", "tiny") for one in experiment.instances}
-    request = Request("nasty", "nasty.yml", text, ReleaseRef("code", ""), ProgramRef("p", ""), models=models)
+    request = Request("nasty", "nasty.yml", text, ReleaseRef("code", ""), models=models)
     for entry in entries(RUN, request, experiment, plan, cluster):
         for unit in units.render(entry.launch_spec, "/opt/llama.cpp/k", "jarfleet01").values():
             KNOWN.update(directives(unit))

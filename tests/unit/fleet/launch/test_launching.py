@@ -6,7 +6,7 @@ import pytest
 
 from contract.events import Launched, LaunchFailed
 from contract.promises import PROMISES
-from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request
+from fleet.intake.request import ModelRef, ReleaseRef, Request
 from fleet.launch.launching import Settled, detached_table, settle
 from fleet.launch.shipments import shipments
 from fleet.observe.cluster import Cluster
@@ -17,9 +17,7 @@ RUN = "x_20261123T141500Z_3f2a"
 NODE = {"ssh_user": "pi", "remote_work_dir": "/w", "llama_cpp_build": "x", "llama_cpp_builds": {"x": {}}, "ram_gb": 8}
 ALIVE = {"node_probe": {"state": {"status": "HEALTHY", "promises": {"kept": dict.fromkeys(PROMISES, True)}}}}
 MODELS = {"a": ModelRef("1" * 64, "/m/one.gguf", "one.gguf"), "b": ModelRef("2" * 64, "/m/two.gguf", "two.gguf")}
-REQUEST = Request(
-    "x", "x.yml", "", ReleaseRef("h", "/cache/h"), ProgramRef("3" * 64, "/cache/p"), models={**MODELS, "c": MODELS["a"]}
-)
+REQUEST = Request("x", "x.yml", "", ReleaseRef("h", "/cache/h"), models={**MODELS, "c": MODELS["a"]})
 
 
 @pytest.fixture
@@ -33,20 +31,19 @@ def sent(cluster: Cluster, assignments: dict[str, str] | None) -> dict[str, list
 
 def test_a_model_goes_only_to_the_nodes_that_run_it(cluster: Cluster) -> None:
     assert sent(cluster, {"a": "n1", "b": "n2", "c": "n1"}) == {
-        "n1": ["code", "the node's program", "model one.gguf"],
-        "n2": ["code", "the node's program", "model two.gguf"],
+        "n1": ["code", "model one.gguf"],
+        "n2": ["code", "model two.gguf"],
     }
 
 
 def test_without_a_plan_every_node_that_answers_gets_all(cluster: Cluster) -> None:
-    everything = ["code", "the node's program", "model one.gguf", "model two.gguf"]
+    everything = ["code", "model one.gguf", "model two.gguf"]
     assert sent(cluster, None) == {"n1": everything, "n2": everything}
 
 
 def test_an_artifact_lies_under_the_hash_of_its_content(cluster: Cluster) -> None:
     (one,) = shipments(REQUEST, cluster, {"a": "n1"})
-    program = f"/opt/jarfleet/{'3' * 64}.pyz"
-    assert [item["dest"] for item in one.artifacts] == ["/w/releases/h", program, f"/w/models/{'1' * 64}.gguf"]
+    assert [item["dest"] for item in one.artifacts] == ["/w/releases/h", f"/w/models/{'1' * 64}.gguf"]
 
 
 def test_what_started_and_what_did_not_is_written_down(tmp_path: Path, cluster: Cluster) -> None:

@@ -18,7 +18,7 @@ from fleet.artifacts.models import origin, resolve
 from fleet.artifacts.releases import stage
 from fleet.base.errors import ReplayRejected, SigningError, Unsigned
 from fleet.intake.reader import Intake, Places, release_ref
-from fleet.intake.request import ModelRef, ProgramRef, Request
+from fleet.intake.request import ModelRef, Request
 from fleet.launch import replay
 from fleet.launch.specs import entries
 from fleet.observe.cluster import Cluster
@@ -86,7 +86,6 @@ class World:
             path=str(self.file),
             text=experiment.text,
             release=release_ref(release),
-            node_program=ProgramRef.made(self.cache, check=False),
             command=("run",) if code else (),
             models={"a": known, "b": known},
         )

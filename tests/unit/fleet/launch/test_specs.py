@@ -8,7 +8,7 @@ import yaml
 
 from contract.launch_spec import Inbound, LaunchSpec, Outbound
 from contract.promises import PROMISES
-from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request
+from fleet.intake.request import ModelRef, ReleaseRef, Request
 from fleet.intake.workload_settings import Peers, workload_faults
 from fleet.launch.specs import entries
 from fleet.observe.cluster import Cluster
@@ -47,9 +47,7 @@ def specs(tmp_path, *instances: dict[str, Any]) -> dict[str, LaunchSpec]:
         cluster.nodes, experiment.instances, strategy="greedy", pins={id: WHERE.get(id, "three") for id in ids}
     )
     models = {id: ModelRef("a" * 64, "", "tiny") for id in ids}
-    request = Request(
-        "watched", str(experiment.path), experiment.text, ReleaseRef("code", ""), ProgramRef("p", ""), models=models
-    )
+    request = Request("watched", str(experiment.path), experiment.text, ReleaseRef("code", ""), models=models)
     made = entries("run", request, experiment, plan, cluster)
     return {entry.launch_spec.id: entry.launch_spec for entry in made}
 

@@ -151,9 +151,20 @@ def test_a_node_that_cannot_promise_what_instances_need_gets_none(promise: str, 
 
 
 def test_a_node_that_cannot_say_what_it_promises_gets_none() -> None:
-    made = cluster(a={**measured({**STATE, "promises": None}), "node_promised": {"failed": True, "msg": "no sudo"}})
+    unknown = {**STATE, "promises": None, "program": "5f"}
+    made = cluster(a={**measured(unknown), "node_promised": {"failed": True, "msg": "no sudo"}})
     assert made.statuses["a"] == "DEGRADED"
-    assert made.states["a"].reasons[0] == "what it can promise is not known: no sudo"
+    old, unknown = made.states["a"].reasons[:2]
+    assert old.startswith("its program is another version's")
+    assert unknown == "what it can promise is not known: no sudo"
+
+
+def test_a_new_node_is_asked_later_and_one_whose_program_is_old_gets_nothing() -> None:
+    new = measured({**STATE, "promises": None})
+    assert cluster(a=new).statuses["a"] == "HEALTHY"
+    made = cluster(a={**measured(STATE), "node_programmed": {"failed": True, "msg": "x\nsudo: a password is required"}})
+    assert made.statuses["a"] == "DEGRADED"
+    assert made.states["a"].reasons[0].endswith("to this version: sudo: a password is required")
 
 
 def test_what_is_neither_true_nor_false_is_a_fault() -> None:

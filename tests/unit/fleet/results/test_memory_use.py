@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from contract.node_state import Gpu, InstanceState, NodeState
-from fleet.intake.request import ModelRef, ProgramRef, ReleaseRef, Request
+from fleet.intake.request import ModelRef, ReleaseRef, Request
 from fleet.launch.specs import entries
 from fleet.observe.cluster import Cluster
 from fleet.record.memory_file import predict
@@ -99,7 +99,7 @@ def test_one_pool_is_counted_once_from_the_plan_to_the_limit_on_the_node_and_bac
         "ram_gb": 64, "reserved_ram_gb": 8, "node_type": "jetson_orin", "gpu": True, "gpu_memory_gb": 64,
     }  # fmt: skip
     models = {"a": ModelRef("0" * 64, "", "m")}
-    request = Request("x", str(file), file.read_text(), ReleaseRef("hash", ""), ProgramRef("p", ""), models=models)
+    request = Request("x", str(file), file.read_text(), ReleaseRef("hash", ""), models=models)
     cluster = Cluster.from_hostvars({"jetson": {**hostvars, "max_instances": 4}})
     (entry,) = entries(RUN, request, experiment, plan, cluster)
     spec = entry.launch_spec

@@ -1,0 +1,153 @@
+"""Answers calls as root: the one way by which who logs in to this node can have anything done by root.
+
+`sudo` lets that user run this program, without arguments and by its sha256, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any, Callable, Dict, Mapping
+
+from contract import ContractError, names
+from contract.calls import LIMIT, Answer, Call, Install, Known, Logs, Prepare, Start
+from contract.json_records import decoded
+
+from . import artifacts, connection, journal, known_promises, rules
+from .errors import NodeError
+from .instances import read_instances
+from .systemd_backend import Done, StartFailed, SystemdBackend
+
+LOOK_SECONDS = 0.5
+
+
+def ask(verb: str, given: Mapping[str, Any], check: bool = False) -> Mapping[str, Any]:
+    """Have root do something, from a process that need not be root. Raises NodeError, StartFailed."""
+    call = Call(verb, given, check)
+    answer = perform(call) if os.geteuid() == 0 else _called(call)
+    if answer.error:
+        raise (StartFailed if answer.status else NodeError)(answer.error)
+    return answer.result
+
+
+def _called(call: Call) -> Answer:
+    command = ["sudo", "-n", names.NODE_PROGRAM]
+    done = subprocess.run(command, input=json.dumps(call.to_json()) + "\n", capture_output=True, text=True)
+    try:
+        return Answer.from_json(decoded(done.stdout, names.NODE_PROGRAM), names.NODE_PROGRAM)
+    except ContractError as error:
+        said = (done.stderr.strip().splitlines() or [str(error)])[-1]
+        return Answer(error=f"{names.NODE_PROGRAM} cannot be run as root: {said}; deploy.yml sends it")
+
+
+def serve() -> int:
+    """Answer the one call on standard input. Returns the exit status."""
+    os.environ.clear()
+    os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
+    try:
+        line = sys.stdin.buffer.readline(LIMIT)
+        call = Call.from_json(decoded(line, "call"), "call")
+    except ContractError as error:
+        print(json.dumps(Answer(error=str(error)).to_json()))
+        return 1
+    if call.verb == "connect":
+        return _connect(call)
+    answer = perform(call)
+    print(json.dumps(answer.to_json()), flush=True)
+    return bool(answer.error)
+
+
+def perform(call: Call) -> Answer:
+    """Do what the call says; this process is root."""
+    try:
+        return Answer(VERBS[call.verb](call))
+    except StartFailed as error:
+        return Answer(error=str(error), status="FAILED")
+    except (NodeError, ValueError, OSError, subprocess.SubprocessError) as error:
+        return Answer(error=str(error) or type(error).__name__)
+
+
+def _start(call: Call) -> Dict[str, Any]:
+    given = Start.from_json(call.given, "start")
+    rules.check_start(rules.read(), given.launch_spec, given.llama_cpp)
+    backend = SystemdBackend(given.launch_spec.ref, call.check)
+    done = backend.submit(given.launch_spec, given.credentials, given.llama_cpp, given.start_timeout)
+    return _result(done, given.launch_spec.dir)
+
+
+def _known(call: Call, work: Callable[[SystemdBackend], Done]) -> Dict[str, Any]:
+    ref = Known.from_json(call.given, call.verb).instance_ref
+    rules.check_ref(rules.read(), ref)
+    return _result(work(SystemdBackend(ref, call.check)), ref.dir)
+
+
+def _result(done: Done, folder: str) -> Dict[str, Any]:
+    receipt = {"receipt": done.receipt.to_json()} if done.receipt else {}
+    told = {"changed": done.changed, "status": done.status, "diff": done.diff, "dir": folder, "faults": done.faults}
+    return {**told, **receipt}
+
+
+def _logs(call: Call) -> Dict[str, Any]:
+    given = Logs.from_json(call.given, "logs")
+    ref = given.instance_ref
+    rules.check_ref(rules.read(), ref)
+    units = [names.unit_name(ref.run_id, ref.id, unit) for unit in (*names.UNITS, *names.RELAYS)]
+    deadline = time.monotonic() + given.wait_seconds
+    while True:
+        # Read the status first, so that everything written before an exit is certainly among the lines.
+        found = [one for one in read_instances(ref.work_dir, ref.run_id) if one.id == ref.id]
+        alive = bool(found) and found[0].alive
+        text, cursor = journal.after(units, given.cursor, given.lines)
+        if text or not alive or time.monotonic() >= deadline:
+            return {"text": text, "cursor": cursor, "alive": alive}
+        time.sleep(LOOK_SECONDS)
+
+
+def _promises(call: Call) -> Dict[str, Any]:
+    return {"promises": known_promises.find_out().to_json()}
+
+
+def _prepare(call: Call) -> Dict[str, Any]:
+    given = Prepare.from_json(call.given, "prepare")
+    rules.check_place(rules.read(), given.work_dir, given.owner)
+    artifacts.prepare(given.work_dir, given.owner)
+    return {}
+
+
+def _install(call: Call) -> Dict[str, Any]:
+    given = Install.from_json(call.given, "install")
+    local = rules.read()
+    rules.check_place(local, given.work_dir, given.owner)
+    items = artifacts.read(given.items)
+    for item in items:
+        rules.check_artifact(local, item)
+    artifacts.install([item for item in items if item.is_missing()], given.work_dir, given.owner)
+    for item in items:
+        if item.has_stale_link():
+            artifacts.relink(item)
+    return {}
+
+
+def _connect(call: Call) -> int:
+    try:
+        ref = Known.from_json(call.given, "connect").instance_ref
+        rules.check_ref(rules.read(), ref)
+        connection.connect(ref)
+    except (NodeError, ContractError, OSError) as error:
+        print(f"jarfleet: connect: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+VERBS: Dict[str, Callable[[Call], Dict[str, Any]]] = {
+    "start": _start,
+    "stop": lambda call: _known(call, SystemdBackend.stop),
+    "collect": lambda call: _known(call, SystemdBackend.collect),
+    "logs": _logs,
+    "promises": _promises,
+    "prepare": _prepare,
+    "install": _install,
+}
