@@ -36,22 +36,11 @@ from . import (
     users,
 )
 from .admission import shortfalls
+from .changes import Change
 from .errors import NodeError
 
 SETTLED_SECONDS = 5  # a workload that reports no progress must have lived so long to count as started
 LOOK_SECONDS = 0.1
-
-
-class Change(NamedTuple):
-    """A file that differs from what it should be, as Ansible shows a diff."""
-
-    path: str
-    before: str
-    after: str
-
-    def to_diff(self) -> Dict[str, str]:
-        """As an item of a module's `diff`."""
-        return {"before_header": self.path, "after_header": self.path, "before": self.before, "after": self.after}
 
 
 class Done(NamedTuple):
