@@ -23,7 +23,7 @@ from . import artifacts, shared_folder, users
 from .changes import Change
 from .errors import NodeError
 
-SUDOERS = Path("/etc/sudoers.d/jarfleet")
+SUDOERS = Path("/etc/sudoers.d/jarfleet-program")
 SSHD = Path("/etc/ssh/sshd_config.d/10-jarfleet.conf")
 CMDLINES = (Path("/boot/firmware/cmdline.txt"), Path("/boot/cmdline.txt"))  # of a Raspberry Pi
 SESSIONS_SECONDS = 10

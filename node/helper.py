@@ -40,7 +40,9 @@ def _called(call: Call) -> Answer:
         return Answer.from_json(decoded(done.stdout, names.NODE_PROGRAM), names.NODE_PROGRAM)
     except ContractError as error:
         said = (done.stderr.strip().splitlines() or [str(error)])[-1]
-        return Answer(error=f"{names.NODE_PROGRAM} cannot be run as root: {said}; deploy.yml sends it")
+        return Answer(
+            error=f"{names.NODE_PROGRAM} cannot be run as root: {said}; deploy.yml sends it, or bootstrap.yml"
+        )
 
 
 def serve() -> int:

@@ -20,7 +20,7 @@ from .errors import NodeError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")  # names a model
 DIGEST = re.compile(r"[0-9a-f]{20}")  # names a build of llama.cpp, and a release
-CURE = "its administrator wrote down what is, in /etc/jarfleet/node.json (docs/security.md#root)"
+CURE = "bootstrap.yml wrote down what is, in /etc/jarfleet/node.json"
 
 
 def read() -> Optional[LocalRules]:

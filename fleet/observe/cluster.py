@@ -25,8 +25,8 @@ SECTIONS: dict[str, dict[str, tuple[tuple[type, ...], Any]]] = {
     "failover": {"enabled": ((bool,), True), "auto_restart": ((bool,), True)},
 }
 OLD_PROGRAM = (
-    "its program is another version's: deploy.yml brings this one's, or, where the SSH user may not become root, an"
-    " administrator (docs/security.md#root)"
+    "its program is another version's: deploy.yml brings this one's, or, where the SSH user may not become root,"
+    " bootstrap.yml"
 )
 NODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}", re.ASCII)
 NEEDED = ("ssh_user", "remote_work_dir", "llama_cpp_build", "llama_cpp_builds")  # node variables needed for launching
