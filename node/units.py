@@ -14,6 +14,8 @@ from . import guard, private_network, sandbox
 from .errors import NodeError
 from .quoting import exec_line, hook_line, line, word
 
+# Of the sandbox: in a namespace of users root's power to look into folders would end; and what is given anew.
+NOT_FOR_ROOT = ("PrivateUsers", "CapabilityBoundingSet", "RestrictAddressFamilies")
 SCRATCH_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - an instance's own
 SCRATCH = "256M"  # of each
 # Where /etc/resolv.conf may lead: an instance that may reach anybody looks names up. Files, and no resolver's socket.
@@ -120,30 +122,36 @@ def _probe(spec: LaunchSpec, user: str) -> str:
 
 
 def _guard(spec: LaunchSpec) -> str:
-    """Root's, outside of the instance's slice: it must not want for what the instance uses up."""
-    return f"""\
-[Unit]
-Description=Jarfleet {spec.run_id} {spec.id} {names.GUARD}
-ConditionPathExists=!{line(f"{spec.dir}/{names.OUTCOME}")}
+    """Root's, outside of the instance's slice: it must not want for what the instance uses up.
 
-[Service]
-ExecStart={exec_line([*NODE_PROGRAM, "guard", spec.dir, str(spec.capacity.max_instances)])}
-Slice={names.run_slice_name(spec.run_id)}
-Restart=on-failure
-RestartSec=1
-MemoryMax=64M
-MemorySwapMax=0
-TasksMax=16
-Nice=5
-CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_FOWNER CAP_CHOWN CAP_KILL
-NoNewPrivileges=yes
-ProtectSystem=full
-PrivateNetwork=yes
-PrivateTmp=yes
-
-[Install]
-WantedBy=multi-user.target
-"""
+    Of root's powers it has one, to look into the folder; it may write there, and ask systemd to stop the instance.
+    """
+    lines = [
+        "[Unit]",
+        f"Description=Jarfleet {spec.run_id} {spec.id} {names.GUARD}",
+        f"ConditionPathExists=!{line(f'{spec.dir}/{names.OUTCOME}')}",
+        "",
+        "[Service]",
+        f"ExecStart={exec_line([*NODE_PROGRAM, 'guard', spec.dir, str(spec.capacity.max_instances)])}",
+        f"Slice={names.run_slice_name(spec.run_id)}",
+        "Restart=on-failure",
+        "RestartSec=1",
+        "MemoryMax=64M",
+        "MemorySwapMax=0",
+        "TasksMax=16",
+        *(one for one in sandbox.directives() if one.partition("=")[0] not in NOT_FOR_ROOT),
+        "CapabilityBoundingSet=CAP_DAC_READ_SEARCH",
+        "RestrictAddressFamilies=AF_UNIX",
+        "IPAddressDeny=any",
+        "PrivateNetwork=yes",
+        "PrivateTmp=yes",
+        f"BindPaths={word(spec.dir)}",
+        f"ReadWritePaths={word(spec.dir)}",
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _relay(spec: LaunchSpec, process: Process) -> str:

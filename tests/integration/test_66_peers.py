@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ class Peers:
             id: json.loads(eventually(f"{id} is done", lambda id=id: self.read(id, "findings.json")))
             for id in ("c", "stranger")
         }
+        units = [f"{name}.service" for name in ("llama", "workload", "probe", "guard", "in", "to_b", "to_c")]
+        prefix = f"jarfleet-{self.runs['a']}-a"
+        looks = [
+            on(cluster, "jetson", "systemd-analyze", "security", "--no-pager", f"{prefix}-{unit}") for unit in units
+        ]
+        levels = [re.search(r"Overall exposure level for \S+: ([0-9.]+)", text) for text in looks]
+        self.exposure = {unit: float(level[1]) for unit, level in zip(units, levels, strict=True) if level}
         self.rounds = [json.loads(self.read(id, "progress.json"))["round"] for id in "ab"]
         kept = Path(project.environment["XDG_STATE_HOME"]) / "jarfleet/keys"
         path = kept / f"{self.runs['a']}.json"
@@ -119,6 +127,11 @@ def test_another_run_is_no_peer_though_it_is_on_the_node_and_knows_the_run(peers
     assert len(found) == 4
     assert {name: got for name, got in found.items() if got != "403" and not got.startswith("refused")} == {}
     assert "403" in found.values(), "it is heard, and not believed"
+
+
+def test_each_unit_is_hardly_exposed_by_the_measure_of_systemd(peers: Peers) -> None:
+    assert len(peers.exposure) == 7
+    assert {unit: level for unit, level in peers.exposure.items() if level > 2.0} == {}
 
 
 def test_the_honest_peers_go_on(peers: Peers) -> None:

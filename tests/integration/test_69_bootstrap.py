@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.integration.conftest import Played, Project, on
+from tests.integration.conftest import ROOT, Played, Project, on
 from tests.nodes import Cluster
 
 NODE = "fresh"
@@ -59,6 +62,24 @@ class Machine:
         given = ("-e", "bootstrap_user=pi", "-e", f"@{self.folder / 'secret.yml'}")
         return self.play(f"playbooks/{verb}.yml", *given, *words, code=code)
 
+    def answering(self, answer: str) -> str:
+        """What bootstrap.yml prints to a person at a terminal who gives that answer when asked."""
+        words = ["playbooks/bootstrap.yml", "-i", str(self.folder / "hosts.yml"), "-e", "bootstrap_user=pi"]
+        secret = ["-e", f"@{self.folder / 'secret.yml'}"]
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.chdir(ROOT)
+            os.execvpe("ansible-playbook", ["ansible-playbook", *words, *secret], self.project.environment)  # noqa: S606 - a terminal of its own
+        printed, answered = b"", False
+        with contextlib.suppress(OSError):  # how a terminal says that the other end has gone
+            while block := os.read(terminal, 4096):
+                printed += block
+                if not answered and b"Type yes" in printed:
+                    os.write(terminal, answer.encode() + b"\n")
+                    answered = True
+        os.waitpid(pid, 0)
+        return printed.decode(errors="replace")
+
     def files(self) -> str:
         return on(self.cluster, NODE, "sh", "-c", LOOK)
 
@@ -82,6 +103,9 @@ def test_nothing_is_sent_to_a_machine_that_nobody_has_recognised(machine: Machin
     assert f"nobody has compared its host key {machine.fingerprint}" in said.output
     other = machine.bootstrap("bootstrap", "-e", f"host_key_fingerprint=SHA256:{'A' * 43}", code=None)
     assert f"but {machine.cluster.node(NODE).address} shows {machine.fingerprint}" in other.output
+    refused = machine.answering("no")
+    assert f"shows the host key {machine.fingerprint}" in refused
+    assert "its host key was not confirmed" in refused
     assert not (machine.folder / "known_hosts").exists()
     assert "sshd" not in on(machine.cluster, NODE, "sh", "-c", "journalctl -u ssh -o cat | grep -i 'password' || true")
 
@@ -93,6 +117,9 @@ def test_it_becomes_a_node_and_goes_back_to_what_it_was(machine: Machine, tmp_pa
     assert "reboot it: /boot/firmware/cmdline.txt has cgroup_enable=memory now" in first.output
     line = on(machine.cluster, NODE, "cat", "/boot/firmware/cmdline.txt")
     assert line == "console=tty1 root=/dev/sda rootwait cgroup_enable=memory\n"
+    assert "nothing changed" in machine.bootstrap("bootstrap").output
+    (machine.folder / "known_hosts").unlink()
+    assert "nothing changed" not in machine.answering("yes"), "but the known hosts"
     assert "nothing changed" in machine.bootstrap("bootstrap").output
     after = machine.files()
     checked = machine.bootstrap("bootstrap", "--check", "-e", "harden_sshd=true", "--diff")
