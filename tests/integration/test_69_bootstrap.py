@@ -6,7 +6,10 @@ import contextlib
 import os
 import pty
 import re
+import select
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,13 +73,15 @@ class Machine:
         if pid == 0:
             os.chdir(ROOT)
             os.execvpe("ansible-playbook", ["ansible-playbook", *words, *secret], self.project.environment)  # noqa: S606 - a terminal of its own
-        printed, answered = b"", False
+        printed, deadline = b"", time.monotonic() + 60
         with contextlib.suppress(OSError):  # how a terminal says that the other end has gone
-            while block := os.read(terminal, 4096):
-                printed += block
-                if not answered and b"Type yes" in printed:
+            while time.monotonic() < deadline:
+                if select.select([terminal], [], [], 0.5)[0]:
+                    printed += os.read(terminal, 4096)
+                elif b"Type yes" in printed:  # what is typed before it listens is thrown away
                     os.write(terminal, answer.encode() + b"\n")
-                    answered = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         return printed.decode(errors="replace")
 
