@@ -49,7 +49,7 @@ def firewall(addresses: Iterable[str]) -> List[str]:
 def _inbound(spec: LaunchSpec, way: Inbound) -> Dict[str, str]:
     socket = [f"ListenStream={way.port:d}", *firewall(way.callers)]
     service = [f"ExecStart={PROXY} 127.0.0.1:{way.port:d}", "PrivateNetwork=yes"]
-    return _pair(spec, names.INBOUND, [], socket, joined(spec), service)
+    return _pair(spec, names.INBOUND, [_after_llama(spec)], socket, [*joined(spec), _after_llama(spec)], service)
 
 
 def _outbound(spec: LaunchSpec, way: Outbound) -> Dict[str, str]:
@@ -57,12 +57,16 @@ def _outbound(spec: LaunchSpec, way: Outbound) -> Dict[str, str]:
         raise NodeError(f"{way.to!r} is not an instance id")
     address = _address(way.address)
     target = f"[{address}]" if ":" in address else address
-    # After llama-server: who starts first gives its name to the network, and the others join llama-server's.
-    unit = [*joined(spec), f"After={names.unit_name(spec.run_id, spec.id, names.LLAMA)}"]
+    unit = [*joined(spec), _after_llama(spec)]
     # All that share namespaces must ask for the same ones.
     socket = [f"ListenStream=127.0.0.1:{way.local_port:d}", "PrivateNetwork=yes", "PrivateIPC=yes"]
     service = [f"ExecStart={PROXY} {target}:{way.port:d}", *firewall([address])]
     return _pair(spec, names.OUTBOUND + way.to, unit, socket, [], service)
+
+
+def _after_llama(spec: LaunchSpec) -> str:
+    """Who starts first gives its name to the network, and the others join llama-server's: also when the node boots."""
+    return f"After={names.unit_name(spec.run_id, spec.id, names.LLAMA)}"
 
 
 def _pair(
