@@ -16,6 +16,9 @@ from . import sandbox
 from .errors import NodeError
 
 PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
+# A socket comes before all services by default, and these come after one: when the node boots systemd would break that
+# circle by leaving out a job, llama-server's for one.
+LATE_SOCKET = ("DefaultDependencies=no", "Conflicts=shutdown.target", "Before=shutdown.target")
 LIMITS = ("MemoryMax=32M", "MemorySwapMax=0", "TasksMax=64")
 
 
@@ -76,7 +79,7 @@ def _pair(
     description = f"Description=Jarfleet {spec.run_id} {spec.id} {name}"
     in_run = f"Slice={names.run_slice_name(spec.run_id)}"
     return {
-        socket_name: _text(["[Unit]", description, *of_socket, "", "[Socket]", *socket, in_run]),
+        socket_name: _text(["[Unit]", description, *LATE_SOCKET, *of_socket, "", "[Socket]", *socket, in_run]),
         names.unit_name(spec.run_id, spec.id, name): _text(
             [
                 "[Unit]",

@@ -150,6 +150,7 @@ def test_a_private_network_is_joined_to_exactly_the_peers() -> None:
     inbound, outbound = (made[f"{PREFIX}-{name}.socket"].splitlines() for name in ("in", "to_b"))
     assert {"ListenStream=8101", "IPAddressDeny=any", "IPAddressAllow=10.0.0.2"} <= set(inbound)
     assert "PrivateNetwork=yes" not in inbound
+    assert {"DefaultDependencies=no", f"After={PREFIX}-llama.service"} <= set(inbound) & set(outbound)
     joined = {"PrivateNetwork=yes", f"JoinsNamespaceOf={PREFIX}-llama.service"}
     assert {"ListenStream=127.0.0.1:9101", *joined} <= set(outbound)
     inbound, outbound = (made[f"{PREFIX}-{name}.service"].splitlines() for name in ("in", "to_b"))
