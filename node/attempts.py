@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Tuple
+from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
 from contract.receipt import Attempt, Attempts, Result
 
@@ -67,17 +67,18 @@ def _list(folder: str, *allowed: str) -> str:
 
 
 def _processes() -> str:
-    """Those of other control groups."""
-    own = Path("/proc/self/cgroup").read_text()
-    return _some(str(path.parent.name) for path in Path("/proc").glob("[0-9]*/cgroup") if _of_another(path, own))
+    """Those that are not in this instance's slice."""
+    parents = {Path(line.split(":", 2)[2]).parent.name for line in Path("/proc/self/cgroup").read_text().splitlines()}
+    own = [name for name in parents if name.startswith("jarfleet-")]
+    return _some(path.parent.name for path in Path("/proc").glob("[0-9]*/cgroup") if _of_another(path, own))
 
 
-def _of_another(path: Path, own: str) -> bool:
+def _of_another(path: Path, own: Sequence[str]) -> bool:
     try:
-        slices = {Path(line.split(":", 2)[2]).parent.name for line in own.splitlines()}
-        return not any(name and name in path.read_text() for name in slices if name.startswith("jarfleet-"))
+        groups = path.read_text()
     except OSError:
         return False
+    return not any(name in groups for name in own)
 
 
 def _read(path: str) -> str:

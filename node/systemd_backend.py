@@ -11,12 +11,13 @@ import os
 import pwd
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from contract import names
 from contract.credentials import InstanceCredentials
 from contract.description import InstanceRef
 from contract.launch_spec import LaunchSpec
+from contract.node_state import InstanceState
 from contract.outcome import Outcome
 from contract.receipt import Receipt
 from contract.statuses import ALIVE, COMPLETED, FAILED, RUNNING, STOPPED
@@ -102,11 +103,11 @@ class SystemdBackend:
             return Done(False, RUNNING, receipt=self._receipt())
         if self.check:
             return Done(True, "PENDING", diff)
-        user = self._reserve(spec, text)
+        user, others = self._reserve(spec, text)
         files = _unit_files(spec, llama_cpp, user)
         try:
             credential_files.write(spec, credentials)
-            isolation.prepare(spec, instances.read_instances(self.ref.work_dir))
+            isolation.prepare(spec, others)
             for path, unit in files.items():
                 shared_folder.write(path, unit)
             systemd.systemctl("daemon-reload")
@@ -146,11 +147,11 @@ class SystemdBackend:
     def _receipt(self) -> Optional[Receipt]:
         return isolation.receipt(self.ref.run_id, self.ref.id)
 
-    def _reserve(self, spec: LaunchSpec, description: str) -> str:
+    def _reserve(self, spec: LaunchSpec, description: str) -> Tuple[str, List[InstanceState]]:
         """Take the node's room by writing the description, under the node's lock: two launches cannot take the same.
 
-        Returns the user that the instance has here. Raises NodeError when there is no room; then nothing of the
-        instance is on the node.
+        Returns the user that the instance has here, and the other instances on the node. Raises NodeError when there is
+        no room; then nothing of the instance is on the node.
         """
         folder = Path(names.instances_folder(self.ref.work_dir))
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +174,7 @@ class SystemdBackend:
                     user = lent.pw_name
                     self._make_folder(lent)
             shared_folder.write(self.dir / names.DESCRIPTION, description)
-        return user
+        return user, others
 
     def _make_folder(self, user: pwd.struct_passwd) -> None:
         self.dir.parent.mkdir(exist_ok=True)
