@@ -151,11 +151,11 @@ class Reasons:
         }
 
 
-def listed(all_names: Iterable[str]) -> str:
+def listed(all_names: Iterable[str], most: int = MOST_NAMES) -> str:
     """Return `a, b, c`; of many names the first ones and the number of the others."""
     all_names = list(all_names)
-    more = len(all_names) - MOST_NAMES
-    return ", ".join(all_names) if more <= 1 else f"{', '.join(all_names[:MOST_NAMES])} and {more} more"
+    more = len(all_names) - most
+    return ", ".join(all_names) if more <= 1 else f"{', '.join(all_names[:most])} and {more} more"
 
 
 def grouped(pairs: Iterable[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:

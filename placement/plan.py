@@ -199,7 +199,7 @@ class Plan:
         for name, use in self.nodes.items():
             usable = gb(max(0, units(use.ram_gb) - units(use.reserved_ram_gb)))
             slots, memory = f"{use.instances}/{use.max_instances}", f"{use.allocated_ram_gb:g}/{usable:g}"
-            uses.append([name, use.status, slots, memory, ", ".join(use.placed)])
+            uses.append([name, use.status, slots, memory, listed(use.placed)])
         blocks = [
             "\n".join(
                 [f"{self.strategy}: score {_points(self.score)}, {self.proof()}", *self._drawn(), *self._repeat()]

@@ -58,6 +58,17 @@ def file_name(url: str) -> str:
     return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip(".")[:200]
 
 
+def kind_of(start: bytes) -> str:
+    """Return what a file that begins like this probably is, in words: its content may be nobody's to see."""
+    kinds = {
+        b"version https://git-lfs": "a stub of git-lfs",
+        b"<!doctype html": "an HTML page",
+        b"<html": "an HTML page",
+    }
+    begins = start[:64].lstrip().lower()
+    return next((kind for sign, kind in kinds.items() if begins.startswith(sign)), "another kind of file")
+
+
 def _request(url: str) -> urllib.request.Request:
     """Return the request; user and password go into a header, which is not sent on to where the server may lead."""
     parts = urllib.parse.urlsplit(url)
@@ -82,7 +93,7 @@ def _stream(
             raise error(f"url {shown}: {total / 1e9:.1f} GB, but {part.parent} has {free / 1e9:.1f} GB left; make room")
         while chunk := answer.read(CHUNK):
             if size == 0 and not chunk.startswith(magic):
-                raise error(f"url {shown}: expected a file that begins with {magic[0]!r}, got {chunk[:16]!r}")
+                raise error(f"url {shown}: expected a file that begins with {magic[0]!r}, got {kind_of(chunk)}")
             digest.update(chunk)
             file.write(chunk)
             size += len(chunk)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleet.artifacts.downloads import Progress, download, file_name
+from fleet.artifacts.downloads import Progress, download, file_name, kind_of
 from fleet.base.addresses import redacted
 from fleet.base.errors import ModelError
 from fleet.base.files import SHA256, file_sha256, write_json
@@ -69,11 +69,9 @@ def _local(path: Path, declared: str, cache: Path, check: bool) -> Model:
         what = "is a folder" if path.is_dir() else "no such file"
         raise ModelError(f"model {path}: {what}; `path` names a .gguf file on the controller")
     with path.open("rb") as file:
-        start = file.read(len(MAGIC))
-    if start != MAGIC:
-        raise ModelError(
-            f"model {path}: not a GGUF file (it begins with {start!r}); convert it, or is it a git-lfs stub?"
-        )
+        start = file.read(64)
+    if not start.startswith(MAGIC):
+        raise ModelError(f"model {path}: not a GGUF file but {kind_of(start)}; give the .gguf file, or convert it")
     found = _sha256(path, cache, check)
     if declared and found != declared:
         raise ModelError(f"model {path}: sha256 {found}, declared {declared}; correct one of the two")

@@ -57,7 +57,7 @@ def read_plan(path: Path) -> SavedPlan:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise PlanFileError(f"{path}: larger than {MAX_BYTES // 2**20} MiB, so not a plan")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise PlanFileError(f"{path}: cannot be read: {error.strerror}; {SAVE}") from error
     except (ValueError, RecursionError) as error:

@@ -20,11 +20,14 @@ MAX_BYTES = 8 * 2**20  # limit for all files of an inventory together
 MAX_LINES = 50 * MAX_NODES
 READ_SECONDS = 120  # limit for ansible-inventory; 10,000 nodes took it 15 CPU-seconds
 READ_MEMORY = 4 * 2**30  # bytes of address space for ansible-inventory; 10,000 nodes took it 0.4 GiB
+CHECKOUT = Path(__file__).resolve().parents[2]
 RANGE = re.compile(r"\[(\d+):(\d+)(?::(\d+))?\]")
 
 
 def read_inventory(inventory: str, root: str | Path | None = None) -> dict[str, dict[str, Any]]:
     """Return the host variables of group `nodes`, as `ansible-inventory` lists them (templates stay unresolved).
+
+    The project's own ansible.cfg counts, wherever this is run: it says which group's variables win.
 
     root: the folder whose group_vars/ and host_vars/ are also read. Raises BadInput.
     """
@@ -45,7 +48,7 @@ def read_inventory(inventory: str, root: str | Path | None = None) -> dict[str, 
         text=True,
         start_new_session=True,  # own process group, so that processes started by an inventory script end too
         preexec_fn=_bound_memory,
-        env={**os.environ, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1", "ANSIBLE_NOCOLOR": "1"},
+        env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
     ) as child:
         try:
             listed, said = child.communicate(timeout=READ_SECONDS)
@@ -112,7 +115,7 @@ def _bound_memory() -> None:
 
 def project_root() -> Path:
     """Return the working folder if it holds group_vars/, else the checkout that contains this package."""
-    return Path.cwd() if Path("group_vars").is_dir() else Path(__file__).resolve().parents[2]
+    return Path.cwd() if Path("group_vars").is_dir() else CHECKOUT
 
 
 def _members(groups: Mapping[str, Any], top: str) -> list[str]:

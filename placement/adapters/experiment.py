@@ -190,7 +190,7 @@ def read_text(path: Path) -> str:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES // 2**20} MiB")
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except OSError as error:
         raise BadInput([Fault(str(path), "", f"cannot be read: {error.strerror}")]) from error
     except ValueError as error:

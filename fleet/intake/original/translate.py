@@ -36,9 +36,11 @@ from fleet.intake.original.interventions import interventions_of, strategies
 from fleet.intake.original.minds import NO_EFFECT, WITH_PEERS, Mind, check_together, fitted, minds_of, parts_of
 from fleet.intake.original.settings import frame, length, model_of, needs, schedule_of
 from placement import BadInput, Fault
+from placement.infeasibility import listed
 from workload.settings import METRICS
 
 SHOWN = 36  # characters of a value in the table
+MOST_LINES = 64  # of the table
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,15 @@ class Original:
             value = ", ".join(values)
             rows.append(
                 (
-                    "all" if len(files) == len(self.sources) else ", ".join(files),
+                    "all" if len(files) == len(self.sources) else listed(files, 2),
                     keys[0] if len(keys) == 1 else key,
                     value if len(value) <= SHOWN else f"{value[: SHOWN - 3]}...",
                     becomes,
                 )
             )
-        return table(("file", "key", "value", "what becomes of it"), rows) if rows else ""
+        more = len(rows) - MOST_LINES
+        rest = f"\nand {more} more: the experiment file has all of them, in its first lines" if more > 0 else ""
+        return table(("file", "key", "value", "what becomes of it"), rows[:MOST_LINES]) + rest if rows else ""
 
 
 def files_of(given: Any) -> list[str]:

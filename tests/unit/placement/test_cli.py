@@ -22,6 +22,12 @@ def test_a_plan_is_a_table_and_exit_code_0():
     assert max(map(len, done.stdout.splitlines())) <= 110
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m placement plan -i inventory/lab -e split_brain --format json | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
 def test_json_has_the_documented_shape():
     done = plan("experiments/split_brain.yml", "--format", "json", "--strategy", "greedy", "--pin", "b:rpi2")
     assert (done.returncode, done.stderr) == (0, "")

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from fleet.intake.original.settings import ENDLESS
-from fleet.intake.original.translate import Original, files_of, read
+from fleet.intake.original.translate import MOST_LINES, Original, files_of, read
 from placement import BadInput, load_experiment
 from placement.adapters.schemas import dotted
 from workload import settings
@@ -356,6 +357,20 @@ def test_the_table_says_what_is_alike_once(cache: Path) -> None:
     assert "8001, 8002, 8003" in table
     assert len([line for line in table.splitlines() if "mode " in line]) == 1
     assert made(cache, documents("twins_A", "twins_B")).table.count("max_cycles") == 1
+
+
+def test_a_table_of_many_configs_is_what_a_person_reads(cache: Path) -> None:
+    one = documents("adrift")["adrift"]
+    many = {
+        f"c{n:02}": {**one, "experiment_id": f"c{n:02}", "mystery" if n % 2 else f"mystery_{n}": "x" * 400}
+        for n in range(99)
+    }
+    original = made(cache, many)
+    lines = original.table.splitlines()
+    assert max(map(len, lines)) < 200
+    assert len(lines) <= MOST_LINES + 2
+    assert re.search(r"and \d+ more: the experiment file has all of them", lines[-1])
+    assert len(original.text.splitlines()) > 99
 
 
 # what is refused

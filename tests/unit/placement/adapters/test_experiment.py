@@ -68,6 +68,14 @@ def test_json_is_read_as_well(tmp_path):
     assert [instance.id for instance in experiment.instances] == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("x.json", '{"name": "x", "instances": [{"id": "a"}]}'), ("x.yml", "name: x\ninstances: [{id: a}]")],
+)
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, name, text):
+    assert load(tmp_path, "\ufeff" + text, name).raw == load(tmp_path, text, f"plain_{name}").raw
+
+
 def test_merge_keys_are_yaml_and_stay_so(tmp_path):
     text = "name: x\ninstances:\n  - &a {id: a, ram_gb: 2}\n  - {<<: *a, id: b}"
     assert [(i.id, i.ram_gb) for i in load(tmp_path, text).instances] == [("a", 2), ("b", 2)]

@@ -232,6 +232,18 @@ others: {hosts: {printer: {ram_gb: -1}}}
     assert nodes_from_hostvars(hostvars) == [Node(name="rpi1", ram_gb=8, reserved_ram_gb=1)]
 
 
+def test_the_projects_configuration_counts_wherever_it_is_run(tmp_path, monkeypatch):
+    (tmp_path / "hosts.yml").write_text("nodes: {vars: {ram_gb: 4}, hosts: {n: {}}}")
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "nodes.yml").write_text("ram_gb: 8")
+    other = tmp_path / "elsewhere" / "group_vars"
+    other.mkdir(parents=True)
+    (other / "nodes.yml").write_text("ram_gb: 16")  # the project's; the inventory's own stand above it
+    monkeypatch.chdir(other.parent)
+    monkeypatch.setenv("ANSIBLE_CONFIG", str(tmp_path / "none.cfg"))
+    assert [node.ram_gb for node in nodes_from_hostvars(read_inventory(str(tmp_path / "hosts.yml")))] == [8]
+
+
 def test_an_inventory_that_is_missing_or_broken_is_bad_input(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         read_inventory(str(tmp_path / "no"))
