@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from conftest import Llama, Mind, live_through_kills, wait_until
+
+from workload.client import Unavailable
 
 Together = Callable[..., list[Mind]]
 MOVES = ("cooperate", "defect")
@@ -106,7 +109,8 @@ def test_a_cheat_is_found_out(together: Together) -> None:
         assert a.peer("b").request("POST", "/messages", message)[0] == 200
 
     post("commit", {"hash": hashlib.sha256(b"n:cooperate").hexdigest()})
-    post("reveal", {"nonce": "n", "move": "defect"})
+    with contextlib.suppress(Unavailable):  # it may end before it answers
+        post("reveal", {"nonce": "n", "move": "defect"})
     assert a.wait() == 69
     assert "b reveals another move than it committed to" in a.output()
     assert games(a) == []
