@@ -86,7 +86,7 @@ def test_a_kill_before_the_last_acknowledgement_is_written_down_leaves_nobody_wa
 
 
 def test_the_second_mind_finds_its_last_message_unacknowledged_after_the_first_has_it(pair: Pair) -> None:
-    a, b = pair(rounds=2)
+    a, b = pair(rounds=2, linger_seconds=20)  # for as long as b may take to come back
     a.start()
     b.start()
     wait_until(lambda: a.has("b", 2, "offer"), "a hears b's last")
