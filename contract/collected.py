@@ -27,4 +27,10 @@ LOG = Copy("logs/{id}.log", 256 * MIB)
 EXIT_LOG = Copy("logs/{id}.exits.jsonl", 64 * MIB)
 STREAM = Copy("logs/{id}.stream.jsonl", 2048 * MIB)
 DATABASE = Copy("db/{id}.db", 8192 * MIB)
-COPIES: Tuple[Copy, ...] = (LOG, EXIT_LOG, STREAM, DATABASE)
+# The database's files as they lay there, where SQLite could not copy it.
+RAW_DATABASE = Copy("raw/{id}.db", 8192 * MIB)
+RAW_DATABASE_LOG = Copy("raw/{id}.db-wal", 8192 * MIB)
+# The files that the experiment asked for, packed.
+FILES = Copy("files/{id}.tar", 4096 * MIB)
+MOST_FILES = 10_000  # in it
+COPIES: Tuple[Copy, ...] = (LOG, EXIT_LOG, STREAM, FILES, DATABASE, RAW_DATABASE, RAW_DATABASE_LOG)

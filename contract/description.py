@@ -56,6 +56,7 @@ class InstanceDescription(Record):
     model: Mapping[str, str] = field(default_factory=dict)  # "path" on the node, "sha256"
     release: str = ""
     resources: Resources = Resources()
+    results: Tuple[str, ...] = ()  # patterns of the files in its folder that come home
 
     def __post_init__(self) -> None:
         if self.database == Path():

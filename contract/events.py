@@ -53,6 +53,15 @@ class Placed(Event):
     saved: str = ""
 
 
+@register("damaged")
+@dataclass(frozen=True)
+class Damaged(Event):
+    """A model that is on a node is not what its sha256 says; it was sent again."""
+
+    node: str
+    artifact: str
+
+
 @register("launched")
 @dataclass(frozen=True)
 class Launched(Event):

@@ -49,6 +49,8 @@ CHECKPOINTS = "checkpoints"
 NODE_PROGRAM = "/opt/jarfleet/node.pyz"
 # Root's: the credentials of the instances on a node. systemd gives each its own, as its workload's standard input.
 CREDENTIALS_FOLDER = "/var/lib/jarfleet/credentials"
+# Root's: where copies go when the disk is full.
+SPARE_COPIES_FOLDER = "/run/jarfleet/copies"
 # Root's: what is tried from inside each instance's unit before its code runs, and what came of it.
 PROBES_FOLDER = "/var/lib/jarfleet/probes"
 
@@ -104,6 +106,11 @@ def instance_folder(work_dir: str, run_id: str, instance_id: str) -> str:
 def copies_folder(work_dir: str, run_id: str, instance_id: str) -> str:
     """Where a collection leaves its copies for the controller to fetch, out of the instance's reach."""
     return f"{work_dir}/copies/{run_id}/{instance_id}"
+
+
+def copies_folders(work_dir: str, run_id: str, instance_id: str) -> Tuple[str, ...]:
+    """The folders of an instance's copies: on the work dir's disk, and in memory for when that is full."""
+    return copies_folder(work_dir, run_id, instance_id), f"{SPARE_COPIES_FOLDER}/{run_id}/{instance_id}"
 
 
 def credentials_file(run_id: str, instance_id: str, unit: str) -> str:

@@ -13,11 +13,16 @@ from .statuses import ALIVE, INSTANCE_STATUSES, NODE_STATUSES
 
 @dataclass(frozen=True)
 class Gpu(Record):
-    """The node's GPU. memory: "unified" or "discrete", None without one. GB = 2**30 bytes."""
+    """The node's GPU, or its GPUs together. memory: "unified" or "discrete", None without one. GB = 2**30 bytes.
+
+    cards: the memory of each. problem: why what is there cannot be used; empty if nothing is wrong.
+    """
 
     present: bool = False
     memory: Optional[str] = choice(("unified", "discrete"), default=None)
     memory_gb: float = 0.0
+    cards: Tuple[float, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,20 @@
 """Immutable files and folders of a node, each under a name that tells its content: releases, models, builds.
 
-An artifact that exists is complete and never written again. What was sent is verified aside, then renamed into place.
+An artifact that exists is complete and never written again, unless it is a file that was damaged. What was sent is
+verified aside, then renamed into place.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pwd
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from contract import names
 from contract.json_records import Record
@@ -39,9 +41,52 @@ class Artifact(Record):
         """Whether it is not there yet."""
         return not os.path.exists(self.dest)
 
+    def is_damaged(self, index: FileIndex) -> bool:
+        """Whether the file that is there is not what its sha256 says. Root's own are as they were verified."""
+        return (
+            bool(self.sha256)
+            and not self.root_owned
+            and not self.is_missing()
+            and index.sha256(self.dest) != self.sha256
+        )
+
     def has_stale_link(self) -> bool:
         """Whether its link names something else."""
         return bool(self.link) and not (os.path.islink(self.link) and os.readlink(self.link) == self.dest)
+
+
+class FileIndex:
+    """The sha256 of files that were hashed before and are the same still: a model has many GB.
+
+    Nobody can set back the time at which the kernel saw a file change, so a file of the same size, inode and times has
+    the same content, as long as the disk keeps it.
+    """
+
+    def __init__(self, folder: str, check: bool = False) -> None:
+        self.path, self.check = Path(folder) / ".index.json", check
+        try:
+            known = json.loads(self.path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            known = {}
+        self.known: Dict[str, Any] = known if isinstance(known, dict) else {}
+
+    def sha256(self, path: str) -> str:
+        """The file's sha256. Raises OSError."""
+        entry = self.known.get(path)
+        if isinstance(entry, list) and entry[:-1] == _identity(path):
+            return str(entry[-1])
+        digest = _sha256(path)
+        self.remember(path, digest)
+        return digest
+
+    def remember(self, path: str, sha256: str) -> None:
+        """Write down the sha256 of a file as it is now. Raises OSError."""
+        self.known = {known: value for known, value in self.known.items() if os.path.exists(known)}
+        self.known[path] = [*_identity(path), sha256]
+        if not self.check:
+            aside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+            aside.write_text(json.dumps(self.known), encoding="ascii")
+            aside.replace(self.path)
 
 
 def prepare(work_dir: str, owner: str) -> None:
@@ -110,6 +155,7 @@ def _rename_in(item: Artifact, path: str) -> None:
     if os.path.isdir(aside):  # left by an install that was cut off
         shutil.rmtree(aside)
     shutil.move(path, aside)
+    os.sync()  # so that a power cut leaves it whole or not there
     os.rename(aside, item.dest)
 
 
@@ -137,6 +183,11 @@ def _take(item: Artifact, path: str, user: pwd.struct_passwd) -> None:
     os.rename(copy, item.dest)
     os.rmdir(aside)
     subprocess.run([*as_user, "rm", "--recursive", "--force", "--", path], check=True)
+
+
+def _identity(path: str) -> List[int]:
+    found = os.stat(path)
+    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _sha256(path: str) -> str:

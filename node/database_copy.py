@@ -13,7 +13,24 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import time
 import urllib.request
+
+LOCKED_SECONDS = 20
+BUSY, LOCKED = 5, 6  # SQLite's result codes
+
+
+class Patience:
+    """Told of each step of a backup; raises sqlite3.OperationalError when the database has been locked for too long."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+
+    def __call__(self, status: int, remaining: int, total: int) -> None:
+        if status not in (BUSY, LOCKED):
+            self.since = time.monotonic()
+        elif time.monotonic() - self.since > LOCKED_SECONDS:
+            raise sqlite3.OperationalError(f"locked by its program, for more than {LOCKED_SECONDS} s")
 
 
 def main(path: str, live: bool) -> None:
@@ -28,7 +45,7 @@ def main(path: str, live: bool) -> None:
         reading = sqlite3.connect(f"file:{urllib.request.pathname2url(source)}?mode=rw", uri=True)
         writing = sqlite3.connect(target)
         try:
-            reading.backup(writing)
+            reading.backup(writing, progress=Patience(), sleep=0.25)
             writing.execute("PRAGMA journal_mode=DELETE")
         finally:
             reading.close()

@@ -6,7 +6,6 @@ grow past the limit in between (LimitFSIZE in its units), but many files can, by
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -17,8 +16,9 @@ from contract import names
 from contract.description import InstanceDescription
 from contract.exits import DISK_LIMIT
 from contract.outcome import Outcome
+from contract.statuses import FAILED
 
-from . import instances, shared_folder, systemd
+from . import instances, outcomes, systemd
 from .errors import NodeError
 
 DEFAULT_BYTES = 4 * 2**30  # of an instance that declares nothing; less where the disk has little room
@@ -72,9 +72,14 @@ def _du(folder: Path, option: str) -> int:
 
 def _stop(folder: Path, instance: InstanceDescription) -> None:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    outcome = json.dumps(Outcome("FAILED", now, DISK_LIMIT).to_json()) + "\n"
-    shared_folder.write(folder / names.OUTCOME, outcome, replace=False)
+    outcome = Outcome(FAILED, now, DISK_LIMIT)
     units = [names.unit_name(instance.run_id, instance.id, unit) for unit in names.UNITS]
+    try:
+        outcomes.write(folder, outcome)
+    except OSError:  # the disk is full: there may be room when it writes no more
+        systemd.systemctl("stop", *units)
+        outcomes.write(folder, outcome)
+        return
     # At once: until it has ended it writes on.
     systemd.systemctl("kill", "--signal=KILL", *units)
     systemd.systemctl("stop", *units)

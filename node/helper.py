@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Mapping
 from contract import ContractError, names
 from contract.calls import LIMIT, Answer, Call, Install, Known, Logs, Prepare, Start
 from contract.json_records import decoded
+from contract.statuses import FAILED
 
 from . import artifacts, connection, journal, known_promises, rules
 from .errors import NodeError
@@ -22,6 +23,7 @@ from .instances import read_instances
 from .systemd_backend import Done, StartFailed, SystemdBackend
 
 LOOK_SECONDS = 0.5
+UNREACHED = "UNREACHED"  # the status of an answer that root did not give
 
 
 def ask(verb: str, given: Mapping[str, Any], check: bool = False) -> Mapping[str, Any]:
@@ -29,19 +31,29 @@ def ask(verb: str, given: Mapping[str, Any], check: bool = False) -> Mapping[str
     call = Call(verb, given, check)
     answer = perform(call) if os.geteuid() == 0 else _called(call)
     if answer.error:
-        raise (StartFailed if answer.status else NodeError)(answer.error)
+        raise (StartFailed if answer.status == FAILED else NodeError)(answer.error)
     return answer.result
 
 
+def root_problem() -> str:
+    """Why this user cannot have anything done by root; empty if they can. It is an error too that nothing is asked."""
+    answer = _answer("\n")
+    return answer.error if answer.status == UNREACHED else ""
+
+
 def _called(call: Call) -> Answer:
-    command = ["sudo", "-n", names.NODE_PROGRAM]
-    done = subprocess.run(command, input=json.dumps(call.to_json()) + "\n", capture_output=True, text=True)
+    return _answer(json.dumps(call.to_json()) + "\n")
+
+
+def _answer(line: str) -> Answer:
+    done = subprocess.run(["sudo", "-n", names.NODE_PROGRAM], input=line, capture_output=True, text=True)
     try:
         return Answer.from_json(decoded(done.stdout, names.NODE_PROGRAM), names.NODE_PROGRAM)
     except ContractError as error:
         said = (done.stderr.strip().splitlines() or [str(error)])[-1]
         return Answer(
-            error=f"{names.NODE_PROGRAM} cannot be run as root: {said}; deploy.yml sends it, or bootstrap.yml"
+            error=f"{names.NODE_PROGRAM} cannot be run as root: {said}; deploy.yml sends it, or bootstrap.yml",
+            status=UNREACHED,
         )
 
 
@@ -67,7 +79,7 @@ def perform(call: Call) -> Answer:
     try:
         return Answer(VERBS[call.verb](call))
     except StartFailed as error:
-        return Answer(error=str(error), status="FAILED")
+        return Answer(error=str(error), status=FAILED)
     except (NodeError, ValueError, OSError, subprocess.SubprocessError) as error:
         return Answer(error=str(error) or type(error).__name__)
 
@@ -88,7 +100,14 @@ def _known(call: Call, work: Callable[[SystemdBackend], Done]) -> Dict[str, Any]
 
 def _result(done: Done, folder: str) -> Dict[str, Any]:
     receipt = {"receipt": done.receipt.to_json()} if done.receipt else {}
-    told = {"changed": done.changed, "status": done.status, "diff": done.diff, "dir": folder, "faults": done.faults}
+    told = {
+        "changed": done.changed,
+        "status": done.status,
+        "diff": done.diff,
+        "dir": folder,
+        "faults": done.faults,
+        "spare": done.spare,
+    }
     return {**told, **receipt}
 
 

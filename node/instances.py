@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Optional, Type, TypeVar
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Type, TypeVar
 
 from contract import ContractError, description, names, outcome, progress
 from contract.description import InstanceDescription
@@ -63,7 +63,8 @@ def status(ended: Optional[Outcome], workload: Mapping[str, str]) -> str:
         return ended.outcome
     state = workload.get("ActiveState", "inactive")
     if state == "activating":
-        return CRASHED if workload.get("SubState") == "auto-restart" else PENDING
+        again = workload.get("SubState") == "auto-restart" or workload.get("NRestarts", "0") != "0"
+        return CRASHED if again else PENDING
     if state == "inactive" and workload.get("InactiveEnterTimestamp") and not systemd.is_shutting_down():
         return STOPPED  # by a person with systemctl: it ran, and left no outcome
     by_state = {"active": RUNNING, "reloading": RUNNING, "deactivating": RUNNING, "failed": FAILED}
@@ -78,6 +79,12 @@ def read_outcome(folder: Path) -> Optional[Outcome]:
 def read_description(folder: Path) -> InstanceDescription:
     """What the instance in this folder is. Raises ContractError, FileNotFoundError."""
     return InstanceDescription.from_file(folder / names.DESCRIPTION, description.LIMIT, shared_folder.owner(folder))
+
+
+def read_results(folder: Path) -> Tuple[str, ...]:
+    """The patterns of the files of an instance's that come home; none where nothing says so."""
+    found = _read(InstanceDescription, folder / names.DESCRIPTION, description.LIMIT, [], shared_folder.owner(folder))
+    return found.results if found else ()
 
 
 def is_observed(run_id: str, instance_id: str) -> bool:

@@ -16,6 +16,8 @@ from contract.statuses import DEGRADED, HEALTHY
 from . import known_promises
 
 GB = 2**30
+CARDS = Path("/sys/class/drm")
+AMD = "0x1002"  # as PCI numbers its vendors
 ANYWHERE = ("192.0.2.1", 9)  # TEST-NET-1, RFC 5737: nobody is there
 
 
@@ -27,15 +29,21 @@ class Memory(NamedTuple):
 
 
 def node_state(
-    work_dir: str, instances: Sequence[InstanceState], memory_percent: float, disk_percent: float
+    work_dir: str,
+    instances: Sequence[InstanceState],
+    memory_percent: float,
+    disk_percent: float,
+    unfit: Sequence[str] = (),
 ) -> NodeState:
-    """The node as it is now. Above these uses of memory and of the disk of work_dir it is DEGRADED."""
+    """The node as it is now: DEGRADED if `unfit`, or above these uses of memory and of the disk of work_dir."""
     memory = read_memory()
     used = {
         "memory": (100 * (1 - memory.available / memory.total), memory_percent),
         "disk": (disk_used_percent(work_dir), disk_percent),
+        "disk's number of files": (inodes_used_percent(work_dir), disk_percent),
     }
-    reasons = [
+    reasons = [*unfit]
+    reasons += [
         f"{what} is {percent:.0f} % used (limit {limit:.0f} %)"
         for what, (percent, limit) in used.items()
         if percent > limit
@@ -73,7 +81,10 @@ def read_memory() -> Memory:
 
 
 def gpu(total_gb: float) -> Gpu:
-    """The node's NVIDIA GPU, if any. Asks the device tree, then the driver: no one source is right on every board."""
+    """The node's NVIDIA GPU, or all of them as one, as llama.cpp uses them; else why what is there cannot be used.
+
+    Asks the device tree, then the driver: no one source is right on every board.
+    """
     unified = Gpu(present=True, memory="unified", memory_gb=total_gb)
     try:
         if b"nvidia,tegra" in Path("/proc/device-tree/compatible").read_bytes():
@@ -81,16 +92,30 @@ def gpu(total_gb: float) -> Gpu:
     except OSError:
         pass
     if not (any(Path("/proc/driver/nvidia/gpus").glob("*")) or Path("/dev/nvidia0").exists()):
-        return Gpu()
+        others = sorted(path.parent.parent.name for path in CARDS.glob("card*/device/vendor") if _is_amd(path))
+        return Gpu(problem=f"{' and '.join(others)} of AMD, which no build here uses" if others else "")
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
-        first = subprocess.run(query, stdout=subprocess.PIPE, check=True, text=True, timeout=20).stdout.split("\n")[0]
-    except (OSError, subprocess.SubprocessError):
-        return Gpu()  # a GPU whose driver does not answer cannot be used
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Gpu(problem=f"its driver does not answer: {error}")
+    if done.returncode != 0:
+        said = (f"{done.stdout}\n{done.stderr}".strip().splitlines() or [f"nvidia-smi ended with {done.returncode}"])[
+            -1
+        ]
+        return Gpu(problem=f"its driver does not answer: {said}")
     try:
-        return Gpu(present=True, memory="discrete", memory_gb=float(first) * 2**20 / GB)
+        sizes = [float(line) * 2**20 / GB for line in done.stdout.split("\n") if line.strip()]
     except ValueError:  # [N/A]: unified memory
         return unified
+    return Gpu(present=bool(sizes), memory="discrete" if sizes else None, memory_gb=sum(sizes), cards=tuple(sizes))
+
+
+def _is_amd(vendor: Path) -> bool:
+    try:
+        return vendor.read_text(encoding="ascii").strip() == AMD
+    except OSError:
+        return False
 
 
 def address() -> str:
@@ -109,9 +134,20 @@ def free_gb(path: str) -> float:
     return room.f_bavail * room.f_frsize / GB
 
 
-def disk_used_percent(path: str) -> float:
-    """Use of the file system that holds `path`, or will hold it."""
+def existing(path: str) -> str:
+    """The folder itself, or the nearest one on the way to it that exists."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
-    room = os.statvfs(path)
+    return path
+
+
+def disk_used_percent(path: str) -> float:
+    """Use of the file system that holds `path`, or will hold it."""
+    room = os.statvfs(existing(path))
     return 100 * (1 - room.f_bavail / room.f_blocks) if room.f_blocks else 0.0
+
+
+def inodes_used_percent(path: str) -> float:
+    """Use of the inodes of that file system; 0 where it has no fixed number of them."""
+    room = os.statvfs(existing(path))
+    return 100 * (1 - room.f_favail / room.f_files) if room.f_files else 0.0

@@ -39,11 +39,15 @@ def write(path: Path, text: str, replace: bool = True, mode: int = 0o644) -> Non
     """
     aside = _aside(path)
     descriptor = os.open(str(aside), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(descriptor, mode)
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, mode)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError:  # the disk is full
+        aside.unlink()
+        raise
     try:
         if replace:
             os.replace(str(aside), str(path))

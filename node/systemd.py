@@ -9,7 +9,7 @@ from contract.names import UNIT_FOLDER
 
 from .errors import NodeError
 
-PROPERTIES = "Id,ActiveState,SubState,InactiveEnterTimestamp,MainPID"
+PROPERTIES = "Id,ActiveState,SubState,InactiveEnterTimestamp,MainPID,NRestarts"
 
 
 def show(names: Sequence[str]) -> Dict[str, Dict[str, str]]:
@@ -49,19 +49,27 @@ def present(names: Iterable[str]) -> List[str]:
 
 
 def remove(names: Iterable[str], run_slice: str, prefix: str) -> None:
-    """Stop units, and whatever is in a slice among them, and remove their files.
+    """Stop units, and whatever is in a slice among them, and remove their files. Raises NodeError, OSError.
 
     run_slice is stopped when no unit of the run, which begin with `prefix`, is left.
     """
     found = present(names)
     if not found:
         return
-    systemctl("disable", "--quiet", *found)
-    systemctl("stop", *found)
+    said = _tried("stop", *found)  # refuses what systemd could not load; that does not run either
+    alive = [name for name, shown in show(found).items() if shown["ActiveState"] not in ("inactive", "failed")]
+    if alive:
+        raise NodeError(f"{', '.join(alive)} cannot be stopped: {said}")
     for name in found:
+        for link in UNIT_FOLDER.glob(f"*.wants/{name}"):
+            link.unlink()
         (UNIT_FOLDER / name).unlink()
     if not any(UNIT_FOLDER.glob(f"{prefix}*")):
-        systemctl("stop", run_slice)
+        _tried("stop", run_slice)  # not loaded where nothing has started
     systemctl("daemon-reload")
-    # Fails when there is nothing to reset.
-    subprocess.run(["systemctl", "reset-failed", *found], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _tried("reset-failed", *found)  # fails when there is nothing to reset
+
+
+def _tried(*words: str) -> str:
+    """Run systemctl, which may fail: what it said."""
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True).stderr.strip()

@@ -25,10 +25,12 @@ from contract.statuses import ALIVE, COMPLETED, FAILED, RUNNING, STOPPED
 from . import (
     collection,
     credential_files,
+    exit_log,
     health,
     instances,
     isolation,
     journal,
+    outcomes,
     private_network,
     probe,
     shared_folder,
@@ -42,6 +44,7 @@ from .errors import NodeError
 
 SETTLED_SECONDS = 5  # a workload that reports no progress must have lived so long to count as started
 LOOK_SECONDS = 0.1
+MOST_DEATHS = 3  # of a workload before it counts as started
 
 
 class Done(NamedTuple):
@@ -52,6 +55,7 @@ class Done(NamedTuple):
     diff: List[Dict[str, str]] = []  # noqa: RUF012 - a NamedTuple's default, never changed
     faults: List[str] = []  # noqa: RUF012 - what could not be collected
     receipt: Optional[Receipt] = None  # of a start
+    spare: bool = False  # of a collection: some copies are in memory, in the second of names.copies_folders()
 
 
 class StartFailed(NodeError):
@@ -181,6 +185,7 @@ class SystemdBackend:
         self.dir.parent.chmod(0o755)
         for folder in (self.dir, self.dir / "logs"):
             shared_folder.make(folder, user.pw_gid)
+        outcomes.reserve(self.dir)
         shared_folder.write(self.dir / names.EXIT_LOG, "", replace=False)  # so that the name is root's from the start
         checkpoints = self.dir / names.CHECKPOINTS
         checkpoints.mkdir(exist_ok=True)
@@ -196,7 +201,12 @@ class SystemdBackend:
         while time.monotonic() < started + start_timeout:
             now = self.status()
             shown = systemd.show([self.units[unit] for unit in spec.health])
-            if now in (COMPLETED, FAILED) or any(unit["ActiveState"] == "failed" for unit in shown.values()):
+            gives_up = exit_log.exits(self.dir).deaths(names.WORKLOAD) >= MOST_DEATHS
+            if (
+                gives_up
+                or now in (COMPLETED, FAILED)
+                or any(unit["ActiveState"] == "failed" for unit in shown.values())
+            ):
                 break
             answers = {unit: health.ask(shown[self.units[unit]]["MainPID"], url) for unit, url in spec.health.items()}
             settled = time.monotonic() > started + SETTLED_SECONDS
@@ -217,9 +227,12 @@ class SystemdBackend:
             return Done(False, self.status())
         if self.check:
             return Done(True, now)
-        if now:
-            self._conclude(FAILED if now == FAILED else STOPPED)
+        told = self._conclude(FAILED if now == FAILED else STOPPED) if now else ""
         self._remove(self.all)
+        if told:  # its disk is full: now that nothing of it writes any more there may be room
+            told = self._conclude(STOPPED)
+        if told:
+            raise NodeError(f"{self.ref.id} is stopped, but {told}: make room there, and stop it again")
         return Done(True, self.status())
 
     # collect
@@ -231,40 +244,45 @@ class SystemdBackend:
         now = self.status()
         if self.check:
             return Done(False, now)
-        if now not in ALIVE:
-            self._conclude(now)  # systemd gave it up, or a person stopped it: a reboot must not start it again
         present = systemd.present(self.own)
-        if present and now not in ALIVE:
-            systemd.systemctl("stop", *present)  # waits for llama-server's exit, and for it to be logged
+        told = ""
         if now not in ALIVE:
-            self._remove(self.own)
-        return Done(False, self.status(), faults=self._copy(now in ALIVE, complete=not present))
+            told = self._conclude(now)  # systemd gave it up, or a person stopped it: a reboot must not start it again
+        if now not in ALIVE and not told:
+            self._remove(self.own)  # waits for llama-server's exit, and for it to be logged
+        copies = self._copies(now in ALIVE, complete=not present)
+        return Done(False, self.status(), faults=[*([told] if told else []), *copies.faults], spare=copies.spare)
 
-    def _copy(self, alive: bool, complete: bool) -> List[str]:
-        """Copy the instance's files to where the controller fetches them; what could not be copied.
+    def _copies(self, alive: bool, complete: bool) -> collection.Collection:
+        """Copies of the instance's files, where the controller fetches them.
 
         complete: it was without units before, so nothing is printed any more, and the journal may forget.
         """
-        target = Path(names.copies_folder(self.ref.work_dir, self.ref.run_id, self.ref.id))
-        target.mkdir(parents=True, exist_ok=True)
-        os.chown(str(target), 0, pwd.getpwnam(self.ref.owner).pw_gid)
-        target.chmod(0o750)
+        group = pwd.getpwnam(self.ref.owner).pw_gid
         user = users.user_of(self.dir) or self.ref.owner
         owners = {0, pwd.getpwnam(user).pw_uid}
-        copies = collection.Collection(self.dir, target, self.ref.id, owners)
-        copies.database(user if alive else None)
-        # Not the relay's: the copy lies where the instance could read it.
+        folders = [Path(folder) for folder in names.copies_folders(self.ref.work_dir, self.ref.run_id, self.ref.id)]
+        copies = collection.Collection(self.dir, folders, self.ref.id, owners, group)
+        # What tells of the others first. Not the relay's journal: the copy lies where the instance could read it.
         copies.journal([self.units[unit] for unit in names.UNITS], complete)
         copies.exits_and_stream()
-        return copies.faults
+        copies.results(instances.read_results(self.dir))
+        copies.database(user if alive else None)
+        return copies
 
     # for all of them
 
-    def _conclude(self, outcome: str) -> None:
-        """Write the outcome before anything is stopped, so that the stop is not taken for the end of the work."""
+    def _conclude(self, outcome: str) -> str:
+        """Write the outcome before anything is stopped, so that the stop is not taken for the end of the work.
+
+        Returns why it could not be written; empty if it was.
+        """
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        record = json.dumps(Outcome(outcome, now).to_json()) + "\n"
-        shared_folder.write(self.dir / names.OUTCOME, record, replace=False)
+        try:
+            outcomes.write(self.dir, Outcome(outcome, now))
+        except OSError as error:
+            return f"{self.dir / names.OUTCOME} cannot be written: {error.strerror}"
+        return ""
 
     def _remove(self, wanted: List[str]) -> None:
         """Remove units. Without them no process of the instance's is left, and its files become root's."""

@@ -6,7 +6,6 @@ An exit is one line of the exit log (`exit_log`), with the memory that the kerne
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,17 +13,25 @@ import time
 from pathlib import Path
 from typing import Mapping, Optional, Tuple
 
-from contract import cgroup, names
+from contract import cgroup, exits, names, statuses
 from contract.description import InstanceDescription
-from contract.exits import COMPLETED, Exit, ExitMemory, Start, Ways, cause_of
+from contract.exits import Exit, ExitMemory, Start, Ways, cause_of
 from contract.outcome import Outcome
 
-from . import exit_log, instances, shared_folder
+from . import exit_log, instances, outcomes
+
+AT_ONCE = 2  # so many restarts wait for nothing
+EARLY_SECONDS = 5
+LONGEST_DELAY = 8.0
 
 
 def started(folder: Path, unit: str) -> None:
-    """Record that a process of the unit starts. Raises ValueError, OSError, ContractError."""
+    """Record that a process of the unit starts: at once, or after a while if the ones before it died early.
+
+    Raises ValueError, OSError, ContractError.
+    """
     instance = _instance(folder, unit)
+    time.sleep(delay(ask_systemd(names.unit_name(instance.run_id, instance.id, unit))))
     exit_log.log_start(folder, instance.node, unit)
 
 
@@ -32,6 +39,8 @@ def ended(folder: Path, unit: str) -> None:
     """Record the exit that systemd describes in the environment. Raises ValueError, OSError, ContractError."""
     instance = _instance(folder, unit)
     shown = ask_systemd(names.unit_name(instance.run_id, instance.id, unit))
+    if not shown:
+        print(f"systemd does not tell about {unit}, such as whether it was stopped", file=sys.stderr)
     start = exit_log.last_start(folder, unit)
     invocation = os.environ.get("INVOCATION_ID", start.invocation if start else "")
     if start and start.invocation != invocation:
@@ -61,8 +70,23 @@ def ended(folder: Path, unit: str) -> None:
     try:
         exit_log.append(folder, one)
     finally:
-        if unit == names.WORKLOAD and cause == COMPLETED:
-            write_outcome(folder)
+        if unit == names.WORKLOAD and cause == exits.COMPLETED:
+            outcomes.write(folder, Outcome(statuses.COMPLETED, exit_log.timestamp(time.time())))
+
+
+def delay(shown: Mapping[str, str]) -> float:
+    """Seconds to wait before a process is started again: what keeps it from living may pass, as a full disk does.
+
+    shown: of its unit. Doubles from restart to restart, up to LONGEST_DELAY, while processes die early.
+    """
+    try:
+        restarts = int(shown["NRestarts"])
+        began, ended = (int(shown[f"ExecMain{which}TimestampMonotonic"]) / 1e6 for which in ("Start", "Exit"))
+    except (KeyError, ValueError):
+        return 0.0
+    if restarts <= AT_ONCE or ended - began > EARLY_SECONDS:
+        return 0.0
+    return min(2.0 ** (restarts - AT_ONCE - 1), LONGEST_DELAY)
 
 
 def times(shown: Mapping[str, str], start: Optional[Start]) -> Tuple[float, Optional[float]]:
@@ -93,8 +117,8 @@ def memory(group: Optional[cgroup.Group]) -> ExitMemory:
 
 
 def ask_systemd(unit: str) -> Mapping[str, str]:
-    """What systemd says of the unit: `Job` is empty unless somebody has it stopped; {} when it does not answer."""
-    properties = "Job,ExecMainStartTimestampMonotonic,ExecMainExitTimestampMonotonic"
+    """What systemd says of the unit; {} when it does not answer. `Job` is empty unless somebody has it stopped."""
+    properties = "NRestarts,Job,ExecMainStartTimestampMonotonic,ExecMainExitTimestampMonotonic"
     try:
         shown = subprocess.run(
             ["systemctl", "show", "--property", properties, unit],
@@ -102,16 +126,9 @@ def ask_systemd(unit: str) -> Mapping[str, str]:
             timeout=5,
             check=True,
         ).stdout.decode()
-    except (OSError, subprocess.SubprocessError) as error:
-        print(f"cannot tell whether {unit} was stopped: {error}", file=sys.stderr)
+    except (OSError, subprocess.SubprocessError):
         return {}
     return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-
-
-def write_outcome(folder: Path) -> None:
-    """Write outcome.json, unless the node has written one."""
-    record = Outcome("COMPLETED", exit_log.timestamp(time.time()))
-    shared_folder.write(folder / names.OUTCOME, json.dumps(record.to_json()) + "\n", replace=False)
 
 
 def _instance(folder: Path, unit: str) -> InstanceDescription:

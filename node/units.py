@@ -5,6 +5,8 @@ Every value that comes from outside is quoted for the directive that it stands i
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Dict, List
 
 from contract import names
@@ -18,6 +20,7 @@ from .quoting import exec_line, hook_line, line, word
 NOT_FOR_ROOT = ("PrivateUsers", "CapabilityBoundingSet", "RestrictAddressFamilies")
 SCRATCH_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - an instance's own
 SCRATCH = "256M"  # of each
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # Where /etc/resolv.conf may lead: an instance that may reach anybody looks names up. Files, and no resolver's socket.
 RESOLVERS = (
     "/run/systemd/resolve/stub-resolv.conf",
@@ -97,7 +100,18 @@ def _workload(spec: LaunchSpec, user: str) -> str:
         *_own(spec, user),
         *(_credentials(spec, names.WORKLOAD) if spec.needs_credentials else []),
     ]
-    return _service(spec, names.WORKLOAD, spec.workload, unit, service, "multi-user.target")
+    return _service(spec, names.WORKLOAD, _with_environment(spec), unit, service, "multi-user.target")
+
+
+def _with_environment(spec: LaunchSpec) -> Process:
+    """The workload with its variables: given to it alone, since what root runs in its unit has the unit's own."""
+    if not spec.environment:
+        return spec.workload
+    wrong = [name for name in spec.environment if not VARIABLE.fullmatch(name)]
+    if wrong:
+        raise NodeError(f"environment: {wrong[0]!r} is not a variable's name")
+    variables = [f"{name}={value}" for name, value in spec.environment.items()]
+    return replace(spec.workload, command=("/usr/bin/env", *variables, *spec.workload.command))
 
 
 def _probe(spec: LaunchSpec, user: str) -> str:
@@ -213,8 +227,8 @@ def _service(
         "[Unit]",
         f"Description=Jarfleet {spec.run_id} {spec.id} {name}",
         *unit,
-        "StartLimitIntervalSec=60",
-        "StartLimitBurst=10",
+        f"StartLimitIntervalSec={spec.within_seconds:g}",
+        f"StartLimitBurst={spec.starts:d}",
         "",
         "[Service]",
         f"WorkingDirectory={line(process.working_dir)}",

@@ -110,6 +110,7 @@ class Instance:
     cpu_cores: float | None = None
     disk_gb: float | None = None  # of its folder; no effect on the placement
     secrets: tuple[str, ...] = ()  # names of those that its program is given; no effect on the placement
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)  # no effect on the placement
     seed: int | None = None
     model: Mapping[str, Any] | None = field(default=None, hash=False)
 

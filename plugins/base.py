@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from fleet.base.terminal import plain
 from placement import BadInput, Infeasible
 
 ERRORS = (BadInput, Infeasible, FleetError, ContractError)
+PATIENCE_SECONDS = 30  # before a person is told what is waited for
 Result = dict[str, Any]
 
 
@@ -37,17 +39,25 @@ class Action(ActionBase):
         """Do the action's work with its options, and return what is added to the task's result."""
         raise NotImplementedError
 
-    def ask(self, module: str, options: Mapping[str, Any], task_vars: Mapping[str, Any], seconds: float) -> Result:
+    def ask(
+        self, module: str, options: Mapping[str, Any], task_vars: Mapping[str, Any], seconds: float, waiting: str = ""
+    ) -> Result:
         """Run a module on the node and return its result. Raise AnsibleConnectionFailure if that takes too long.
 
         A connection that is alive says nothing of what is at its other end: a node may take an answer for ever.
+        waiting: what is waited for, told every PATIENCE_SECONDS; empty where waiting is usual.
         """
+        started = time.monotonic()
 
-        def give_up(signum: int, frame: Any) -> None:
-            raise AnsibleConnectionFailure(f"the node did not answer within {seconds:.0f} s")
+        def tell(signum: int, frame: Any) -> None:
+            waited = time.monotonic() - started
+            if waited > seconds - 1:
+                raise AnsibleConnectionFailure(f"the node did not answer within {seconds:.0f} s")
+            self.show(f"  {waiting}: for {waited:.0f} s so far")
 
-        before = signal.signal(signal.SIGALRM, give_up)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        before = signal.signal(signal.SIGALRM, tell)
+        tick = min(seconds, PATIENCE_SECONDS) if waiting else seconds
+        signal.setitimer(signal.ITIMER_REAL, tick, tick)
         try:
             answer: Result = self._execute_module(module, dict(options), task_vars=task_vars)
             return answer

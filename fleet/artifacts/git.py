@@ -47,6 +47,19 @@ def listed_files(folder: Path) -> list[str] | None:
     return found if found or (folder / ".git").exists() else None
 
 
+def ignored_files(folder: Path) -> dict[str, str]:
+    """Return {file or folder in `folder` that git ignores: the rule}; {} outside a git work tree."""
+    if _run(["rev-parse", "--is-inside-work-tree"], folder, check=False).stdout.strip() != b"true":
+        return {}
+    listed = _run(["ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"], folder).stdout
+    if not listed:
+        return {}
+    # NUL between file of rules, line, pattern and path of each.
+    told = _run(["check-ignore", "-z", "--verbose", "--stdin"], folder, check=False, stdin=listed).stdout
+    fields = [os.fsdecode(part) for part in told.split(b"\0")[:-1]]
+    return {fields[at + 3]: f"{fields[at]}: {fields[at + 2]}" for at in range(0, len(fields), 4)}
+
+
 def export(url: str, ref: str | None, target: Path, cache: Path | None) -> str:
     """Write the tree of `ref` (a branch, tag or commit; default: the remote's HEAD) to the folder `target`.
 
@@ -177,7 +190,12 @@ def _write_tree(shown: str, mirror: Path, commit: str, target: Path) -> None:
 
 
 def _run(
-    arguments: list[str], folder: Path, *, check: bool = True, environment: Mapping[str, str] | None = None
+    arguments: list[str],
+    folder: Path,
+    *,
+    check: bool = True,
+    environment: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
 ) -> subprocess.CompletedProcess[bytes]:
     # fsmonitor and hooks are commands that a repository may name; do not run them.
     command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
@@ -186,7 +204,7 @@ def _run(
             command,
             cwd=folder,
             env={**_env(), **(environment or {})},
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             timeout=TIMEOUT,
             check=False,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,9 @@ class Release:
     commit: str  # of a git address; "" otherwise
     files: int
     size_bytes: int
-    left_out: tuple[str, ...]  # files that are never sent, as paths in the release
+    code_files: int  # of them, the user's
+    code_bytes: int
+    left_out: Mapping[str, str]  # {file or folder that is not sent, as a path in the release: the rule}
 
 
 def stage(
@@ -112,6 +114,7 @@ def _stage(
             )
         shown = str(folder.resolve())
         trees[CODE] = source_tree.read(folder, CODE)
+        trees[CODE].left_out |= source_tree.ignored(folder.resolve(), trees[CODE])
     elif ref is not None:
         raise ReleaseError(f"ref {ref!r}: without a source there is nothing it could name; set the source too")
     if CODE in trees:
@@ -129,6 +132,7 @@ def _stage(
         digest = _write(releases, entries)
     elif there:
         _verify(releases / digest)
+    code = trees[CODE].entries if CODE in trees else []
     return Release(
         hash=digest,
         path=releases / digest,
@@ -137,7 +141,9 @@ def _stage(
         commit=commit,
         files=len(entries),
         size_bytes=sum(entry.size for entry in entries),
-        left_out=tuple(f"{name}/{path}" for name, tree in trees.items() for path in tree.left_out),
+        code_files=len(code),
+        code_bytes=sum(entry.size for entry in code),
+        left_out={f"{name}/{path}": rule for name, tree in trees.items() for path, rule in tree.left_out.items()},
     )
 
 

@@ -18,6 +18,7 @@ from fleet.base.files import CHUNK, file_sha256
 MAX_BYTES = 10**9
 MAX_FILES = 100_000
 
+NEVER_SENT = "never sent"
 # Never sent to a node, tracked by git or not. Matched against every part of a path, ignoring case.
 NEVER = (
     *(".git", ".hg", ".svn", "__pycache__", "*.pyc", ".venv", "venv", "node_modules"),
@@ -47,10 +48,10 @@ class Entry:
 
 @dataclass
 class Tree:
-    """The files of a folder that are sent, and those left out: by NEVER, or because they are neither file nor link."""
+    """The files of a folder that are sent. left_out: {path: the rule} of those that are not, and of whole folders."""
 
     entries: list[Entry] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def read(root: Path, prefix: str, *, ignores: bool = True) -> Tree:
@@ -62,7 +63,7 @@ def read(root: Path, prefix: str, *, ignores: bool = True) -> Tree:
         raise ReleaseError(f"{root}: no such folder")
     root = root.resolve()
     tree = Tree()
-    left_out: set[str] = set()
+    left_out: dict[str, str] = {}
     real: set[Path] = set()
     sizes: Counter[str] = Counter()
     files: Counter[str] = Counter()
@@ -78,7 +79,7 @@ def read(root: Path, prefix: str, *, ignores: bool = True) -> Tree:
         real.add(source.parent)
         kind = _kind(status.st_mode)
         if not kind:
-            left_out.add(relative)
+            left_out[relative] = "neither a file nor a link"
             continue
         if kind == "l":
             _check_link(root, source)
@@ -88,8 +89,17 @@ def read(root: Path, prefix: str, *, ignores: bool = True) -> Tree:
         files[top] += 1
     _check_bounds(root, sizes, files)
     tree.entries.sort(key=lambda entry: os.fsencode(entry.path))
-    tree.left_out = sorted(left_out)
+    tree.left_out = dict(sorted(left_out.items()))
     return tree
+
+
+def ignored(root: Path, tree: Tree) -> dict[str, str]:
+    """Return {file or folder that .gitignore keeps from being sent: the rule}, with paths below `root`."""
+    sent = {
+        "/".join(parts[1:end]) for entry in tree.entries for parts in [entry.path.split("/")] for end in range(2, 99)
+    }
+    found = {path.rstrip("/"): rule for path, rule in git.ignored_files(root).items()}
+    return {path: rule for path, rule in found.items() if path not in sent and not _banned(path)}
 
 
 def fingerprint(entries: Iterable[tuple[Entry, str]]) -> str:
@@ -120,7 +130,7 @@ def copy(entry: Entry, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _walk(root: Path, ignores: bool, left_out: set[str]) -> Iterator[str]:
+def _walk(root: Path, ignores: bool, left_out: dict[str, str]) -> Iterator[str]:
     """Yield the relative paths of files and links, in no particular order; add what NEVER matches to `left_out`."""
     listed = git.listed_files(root) if ignores else None
     if listed is None:
@@ -129,26 +139,26 @@ def _walk(root: Path, ignores: bool, left_out: set[str]) -> Iterator[str]:
     for relative in listed:
         banned = _banned(relative)
         if banned:
-            left_out.add(banned)
+            left_out[banned] = NEVER_SENT
         elif (root / relative).is_dir() and not (root / relative).is_symlink():
             # A submodule, or a repository within this one: it has its own ignore rules.
             if not (root / relative / ".git").exists():
                 raise ReleaseError(f"{root / relative}: a submodule that is not there; git submodule update --init")
-            inner: set[str] = set()
+            inner: dict[str, str] = {}
             base = relative.rstrip("/")
             for path in _walk(root / base, ignores, inner):
                 yield f"{base}/{path}"
-            left_out.update(f"{base}/{path}" for path in inner)
+            left_out.update({f"{base}/{path}": rule for path, rule in inner.items()})
         else:
             yield relative
 
 
-def _walk_folder(root: Path, base: str, left_out: set[str]) -> Iterator[str]:
+def _walk_folder(root: Path, base: str, left_out: dict[str, str]) -> Iterator[str]:
     with os.scandir(root / base) as entries:
         for entry in entries:
             relative = f"{base}{entry.name}"
             if _banned(entry.name):
-                left_out.add(relative)
+                left_out[relative] = NEVER_SENT
             elif entry.is_dir(follow_symlinks=False):
                 yield from _walk_folder(root, f"{relative}/", left_out)
             else:

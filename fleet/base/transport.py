@@ -6,6 +6,7 @@ Address, user, key, host-key checking and the open master connection are Ansible
 from __future__ import annotations
 
 import io
+import os
 import re
 import resource
 import shlex
@@ -69,11 +70,18 @@ def fetch_tree(connection: Connection, source: str, target: Path) -> None:
     _rsync(connection, copied, _remote(connection, f"{source}/"), f"{target}/")
 
 
-def fetch(connection: Connection, folder: str, limits: Mapping[str, int], target: Path) -> list[str]:
+def fetch(
+    connection: Connection,
+    folder: str,
+    limits: Mapping[str, int],
+    target: Path,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[str]:
     """Bring these files {path below `folder` on the node: bytes at most} below `target`; return those that differed.
 
     The node may lie: what it sends lands in an empty folder first, and of that only regular files of these paths and
-    within their limits are taken. Raise TransferError if rsync fails or a file is too large.
+    within their limits are taken, and replace those that are there once they are on the disk. `progress`: as of send().
+    Raise TransferError if rsync fails, a file is too large, or it cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix=".incoming.", dir=target) as scratch:
         # The copies are new each time, so changes are detected by content, not by date.
@@ -81,12 +89,17 @@ def fetch(connection: Connection, folder: str, limits: Mapping[str, int], target
         largest = max(limits.values())
         _rsync(
             connection, [*options, f"--max-size={largest}"], _remote(connection, f"{folder}/"), f"{scratch}/",
-            names=limits, largest=largest,
+            progress, names=limits, largest=largest,
         )  # fmt: skip
         taken = [name for name, limit in limits.items() if _is_file(Path(scratch), name, limit)]
-        for name in taken:
-            (target / name).parent.mkdir(exist_ok=True)
-            (Path(scratch) / name).replace(target / name)
+        try:
+            for name in taken:
+                (target / name).parent.mkdir(exist_ok=True)
+                with (Path(scratch) / name).open("rb") as file:
+                    os.fsync(file.fileno())
+                (Path(scratch) / name).replace(target / name)
+        except OSError as error:
+            raise TransferError(f"{target}: {error.strerror}") from error
     return taken
 
 

@@ -17,10 +17,12 @@ from fleet.artifacts.releases import WORKLOAD, Release, stage
 from fleet.base.errors import ModelError, PlanFileError, ReleaseError
 from fleet.intake.original.translate import Original, files_of
 from fleet.intake.original.translate import read as read_original
+from fleet.intake.overrides import overridden, overrides_of
 from fleet.intake.request import ModelRef, ReleaseRef, Request, SavedRef
 from fleet.intake.saved_plan import SavedPlan, read_plan, reference
 from fleet.intake.secret_faults import secret_faults
 from fleet.intake.sizes import estimate_table
+from fleet.intake.travel import travel_table, travel_warnings
 from fleet.intake.workload_settings import workload_faults
 from fleet.observe.cluster import Cluster
 from placement import (
@@ -60,6 +62,7 @@ class Given:
     experiment_code_ref: str = ""
     experiment_command: Any = ()
     experiment_secrets: tuple[str, ...] = ()  # their names
+    workload: Any = ""  # settings that replace the file's
     extra_vars: tuple[str, ...] = ()  # as typed: if a variable is given twice, Ansible keeps only the last
 
     def has(self, name: str) -> bool:
@@ -77,6 +80,7 @@ RECORDED = (
     "experiment_code_src",
     "experiment_code_ref",
     "experiment_command",
+    "workload",
 )
 
 
@@ -160,6 +164,9 @@ class Reader:
         original = self._original() if given.experiment_config != "" else None
         name, path = self._experiment_file(saved, original)
         text = self._try(read_text, path) if path else None
+        overrides = self._try(overrides_of, given.workload) or {}
+        if path and text is not None:
+            text = self._try(overridden, text, path, overrides)
         experiment = self._try(parse_experiment, text, path, hostvars, pins) if path and text is not None else None
         if options and nodes and experiment:
             self.faults += options.faults(experiment.design, nodes, experiment.instances, pins)
@@ -198,8 +205,10 @@ class Reader:
             models=models,
             memory={id: estimate.to_json() for id, estimate in needs.items()},
             saved=SavedRef(given.plan, saved.to_json()) if saved else None,
+            overrides={"workload": overrides} if overrides else {},
         )
-        tables = (original.table if original else "", estimate_table(experiment, needs))
+        warnings += travel_warnings(release)
+        tables = (original.table if original else "", estimate_table(experiment, needs), travel_table(release))
         notes = tuple(note.to_json() for note in original.notes) if original else ()
         return Intake(request, "\n\n".join(filter(None, tables)), notes, tuple(warnings))
 

@@ -81,6 +81,7 @@ class Request(Record):
     models: Mapping[str, ModelRef] = field(default_factory=dict)
     memory: Mapping[str, Any] = field(default_factory=dict)  # {instance: Estimate.to_json()}
     saved: SavedRef | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # of the command line, in `text` already
     replay: ReplayOf | None = None
 
     @property

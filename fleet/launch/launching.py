@@ -41,13 +41,21 @@ class Settled:
     """The outcome of a launch. failed: {instance's host: why it did not start}."""
 
     failed: Mapping[str, str]
+    silent: Sequence[str] = ()  # those of them whose nodes did not answer
+    run_id: str = ""
     warnings: Sequence[str] = field(default=())
 
     @property
     def rejection(self) -> str:
         """The closing lines of a launch that failed: why, for each instance that did not start; empty when all did."""
         reasons = [f"{name}: {(reason.splitlines() or [''])[0]}" for name, reason in self.failed.items()]
-        return "\n".join([*reasons, "what had started is stopped again"]) if reasons else ""
+        if not reasons:
+            return ""
+        left = (
+            f"{', '.join(self.silent)} may start all the same when the node answers again; end it then:"
+            f" ansible-playbook playbooks/stop.yml -e run={self.run_id}"
+        )
+        return "\n".join([*reasons, "what had started is stopped again", *([left] if self.silent else [])])
 
 
 def create(
@@ -89,16 +97,17 @@ def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster
 
     outcomes: {host: the result of its task}.
     """
-    failed = {}
+    failed, silent = {}, []
     for name, outcome in outcomes.items():
         if outcome.get("unreachable") or outcome.get("failed") or "status" not in outcome:
             failed[name] = str(outcome.get("msg", "the node did not answer")).strip()
+            silent += [name] if outcome.get("unreachable") else []
             run.append(LaunchFailed(name, failed[name]))
         else:
             run.append(Launched(name, str(outcome["status"])))
             if "receipt" in outcome:
                 run.append(Received(name, Receipt.from_json(outcome["receipt"], f"{name}: receipt")))
-    return Settled(failed, _unsigned(run, partial(update, run, keys, **builds(cluster))))
+    return Settled(failed, silent, run.run_id, _unsigned(run, partial(update, run, keys, **builds(cluster))))
 
 
 def detached_table(run: Run, options: str) -> str:

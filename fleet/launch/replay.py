@@ -65,6 +65,7 @@ def recorded(request: Request, entries: Sequence[Entry]) -> dict[str, Any]:
         },
         "memory": request.memory,
         "pins": dict(request.pins),
+        "overrides": dict(request.overrides),
         "instances": {entry.launch_spec.id: launched_as(entry.launch_spec) for entry in entries},
         "replay_of": request.replay.run_id if request.replay else None,
     }

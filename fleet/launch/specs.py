@@ -120,6 +120,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
     relay = RELAY_PROGRAMS[launch.request.release.has_contract]
     release_dir = names.release_folder(host.work_dir, launch.request.release.hash)
     outbound = _outbound(launch, instance)
+    restart = launch.experiment.restart
     description = _description(launch, instance, node, host, outbound)
     spec = LaunchSpec(
         description=description,
@@ -137,7 +138,10 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
             memory_bytes=int(description.resources.takes_ram_gb * GB),
             cpu_percent=max(1, round(description.resources.cpu_cores * 100)),
         ),
-        restart=launch.restart,
+        restart=launch.restart and restart.policy != "never",
+        starts=restart.limit,
+        within_seconds=restart.within_seconds,
+        environment={**launch.experiment.environment, **instance.environment},
         private_network=instance.network != "open",
         inbound=_inbound(launch, instance),
         outbound=outbound,
@@ -183,6 +187,7 @@ def _description(
         context_size=instance.context_size,
         model={"path": names.model_file(host.work_dir, sha256), "sha256": sha256},
         release=launch.request.release.hash,
+        results=launch.experiment.results,
         resources=Resources(
             ram_gb=instance.ram_gb,
             takes_ram_gb=gb(takes_ram),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from contract import names
@@ -12,7 +13,7 @@ from contract.description import InstanceRef
 from contract.json_records import Record
 from contract.node_state import InstanceState
 from contract.statuses import HEALTHY, MAINTENANCE
-from fleet.base.errors import SearchError
+from fleet.base.errors import RunError, SearchError
 from fleet.observe.cluster import Cluster
 from fleet.observe.tables import instance_table, node_table
 from fleet.record.run_folder import LATEST, Run, list_runs
@@ -66,15 +67,47 @@ def overview(cluster: Cluster, run_id: str, *, with_instances: bool) -> Overview
     return Overview(cluster.statuses, unwell, found, "\n\n".join(tables))
 
 
-def find_run(cluster: Cluster, run_id: str, instance: str = "") -> FoundRun:
-    """Return the run of that id, or the newest for `latest`, or one instance of it. Raise SearchError with a hint."""
+def find_run(
+    cluster: Cluster, run_id: str, instance: str = "", recorded: Sequence[Run] = (), *, acts: bool = False
+) -> FoundRun:
+    """Return the run of that id, or the newest for `latest`, or one instance of it. Raise SearchError with a hint.
+
+    The newest is that of the nodes and of the controller's records together: a node that does not answer may be the
+    only one to have it. acts: the caller will change it, so with such a node it must be named.
+    """
     found = _instances(cluster)
-    run_id = _resolved(run_id, found)
+    here = _of_cluster(recorded, cluster)
+    if acts and run_id == LATEST and cluster.silent:
+        known = ", ".join(_by_time([*here, *_runs(found)])[-CLOSE:]) or "none"
+        raise SearchError(
+            f"{', '.join(cluster.silent)} did not answer, so which run is the newest cannot be told;"
+            f" name the run, -e run=<run_id>; the newest that are known: {known}"
+        )
+    if run_id == LATEST and (newest := _by_time([*_runs(found), *here])):
+        run_id = newest[-1]
+        if not any(one.run_id == run_id for _, one in found):
+            raise SearchError(_not_there(cluster, run_id, found))
     chosen = [(node, one) for node, one in found if one.run_id == run_id and instance in ("", one.id)]
     if not chosen:
         raise SearchError(_hint(cluster, run_id, instance, found))
     entries = [Found(names.host_name(one.id, node), _ref(cluster, node, one)) for node, one in chosen]
     return FoundRun(run_id, entries, cluster.silent, instance_table(chosen))
+
+
+def _of_cluster(recorded: Iterable[Run], cluster: Cluster) -> list[str]:
+    """Return the ids of the newest runs on nodes of this cluster: the records of other clusters lie in the same folder.
+
+    recorded: the newest first.
+    """
+    nodes = set(cluster.names)
+    return [run.run_id for run in islice((run for run in recorded if _nodes(run) <= nodes), CLOSE)]
+
+
+def _nodes(run: Run) -> set[str]:
+    try:
+        return set(run.plan.get("assignments", {}).values())
+    except RunError:  # its record is damaged, which its own commands tell
+        return set()
 
 
 def recover(runs_dir: Path, found: FoundRun, experiment: str) -> None:
@@ -95,8 +128,13 @@ def _instances(cluster: Cluster) -> list[tuple[str, InstanceState]]:
 
 
 def _runs(found: Sequence[tuple[str, InstanceState]]) -> list[str]:
-    """Return the ids of the runs on the nodes, oldest first: by their time, then their random part."""
-    return sorted({one.run_id for _, one in found}, key=lambda run_id: run_id.rsplit("_", 2)[-2:])
+    """Return the ids of the runs on the nodes, oldest first."""
+    return _by_time(one.run_id for _, one in found)
+
+
+def _by_time(run_ids: Iterable[str]) -> list[str]:
+    """Return the ids, each once, oldest first: by their time, then their random part."""
+    return sorted(set(run_ids), key=lambda run_id: run_id.rsplit("_", 2)[-2:])
 
 
 def _resolved(run_id: str, found: Sequence[tuple[str, InstanceState]]) -> str:
@@ -109,6 +147,13 @@ def _ref(cluster: Cluster, node: str, one: InstanceState) -> InstanceRef:
     return InstanceRef(
         one.run_id, one.id, node, str(host["remote_work_dir"]), str(host["ssh_user"]), one.observed, one.ports
     )
+
+
+def _not_there(cluster: Cluster, run_id: str, found: Sequence[tuple[str, InstanceState]]) -> str:
+    """Return what to do when the newest run is on no node that answers."""
+    why = f"{', '.join(cluster.silent)} did not answer" if cluster.silent else "it was not started, or was removed"
+    others = ", ".join(_runs(found)[-CLOSE:]) or "none"
+    return f"{run_id}, the newest run here, is on no node: {why}; name another, -e run=<run_id>; on the nodes: {others}"
 
 
 def _hint(cluster: Cluster, run_id: str, instance: str, found: Sequence[tuple[str, InstanceState]]) -> str:

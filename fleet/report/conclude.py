@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from contract.collected import DATABASE, RAW_DATABASE
 from contract.description import InstanceRef
 from contract.events import Collected
 from contract.statuses import BAD, ENDED, LOST
@@ -35,13 +36,16 @@ def conclude(
     run: Run, refs: Sequence[InstanceRef], outcomes: Sequence[Mapping[str, Any]], *, check: bool = False
 ) -> Conclusion:
     """Bring the record up to date. outcomes: the result of collecting each of these instances."""
-    statuses = {
-        ref.id: LOST if outcome.get("failed") else str(outcome.get("status", LOST))
-        for ref, outcome in zip(refs, outcomes, strict=True)
-    }
+    # One that cannot be collected although its node answers has a status, and is not lost.
+    statuses = {ref.id: str(outcome.get("status") or LOST) for ref, outcome in zip(refs, outcomes, strict=True)}
+    left = {ref.id: "; ".join(outcome.get("faults", ())) for ref, outcome in zip(refs, outcomes, strict=True)}
     nodes = {ref.id: ref.node for ref in refs}
     # A user's own program need not have a database: only one that was fetched can be faulty.
-    with_database = {id: node for id, node in nodes.items() if (run.path / "db" / f"{id}.db").exists()}
+    with_database = {
+        id: node
+        for id, node in nodes.items()
+        if any((run.path / copy.name(id)).exists() for copy in (DATABASE, RAW_DATABASE))
+    }
     merged = merge(run.path, with_database, run.run_id)
     died = write_deaths(run, nodes, statuses)
     figures = measure(run, nodes)
@@ -51,14 +55,15 @@ def conclude(
     reported, warnings = _report(run, check)
     reasons = last_words(run.path, [id for id, status in statuses.items() if status in BAD])
     shown = {**exit_log_faults(run.path, statuses), **reasons, **merged["problems"]}
+    shown |= {id: "; ".join(filter(None, (text, shown.get(id)))) for id, text in left.items() if text}
     summary = closing_summary(run.path, nodes, statuses, shown, figures)
     return Conclusion(
         changed=changed or reported,
         statuses=statuses,
         bad={
-            id: f"{status}: {reasons[id]}" if id in reasons else status
-            for id, status in statuses.items()
-            if status in BAD
+            ref.id: ": ".join(filter(None, (statuses[ref.id], reasons.get(ref.id) or left[ref.id])))
+            for ref, outcome in zip(refs, outcomes, strict=True)
+            if statuses[ref.id] in BAD or outcome.get("failed")
         },
         over=set(run.plan.get("assignments", {})) <= {id for id, status in statuses.items() if status in ENDED},
         problems=merged["problems"],

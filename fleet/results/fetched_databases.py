@@ -1,4 +1,4 @@
-"""The fetched databases, `db/<instance>.db`: what exists, and how to read each even if it is damaged.
+"""The fetched databases, `db/<instance>.db` or `raw/<instance>.db`: what exists, and how to read it, damaged or not.
 
 The fetched files are never modified. What SQLite or this module must repair first is repaired in a copy.
 """
@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.collected import RAW_DATABASE
 from fleet.base.errors import MergeError
 
 
@@ -31,6 +32,9 @@ def sources_of(db_dir: Path, instances: list[str], problems: dict[str, str]) -> 
         if not instance or Path(instance).name != instance or instance == ".." or "\0" in instance:
             raise MergeError(f"instance {instance!r}: cannot be a file's name; check the ids in plan.json")
         path = db_dir / f"{instance}.db"
+        raw = db_dir.parent / RAW_DATABASE.name(instance)  # as it lay on its node, where SQLite could not copy it
+        if raw.is_file() and not path.is_file():
+            path = raw
         if not path.is_file():
             problems[instance] = f"missing: {path} was not fetched"
         elif path.stat().st_size == 0:

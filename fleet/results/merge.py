@@ -93,7 +93,13 @@ def summary(run: str | os.PathLike[str]) -> dict[str, dict[str, int]]:
                 if "instance" in _columns(db, "main", name)
             }
     except sqlite3.Error as error:
-        raise MergeError(f"{path}: {error}; move it away and merge again") from error
+        raise MergeError(f"{path}: {error}; {_cure(error)}") from error
+
+
+def _cure(error: sqlite3.Error) -> str:
+    """Return what to do about an error in the merged database."""
+    full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return "make room on its disk and fetch again" if full else "move it away and fetch again"
 
 
 def open_merged(path: Path) -> sqlite3.Connection:
@@ -115,7 +121,7 @@ def open_merged(path: Path) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         db.close()
-        raise MergeError(f"{path}: {error}; move it away and merge again") from error
+        raise MergeError(f"{path}: {error}; {_cure(error)}") from error
     return db
 
 

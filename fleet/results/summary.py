@@ -92,6 +92,8 @@ def closing_summary(
         ("events", "events.jsonl"),
         ("logs", "logs/"),
         ("databases", "db/"),
+        ("raw files", "raw/"),
+        ("files", "files/"),
         ("merged", "experiments.db"),
         ("memory", "memory.json"),
     ]

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,17 @@ SUFFIXES = (".yml", ".yaml", ".json")
 MAX_BYTES = 64 * 2**20
 MAX_VALUES = 5_000_000  # limit for a document with its aliases expanded
 MAX_DEPTH = 100
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+TAKEN = ("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")  # variables that an instance's unit sets
+
+
+@dataclass(frozen=True)
+class Restart:
+    """When a process that died is started again, and after how many starts within how many seconds no more."""
+
+    policy: str = "on-failure"
+    limit: int = 10
+    within_seconds: float = 60
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,9 @@ class Experiment:
     workload: Mapping[str, Any]
     command: tuple[str, ...]
     design: Design
+    environment: Mapping[str, str]  # of every instance; an instance's own adds to it
+    restart: Restart
+    results: tuple[str, ...]  # patterns of the files that come home, below an instance's folder
     path: Path
     text: str
     raw: Mapping[str, Any]
@@ -114,6 +129,7 @@ def parse_experiment(
     faults += islice(_relation_faults(raw, str(path)), MAX_FAULTS)
     faults += islice(_observation_faults(raw, str(path)), MAX_FAULTS)
     faults += islice(_design_faults(raw, str(path)), MAX_FAULTS)
+    faults += islice(_environment_faults(raw, str(path)), MAX_FAULTS)
     if nodes is not None:
         faults += _name_faults(raw, str(path), list(nodes), pins or {})
     reported = {fault.key for fault in faults}
@@ -128,6 +144,9 @@ def parse_experiment(
         workload=raw.get("workload", {}),
         command=tuple(raw.get("command", ())),
         design=Design.of(raw.get("design", {})),
+        environment=raw.get("environment", {}),
+        restart=Restart(**raw.get("restart", {})),
+        results=tuple(raw.get("results", ())),
         path=path,
         text=text,
         raw=raw,
@@ -365,6 +384,22 @@ def _observation_faults(raw: Any, file: str) -> Iterator[Fault]:
                 f"given, but {observer} observes it; an observed instance reaches nobody: leave one of the two out"
             )
             yield Fault(file, f"instances.{subject}.observes", problem)
+
+
+def _environment_faults(raw: Any, file: str) -> Iterator[Fault]:
+    """Yield faults for variables with names that cannot be, or that belong to the project, and for values with NUL."""
+    everywhere: dict[str, Any] = {"": raw} if isinstance(raw, dict) else {}
+    named = zip(_ids(raw), raw["instances"], strict=True) if _ids(raw) else ()
+    for id, holder in {**everywhere, **{id: one for id, one in named if id}}.items():
+        variables = holder.get("environment")
+        for name, value in variables.items() if isinstance(variables, dict) else ():
+            key = f"instances.{id}.environment.{name}" if id else f"environment.{name}"
+            if not VARIABLE.fullmatch(str(name)):
+                yield Fault(file, key, "not a variable's name; give letters, digits and _, no digit first")
+            elif name in TAKEN or name.startswith("JARFLEET_"):
+                yield Fault(file, key, "set by Jarfleet itself; leave it out")
+            elif "\0" in str(value):
+                yield Fault(file, key, "has a null character, which no variable can hold; leave it out")
 
 
 def _design_faults(raw: Any, file: str) -> Iterator[Fault]:

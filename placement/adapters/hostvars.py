@@ -170,7 +170,8 @@ def _beyond(declared: Mapping[str, Any], state: NodeState) -> dict[str, str]:
     if declared.get("cpu_cores", 0) > state.cores:
         beyond["cpu_cores"] = f"{declared['cpu_cores']} is more than the {state.cores} that the node has; {mend}"
     if declared.get("gpu") and not gpu.present:
-        beyond["gpu"] = f"true, but the node has no GPU; {mend}"
+        why = f"its GPU cannot be used: {gpu.problem}" if gpu.problem else "the node has no GPU"
+        beyond["gpu"] = f"true, but {why}; {mend}"
     if declared.get("gpu_memory") == "discrete" and gpu.memory == "unified":
         beyond["gpu_memory"] = f"discrete, but the node's memory is unified; {mend}"
     return beyond

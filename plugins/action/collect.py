@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from contract.collected import COPIES
+from contract.collected import COPIES, FILES
 from contract.description import InstanceRef
 from contract.events import InstanceFault
-from contract.names import copies_folder
-from fleet.base.transport import fetch
+from contract.names import copies_folders
+from contract.node_state import NodeState
+from fleet.base.errors import MergeError
+from fleet.base.transport import TransferError, fetch
 from fleet.record.run_folder import Run
+from fleet.results.result_files import unpack
 from plugins.base import Action, Result
 
 COPY_SECONDS = 3600  # for a node to copy what it has; a database may have 8 GB
+STATE_SECONDS = 60
 
 
 class ActionModule(Action):
@@ -26,15 +30,51 @@ class ActionModule(Action):
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         ref = InstanceRef.from_json(given["instance_ref"], "instance_ref")
-        result = self.ask("instance", {"state": "collected", "instance_ref": ref.to_json()}, task_vars, COPY_SECONDS)
-        if result.get("failed") or self.check:
+        asked = {"state": "collected", "instance_ref": ref.to_json()}
+        result = self.ask("instance", asked, task_vars, COPY_SECONDS, f"{ref.node} copies what {ref.id} has left")
+        if result.get("unreachable") or self.check:
             return result
+        if result.get("failed"):
+            return {**result, "status": self._status(ref, task_vars), "faults": [str(result.get("msg"))]}
         run = Run.open(given["runs_dir"], ref.run_id)
-        known = [one.event for one in run.events()] if result["faults"] else []
-        for fault in (InstanceFault(ref.id, text, ref.node) for text in result["faults"]):
+        files, faults = self._fetch(ref, run, result["spare"])
+        if FILES.name(ref.id) in files:
+            try:
+                files = [name for name in files if name != FILES.name(ref.id)] + unpack(run.path, ref.id)
+            except MergeError as error:
+                faults.append(str(error))
+        faults = [*result["faults"], *faults]
+        known = [one.event for one in run.events()] if faults else []
+        for fault in (InstanceFault(ref.id, text, ref.node) for text in faults):
             if fault not in known:
                 run.append(fault)
+        return {**result, "changed": bool(files), "files": files, "faults": faults}
+
+    def _status(self, ref: InstanceRef, task_vars: Mapping[str, Any]) -> str:
+        """Return the status of an instance that cannot be collected, but whose node answers."""
+        asked = {"work_dir": ref.work_dir, "wait_run": ref.run_id}
+        state = NodeState.from_json(self.ask("node_state", asked, task_vars, STATE_SECONDS)["state"], ref.node)
+        return next((one.status for one in state.instances if one.id == ref.id), "")
+
+    def _fetch(self, ref: InstanceRef, run: Run, spare: bool) -> tuple[list[str], list[str]]:
+        """Return the files that differed from those of the record, and what could not be fetched.
+
+        spare: some of its copies are in the second of the folders for them.
+        """
         limits = {copy.name(ref.id): copy.limit for copy in COPIES}
-        folder = copies_folder(ref.work_dir, ref.run_id, ref.id)
-        files = fetch(self._connection, folder, limits, run.path)
-        return {**result, "changed": bool(files), "files": files}
+        files: list[str] = []
+        faults: list[str] = []
+
+        def tell(line: str) -> None:
+            self.show(f"  {ref.node}: fetching what {ref.id} has left {line}")
+
+        for folder in copies_folders(ref.work_dir, ref.run_id, ref.id)[: 1 + spare]:
+            try:
+                files += fetch(self._connection, folder, limits, run.path, tell)
+            except TransferError:  # one file must not keep the others from coming home
+                for name, limit in limits.items():
+                    try:
+                        files += fetch(self._connection, folder, {name: limit}, run.path, tell)
+                    except TransferError as error:
+                        faults.append(f"{name}: not fetched: {error}")
+        return files, faults

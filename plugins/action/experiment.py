@@ -34,6 +34,7 @@ class ActionModule(LocalAction):
         "default_model": {"type": "dict", "default": {}},
         "replay": {"type": "dict", "default": {}},
         "secrets": {"type": "list", "elements": "str", "default": []},
+        "workload": {"type": "raw", "default": ""},
     }
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
@@ -51,6 +52,7 @@ class ActionModule(LocalAction):
             experiment_code_ref=given["code_ref"],
             experiment_command=given["command"],
             experiment_secrets=tuple(given["secrets"]),
+            workload=given["workload"],
             extra_vars=tuple(context.CLIARGS.get("extra_vars") or ()),
         )
         places = Places(Path(given["project"]), Path(given["cache"]))

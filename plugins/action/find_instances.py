@@ -8,7 +8,7 @@ from typing import Any
 
 from fleet.observe.cluster import Cluster
 from fleet.observe.search import experiment_of, find_run, overview, recover
-from fleet.record.run_folder import LATEST
+from fleet.record.run_folder import LATEST, list_runs
 from plugins.base import LocalAction, Result
 
 
@@ -19,6 +19,7 @@ class ActionModule(LocalAction):
         "run_id": {"type": "str", "default": LATEST},
         "instance": {"type": "str", "default": ""},
         "runs_dir": {"type": "path", "default": ""},
+        "acts": {"type": "bool", "default": False},
         "report": {"type": "str", "default": "run", "choices": ["run", "nodes", "all"]},
     }
 
@@ -32,7 +33,8 @@ class ActionModule(LocalAction):
                 "found": [{**one.to_json(), "node": node} for node, one in seen.instances],
                 "table": seen.table,
             }
-        found = find_run(cluster, given["run_id"], given["instance"])
+        runs = list_runs(Path(given["runs_dir"])) if given["runs_dir"] else []
+        found = find_run(cluster, given["run_id"], given["instance"], runs, acts=given["acts"])
         if given["runs_dir"] and not self.check:
             recover(Path(given["runs_dir"]), found, experiment_of(cluster, found.run_id))
         return {

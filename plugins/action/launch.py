@@ -33,4 +33,5 @@ class ActionModule(Action):
             secrets = {name: str(known[name]) for name in spec.secrets}
             credentials = replace(keys, workload=replace(keys.workload, secrets=secrets))
             options["credentials"] = json.dumps(credentials.to_json())
-        return self.ask("instance", options, task_vars, given["start_timeout"] + BEYOND_SECONDS)
+        waiting = f"{spec.description.node} starts {spec.id}"
+        return self.ask("instance", options, task_vars, given["start_timeout"] + BEYOND_SECONDS, waiting)

@@ -40,6 +40,10 @@ class ActionModule(Action):
                 for name, dest in sent.items()
             ],
         }
+        if state["damaged"]:
+            # A damaged model gives other results, and nobody notices.
+            result["damaged"] = state["damaged"]
+            result["warnings"] = [f"{node}: {name} is damaged there, and is sent again" for name in state["damaged"]]
         if not changed or self._task.check_mode:
             return result
 

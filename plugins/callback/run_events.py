@@ -18,7 +18,7 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
-from contract.events import HostUnreachable, PlaybookEnded, TaskFailed
+from contract.events import Damaged, HostUnreachable, PlaybookEnded, TaskFailed
 from fleet.record.run_folder import Run
 
 MAX_REASON = 2000  # characters
@@ -40,6 +40,9 @@ class CallbackModule(CallbackBase):
         if result.task.action == "run_record" and "run_id" in result.result:
             path = Path(result.result["path"])
             self._run = Run(path) if path.is_dir() else None  # in check mode there is none
+        if self._run and result.task.action == "push":
+            for name in result.result.get("damaged", ()):
+                self._run.append(Damaged(result.host.get_name(), name))
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         if self._run and not ignore_errors:

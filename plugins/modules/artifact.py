@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: artifact
 short_description: Immutable files and folders of a node, each under a name that tells its content
 description:
-  - A code release, a llama.cpp build and a model are artifacts. What is there is right and is never written again.
-  - C(query) tells what is missing. C(install) takes what was sent aside, verifies it there, and renames it in.
+  - A code release, a llama.cpp build and a model are artifacts. What is there and right is never written again.
+  - C(query) tells what is missing, or is a file of another content than its sha256 says. A file is read again only when it was changed. C(install) takes what was sent aside, verifies it there, and renames it in.
 options:
   state: {description: What to do., choices: [query, install], required: true, type: str}
   work_dir: {description: The node's C(remote_work_dir); artifacts arrive in C(incoming) below it., type: path, required: true}
@@ -39,7 +39,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-missing: {description: Names of the artifacts that were not there., returned: always, type: list}
+missing: {description: Names of the artifacts that were not there or are damaged., returned: always, type: list}
+damaged: {description: Names of the files whose content is not what their sha256 says., returned: always, type: list}
 stale: {description: Links that did not name their artifact., returned: always, type: list}
 incoming: {description: "Where to send what is missing, under the base name of its C(dest).", returned: always, type: str}
 """
@@ -49,7 +50,7 @@ import os
 from ansible.module_utils import on_node  # noqa: F401 - makes contract and node importable
 from ansible.module_utils.basic import AnsibleModule
 
-from contract.names import incoming_folder
+from contract.names import incoming_folder, models_folder
 from node import artifacts
 from node.errors import NodeError
 from node.helper import ask
@@ -80,17 +81,23 @@ def main() -> None:
     )
     given = module.params
     items = artifacts.read(given["items"])
-    missing = [item for item in items if item.is_missing()]
+    index = artifacts.FileIndex(models_folder(given["work_dir"]), module.check_mode)
     stale = [item for item in items if item.has_stale_link()]
     place = {"work_dir": given["work_dir"], "owner": given["owner"]}
     try:
+        damaged = [item for item in items if item.is_damaged(index)]
+        missing = [item for item in items if item.is_missing()] + damaged
         if missing and not module.check_mode and not os.path.isdir(incoming_folder(given["work_dir"])):
             ask("prepare", place)
         if given["state"] == "install" and not module.check_mode:
             of_root = [item for item in items if item.root_owned]
             if of_root:
                 ask("install", {**place, "items": [item.to_json() for item in of_root]})
-            artifacts.install([item for item in missing if not item.root_owned], **place)
+            of_user = [item for item in missing if not item.root_owned]
+            artifacts.install(of_user, **place)
+            for item in of_user:
+                if item.sha256:
+                    index.remember(item.dest, item.sha256)
             for item in stale:
                 if not item.root_owned:
                     artifacts.relink(item)
@@ -99,6 +106,7 @@ def main() -> None:
     module.exit_json(
         changed=given["state"] == "install",
         missing=[item.name for item in missing],
+        damaged=[item.name for item in damaged],
         stale=[item.link for item in stale],
         incoming=incoming_folder(given["work_dir"]),
     )

@@ -20,6 +20,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-status: {description: The instance's status., returned: success, type: str}
+status: {description: "The instance's status, as far as it could be read.", returned: the node answered, type: str}
+faults: {description: "What could not be brought home, and why.", returned: the node answered, type: list}
 files: {description: "What was new, relative to the run's folder.", returned: success, type: list}
 """

@@ -34,6 +34,7 @@ options:
   default_model: {description: The model of instances that name none., type: dict, default: {}}
   replay: {description: What M(replay) took from a run's record; it stands for all that names an experiment or decides., type: dict, default: {}}
   secrets: {description: The names of the secrets that were given in C(experiment_secrets)., type: list, elements: str, default: []}
+  workload: {description: Settings of the workload that replace those of the file., type: raw, default: ""}
 author: [Jarfleet]
 """
 
@@ -49,6 +50,6 @@ RETURN = r"""
 faults: {description: "Each fault, a line.", returned: on failure, type: list}
 request: {description: "What was asked for, as C(fleet/intake/request.py) has it: M(place), M(shipment) and M(run_record) work from it.", returned: success, type: dict}
 notes: {description: "Of O(config), each key that is not supported or means something else - C(file), C(key), C(value), C(becomes).", returned: success, type: list}
-table: {description: "C(notes), and what the instances get that declare no C(ram_gb), for a person.", returned: success, type: str}
-warnings: {description: "Declared sizes below what the model needs, a line each.", returned: success, type: list}
+table: {description: "C(notes), what the instances get that declare no C(ram_gb), and which code travels, for a person.", returned: success, type: str}
+warnings: {description: "Declared sizes below what the model needs, and code that is large, a line each.", returned: success, type: list}
 """

@@ -34,6 +34,7 @@ status: {description: The instance's status after., returned: always, type: str}
 dir: {description: Its folder on the node., returned: always, type: str}
 receipt: {description: "What holds for the instance on its node, as C(Receipt) of C(contract/receipt.py) has it.", returned: when it was started, type: dict}
 faults: {description: "What could not be collected, and why.", returned: success, type: list}
+spare: {description: "Whether some copies are in memory, since the disk is full.", returned: success, type: bool}
 """
 
 import json

@@ -7,9 +7,10 @@ DOCUMENTATION = r"""
 module: node_state
 short_description: What a node is, how it fares and which instances it holds
 description:
-  - Reads sizes, memory and disk use, the GPU, and every instance on the node with its status, in one round trip.
+  - Reads sizes, memory and disk use, the GPU, what keeps the node from running instances, and every instance on the node
+    with its status, in one round trip.
   - With O(wait_run) it returns as soon as an instance of that run changes its status or dies, or after O(wait_seconds).
-  - Changes nothing, needs no privilege.
+  - Changes nothing. Needs no privilege, but tells where the user cannot have the node's program run by root.
 options:
   work_dir: {description: The node's C(remote_work_dir)., type: path, required: true}
   memory_percent: {description: Above this use of memory the node is DEGRADED., type: float, default: 90}
@@ -41,6 +42,7 @@ import time
 from ansible.module_utils import on_node  # noqa: F401 - makes contract and node importable
 from ansible.module_utils.basic import AnsibleModule
 
+from node import fitness
 from node.instances import read_instances
 from node.probe import node_state
 
@@ -68,7 +70,8 @@ def main() -> None:
         if seen != given["seen"] or time.monotonic() >= deadline:
             break
         time.sleep(LOOK_SECONDS)
-    state = node_state(given["work_dir"], instances, given["memory_percent"], given["disk_percent"])
+    unfit = [] if given["wait_run"] else fitness.reasons(given["work_dir"])  # who waits asks about instances
+    state = node_state(given["work_dir"], instances, given["memory_percent"], given["disk_percent"], unfit)
     module.exit_json(changed=False, seen=seen, state=state.to_json())
 
 

@@ -40,4 +40,5 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sent: {description: Name and place of everything that was (or would be) sent., returned: always, type: dict}
+damaged: {description: Those of them that were there and were not what their sha256 says., returned: when there are any, type: list}
 """

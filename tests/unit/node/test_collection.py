@@ -1,5 +1,6 @@
 """Copies of files that may grow meanwhile."""
 
+import errno
 import inspect
 import os
 import shutil
@@ -14,8 +15,9 @@ import pytest
 
 from contract import names
 from contract.collected import STREAM, Copy
-from node import database_copy
+from node import database_copy, sandbox
 from node.collection import Collection
+from node.errors import NodeError
 
 
 @pytest.mark.parametrize(
@@ -35,9 +37,9 @@ def test_a_file_that_grows_is_copied_as_far_as_its_lines_are_whole(tmp_path: Pat
     (source / names.STREAM).write_bytes(text)
     copies = collection(source)
     copies.exits_and_stream()
-    assert (copies.target / "logs/a.stream.jsonl").read_bytes() == copied
+    assert (copies.folders[0] / "logs/a.stream.jsonl").read_bytes() == copied
     assert copies.faults == []
-    assert [path.name for path in (copies.target / "logs").iterdir()] == ["a.stream.jsonl"]
+    assert [path.name for path in (copies.folders[0] / "logs").iterdir()] == ["a.stream.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_what_an_instance_plants_under_a_name_is_not_followed(
 def test_a_file_of_somebody_else_is_not_taken(tmp_path: Path) -> None:
     source = instance(tmp_path)
     (source / names.STREAM).write_text("secret\n")
-    copies = Collection(source, tmp_path / "copies", "a", {os.getuid() + 1})
+    copies = Collection(source, [tmp_path / "copies"], "a", {os.getuid() + 1}, os.getgid())
     assert "not a regular file of the instance's" in refused(copies)
 
 
@@ -70,7 +72,7 @@ def refused(copies: Collection) -> str:
     copies.lines(names.STREAM, Copy(STREAM.path, 100))
     (said,) = copies.faults
     assert said.startswith("logs/a.stream.jsonl: not collected: ")
-    assert list((copies.target / "logs").iterdir()) == []
+    assert list((copies.folders[0] / "logs").iterdir()) == []
     return said
 
 
@@ -81,7 +83,7 @@ def instance(tmp_path: Path) -> Path:
 
 
 def collection(source: Path) -> Collection:
-    return Collection(source, source.parent / "copies", "a", {os.getuid()})
+    return Collection(source, [source.parent / "copies", source.parent / "spare"], "a", {os.getuid()}, os.getgid())
 
 
 def test_a_database_is_copied_while_a_transaction_is_open_in_it(tmp_path: Path) -> None:
@@ -116,6 +118,72 @@ def test_what_is_no_database_is_one_line_and_an_exit_code(tmp_path: Path) -> Non
     done = copier(tmp_path / "own.db", "ended")
     assert done.returncode == 1
     assert done.stderr.decode() == "DatabaseError: file is not a database\n"
+
+
+def test_a_database_that_stays_locked_is_given_up(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db", isolation_level=None)) as writer:
+        writer.execute("CREATE TABLE said (what)")
+        writer.execute("BEGIN EXCLUSIVE")
+        source = inspect.getsource(database_copy).replace("LOCKED_SECONDS = 20", "LOCKED_SECONDS = 0.1")
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", source, tmp_path / "own.db", "live"], capture_output=True, timeout=30
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode() == "OperationalError: locked by its program, for more than 0.1 s\n"
+
+
+class NoRoom(OSError):
+    """As of a disk that is full."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_copy_for_which_the_disk_has_no_room_goes_where_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = instance(tmp_path)
+    (source / names.EXIT_LOG).write_text("one\n")
+    (source / names.STREAM).write_text("x" * 2000 + "\n")
+    copies = collection(source)
+    full = copies.folders[0]
+    write = Collection._copy
+
+    def copy(self: Collection, source: Path, target: Path, limit: int) -> None:
+        if full in target.parents:
+            raise NoRoom
+        write(self, source, target, limit)
+
+    monkeypatch.setattr(Collection, "_copy", copy)
+    monkeypatch.setattr("node.collection.MOST_BYTES", (2**60, 1000))
+    copies.exits_and_stream()
+    assert copies.spare
+    assert (copies.folders[1] / "logs/a.exits.jsonl").read_text() == "one\n"
+    assert copies.faults == ["logs/a.stream.jsonl: not collected: larger than 1000 bytes"]
+    monkeypatch.undo()  # there is room again
+    copies.exits_and_stream()
+    assert not copies.spare
+    assert (full / "logs/a.exits.jsonl").read_text() == "one\n"
+
+
+def test_a_database_that_sqlite_cannot_copy_comes_as_it_is_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = instance(tmp_path)
+    (source / names.DATABASE).write_bytes(b"torn")
+    (source / f"{names.DATABASE}-wal").write_bytes(b"its log")
+    copies = collection(source)
+
+    def locked(*_: object) -> None:
+        raise NodeError("locked")
+
+    monkeypatch.setattr(sandbox, "read", locked)
+    copies.database("nobody")
+    assert copies.faults == ["db/a.db: not collected: locked; its files as they were: raw/a.db, raw/a.db-wal"]
+    assert (copies.folders[0] / "raw/a.db-wal").read_bytes() == b"its log"
+    monkeypatch.setattr(sandbox, "read", lambda *given: given[3].write_bytes(b"copy"))
+    copies.database("nobody")
+    assert [str(path.relative_to(copies.folders[0])) for path in copies.folders[0].rglob("*.*")] == ["db/a.db"]
 
 
 def copier(path: Path, state: str) -> "subprocess.CompletedProcess[bytes]":

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from contract.exits import Ways, cause_of
+from node.unit_hooks import delay
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,6 +49,20 @@ def systemctl(folder: Path, *says: str) -> str:
     (tools / "systemctl").write_text("#!/bin/sh\nprintf '%s\\n' " + " ".join(f"'{line}'" for line in says) + "\n")
     (tools / "systemctl").chmod(0o755)
     return f"{tools}:{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize(
+    ("restarts", "lived", "seconds"),
+    [(0, 0, 0), (2, 0.1, 0), (3, 0.1, 1), (4, 0.1, 2), (5, 0.1, 4), (6, 0.1, 8), (50, 0.1, 8), (50, 5.1, 0)],
+)
+def test_what_dies_early_again_and_again_is_started_later(restarts: int, lived: float, seconds: float) -> None:
+    shown = {
+        "NRestarts": f"{restarts}",
+        "ExecMainStartTimestampMonotonic": "1000000",
+        "ExecMainExitTimestampMonotonic": f"{1000000 + lived * 1e6:.0f}",
+    }
+    assert delay(shown) == seconds
+    assert delay({}) == 0
 
 
 def test_a_completed_workload_has_an_outcome_and_every_end_a_line(tmp_path: Path) -> None:
@@ -120,7 +135,7 @@ def test_sigterm_by_somebody_else_is_a_signal(tmp_path: Path) -> None:
 def test_without_systemctl_an_end_is_still_written_down(
     tmp_path: Path, ended: tuple[str, str, str], cause: str
 ) -> None:
-    assert "cannot tell" in stop_post(tmp_path, "workload", ended, PATH=str(tmp_path)).stderr
+    assert "does not tell" in stop_post(tmp_path, "workload", ended, PATH=str(tmp_path)).stderr
     assert [end["cause"] for end in lines(tmp_path)] == [cause]
     assert (tmp_path / "outcome.json").exists() is (cause == "completed")
 

@@ -177,6 +177,23 @@ def test_an_instance_may_be_left_dead_and_may_reach_everybody() -> None:
     assert "BindReadOnlyPaths=-/run/systemd/resolve/stub-resolv.conf" in lines, "it looks names up"
 
 
+def test_restarts_are_as_the_experiment_says() -> None:
+    lines = units.render(spec(starts=20, within_seconds=600.5), "/opt", "jarfleet01")[f"{PREFIX}-workload.service"]
+    assert "StartLimitIntervalSec=600.5\nStartLimitBurst=20\n" in lines
+
+
+def test_variables_reach_the_program_and_nothing_that_root_runs() -> None:
+    given = {"LD_PRELOAD": "/home/pi/evil.so", "TWO": 'line\nbreak $HOME %h "q"'}
+    text = units.render(spec(environment=given), "/opt", "jarfleet01")[f"{PREFIX}-workload.service"]
+    (start,) = [line for line in text.splitlines() if "LD_PRELOAD" in line]
+    assert start == (
+        'ExecStart="/usr/bin/env" "LD_PRELOAD=/home/pi/evil.so" "TWO=line\\x0abreak $$HOME %%h \\"q\\""'
+        ' "/usr/bin/python3" "-m" "workload"'
+    )
+    with pytest.raises(NodeError, match="is not a variable's name"):
+        units.render(spec(environment={"-S sh": "x"}), "/opt", "jarfleet01")
+
+
 def test_a_command_keeps_its_words_whatever_is_in_them() -> None:
     words = (
         "/bin/echo",

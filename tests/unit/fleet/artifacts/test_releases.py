@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from fleet.artifacts import source_tree
 from fleet.artifacts.releases import Release, compute, stage
 from fleet.base.errors import ReleaseError
+from fleet.intake.travel import travel_table, travel_warnings
 
 
 def fill(folder: Path, files: dict[str, str]) -> Path:
@@ -163,7 +165,28 @@ def test_in_a_git_work_tree_the_users_gitignore_is_honoured(cache: Path, workloa
     code = repository(tmp_path / "mine", {".gitignore": "*.log\nbig/\n", "a.py": "1", "gone.py": "2"})
     fill(code, {"run.log": "x", "big/data": "x", "new.py": "3", "sub/deep.log": "x"})
     (code / "gone.py").unlink()
-    assert names(stage(cache, [workload], code)) == {"workload/run.py", "code/.gitignore", "code/a.py", "code/new.py"}
+    release = stage(cache, [workload], code)
+    assert names(release) == {"workload/run.py", "code/.gitignore", "code/a.py", "code/new.py"}
+    assert release.left_out == {
+        "code/big": ".gitignore: big/",
+        "code/run.log": ".gitignore: *.log",
+        "code/sub/deep.log": ".gitignore: *.log",
+    }
+
+
+def test_a_person_is_told_what_travels_and_what_does_not(cache: Path, workload: Path, tmp_path: Path):
+    code = repository(tmp_path / "mine", {".gitignore": "lib/\n", "a.py": "1", ".env": "hush"})
+    fill(code, {"lib/x.py": "2", "venv/bin/python": "3"})
+    release = stage(cache, [workload], code)
+    assert travel_table(release).splitlines() == [
+        f"code from {code}: 2 files, 6 bytes",
+        "  left out: .env, venv (never sent)",
+        "  left out: lib (.gitignore: lib/)",
+    ]
+    assert travel_warnings(release) == []
+    (large,) = travel_warnings(replace(release, code_bytes=100_100_000))
+    assert "100.1 MB go to every node" in large
+    assert travel_table(stage(cache, [workload])) == ""
 
 
 def test_a_folder_within_a_work_tree_travels_without_the_rest(cache: Path, workload: Path, tmp_path: Path):

@@ -79,3 +79,11 @@ def test_a_failed_launch_closes_with_each_instances_own_reason() -> None:
         "what had started is stopped again",
     ]
     assert Settled({}).rejection == ""
+
+
+def test_what_may_start_on_a_node_that_does_not_answer_is_told_with_how_to_end_it() -> None:
+    *_, last = Settled({"a@n1": "Timeout"}, ["a@n1"], RUN).rejection.splitlines()
+    assert last == (
+        "a@n1 may start all the same when the node answers again; end it then:"
+        f" ansible-playbook playbooks/stop.yml -e run={RUN}"
+    )

@@ -424,7 +424,7 @@ def test_an_instance_that_is_a_path_is_refused(run: Path, instance: str):
 def test_a_merged_database_that_is_none_is_never_overwritten(run: Path):
     write(run, "a", MESSAGES, rows=1)
     (run / "experiments.db").write_bytes(b"mine" * 1000)
-    with pytest.raises(MergeError, match=r"experiments\.db: .*merge again"):
+    with pytest.raises(MergeError, match=r"experiments\.db: .*move it away and fetch again"):
         merge(run, {"a": "n"}, RUN_ID)
     with pytest.raises(MergeError, match=r"experiments\.db"):
         summary(run)

@@ -4,6 +4,7 @@ import pytest
 from cluster import cpu
 
 from placement import BadInput, Instance, check, find_experiment, load_experiment, parse_pins
+from placement.adapters.experiment import Restart
 
 
 def load(tmp_path, text, name="x.yml"):
@@ -156,6 +157,42 @@ def test_each_fault_of_an_instance_is_reported(tmp_path, instance, fault):
     found = instance_faults(tmp_path, instance)
     assert len(found) == 1
     assert found[0].startswith(f"x.yml: {fault}")
+
+
+def test_environment_restart_and_results_arrive(tmp_path):
+    text = """
+name: x
+environment: {A: "1", B: "2"}
+restart: {policy: never, limit: 3, within_seconds: 600}
+results: ["out/**", notes.md]
+instances: [{id: a, environment: {B: "3"}}, {id: b}]
+"""
+    experiment = load(tmp_path, text)
+    assert experiment.environment == {"A": "1", "B": "2"}
+    assert [one.environment for one in experiment.instances] == [{"B": "3"}, {}]
+    assert experiment.restart == Restart("never", 3, 600)
+    assert experiment.results == ("out/**", "notes.md")
+    assert load(tmp_path, "name: x\ninstances: [{id: a}]").restart == Restart("on-failure", 10, 60)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("environment: {1A: x}", "environment.1A: not a variable's name; give letters, digits and _, no digit first"),
+        ("environment: {A: 1}", "environment.A: 1 is not text; give text, in quotes if need be"),
+        ("environment: {PYTHONPATH: x}", "environment.PYTHONPATH: set by Jarfleet itself; leave it out"),
+        ("environment: {JARFLEET_INSTANCE: x}", "environment.JARFLEET_INSTANCE: set by Jarfleet itself; leave it out"),
+        ('environment: {A: "\\0"}', "environment.A: has a null character, which no variable can hold; leave it out"),
+        ("restart: {policy: always}", "restart.policy: 'always' is none of these; give one of on-failure, never"),
+        ("restart: {limit: 0}", "restart.limit: 0 is below 1; give how many starts there may be within that time"),
+        ("results: [/etc/passwd]", "results[0]: '/etc/passwd' "),
+        ("results: [a/../../b]", "results[0]: 'a/../../b' "),
+        ("results: [..]", "results[0]: '..' "),
+    ],
+)
+def test_each_fault_of_environment_restart_and_results_is_reported(tmp_path, line, fault):
+    (found,) = faults(tmp_path, f"name: x\ninstances: [{{id: a}}]\n{line}\n")
+    assert found.startswith(f"x.yml: {fault}")
 
 
 @pytest.mark.parametrize("by", [("a", "a"), ("a", "b")])

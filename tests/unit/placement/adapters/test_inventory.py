@@ -155,6 +155,16 @@ def test_what_is_declared_beyond_what_the_node_has_is_a_fault_unless_simulated(v
     assert all(getattr(simulated, key) == value for key, value in variables.items())
 
 
+def test_several_cards_count_together_and_one_that_cannot_be_used_is_named():
+    two = {"present": True, "memory": "discrete", "memory_gb": 48.0, "cards": [24.0, 24.0]}
+    assert node({"gpu": True, "gpu_memory_gb": 48}, {**IDLE_PI, "gpu": two}).gpu_memory_gb == 48
+    silent = {"present": False, "memory": None, "problem": "its driver does not answer: No devices were found"}
+    assert faults({"gpu": True}, {**IDLE_PI, "gpu": silent}) == [
+        "inventory: nodes.n.gpu: true, but its GPU cannot be used: its driver does not answer: No devices were found;"
+        " correct it, leave it out to use what is measured, or set node_simulated: true"
+    ]
+
+
 def test_ten_percent_of_declared_ram_may_be_kept_by_kernel_and_firmware():
     assert node({**PI, "ram_gb": 8.5}, IDLE_PI).ram_gb == 8.5
 
