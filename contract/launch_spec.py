@@ -67,6 +67,7 @@ class LaunchSpec(Record):
     restart: bool  # start a process again that died
     starts: int = 10  # not more often than this within `within_seconds`
     within_seconds: float = 60.0
+    packages_dir: str = ""  # of the packages that its code asks for
     environment: Mapping[str, str] = field(default_factory=dict)  # of its workload, and of nothing that root runs
     private_network: bool = False  # a network with a loopback only, which its two processes share
     inbound: Optional[Inbound] = None  # with a private network

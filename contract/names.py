@@ -138,6 +138,11 @@ def models_folder(work_dir: str) -> str:
     return f"{work_dir}/models"
 
 
+def packages_folder(work_dir: str, digest: str = "") -> str:
+    """The folder of all packages on a node, or the one of a digest of its content."""
+    return f"{work_dir}/packages/{digest}".rstrip("/")
+
+
 def incoming_folder(work_dir: str) -> str:
     """Where what is sent to a node arrives."""
     return f"{work_dir}/incoming"

@@ -69,6 +69,7 @@ class NodeState(Record):
     gpu: Gpu = Gpu()
     address: str = ""
     python: str = ""
+    libc: str = ""  # the version of glibc; empty where it is another one
     program: str = ""  # the sha256 of its program (`names.NODE_PROGRAM`); empty where there is none
     promises: Optional[Promises] = None  # None: not found out since it booted
     instances: Tuple[InstanceState, ...] = ()

@@ -28,7 +28,7 @@ def _folders(work_dir: str) -> Iterator[str]:
     if os.statvfs(there).f_flag & os.ST_RDONLY:
         yield f"{there} is on a file system that is mounted read-only: mount it writable, or change remote_work_dir"
         return
-    for make in (names.incoming_folder, names.releases_folder, names.models_folder):
+    for make in (names.incoming_folder, names.releases_folder, names.models_folder, names.packages_folder):
         folder = make(work_dir)
         if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):
             user = pwd.getpwuid(os.geteuid()).pw_name

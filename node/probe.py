@@ -18,7 +18,8 @@ from . import known_promises
 GB = 2**30
 CARDS = Path("/sys/class/drm")
 AMD = "0x1002"  # as PCI numbers its vendors
-ANYWHERE = ("192.0.2.1", 9)  # TEST-NET-1, RFC 5737: nobody is there
+# Nobody is there: addresses for documentation, RFC 5737 and RFC 3849.
+ANYWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
 class Memory(NamedTuple):
@@ -59,6 +60,7 @@ def node_state(
         gpu=gpu(memory.total),
         address=address(),
         python=platform.python_version(),
+        libc=platform.libc_ver()[1] if platform.libc_ver()[0] == "glibc" else "",
         program=program(),
         promises=known_promises.read(),
         instances=tuple(instances),
@@ -120,12 +122,14 @@ def _is_amd(vendor: Path) -> bool:
 
 def address() -> str:
     """The address by which other machines reach this one: the source of its default route. Sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    for family, anywhere in ANYWHERE.items():
         try:
-            probe.connect(ANYWHERE)  # connecting a datagram socket only asks the routing table
-            return str(probe.getsockname()[0])
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((anywhere, 9))  # connecting a datagram socket only asks the routing table
+                return str(probe.getsockname()[0])
         except OSError:
-            return ""
+            continue
+    return ""
 
 
 def free_gb(path: str) -> float:

@@ -75,6 +75,8 @@ def check_start(rules: Optional[LocalRules], spec: LaunchSpec, llama_cpp: str) -
         f"llama_cpp {llama_cpp!r}": home != rules.llama_cpp or not DIGEST.fullmatch(build),
         f"release {spec.release_dir!r}": spec.release_dir != names.release_folder(spec.work_dir, release)
         or not DIGEST.fullmatch(release),
+        f"packages {spec.packages_dir!r}": bool(spec.packages_dir)
+        and not _is_packages(spec.work_dir, spec.packages_dir),
         f"model {model!r}": model != names.model_file(spec.work_dir, os.path.basename(model)[: -len(".gguf")])
         or not SHA256.fullmatch(os.path.basename(model)[: -len(".gguf")]),
         f"folder {str(found.dir)!r}": str(found.dir) != spec.dir,
@@ -89,6 +91,11 @@ def check_start(rules: Optional[LocalRules], spec: LaunchSpec, llama_cpp: str) -
     wrong = [what for what, is_wrong in problems.items() if is_wrong]
     if wrong:
         raise NodeError(f"{'; '.join(wrong)}: not allowed on this node; {CURE}")
+
+
+def _is_packages(work_dir: str, folder: str) -> bool:
+    digest = os.path.basename(folder)
+    return bool(DIGEST.fullmatch(digest)) and folder == names.packages_folder(work_dir, digest)
 
 
 def _is_own(url: str, ports: Collection[int]) -> bool:

@@ -223,6 +223,7 @@ def _service(
     spec: LaunchSpec, name: str, process: Process, unit: List[str], service: List[str], wanted_by: str = ""
 ) -> str:
     """The text of a service: one sandbox for all; `unit` and `service` are what this one has of its own."""
+    path = ":".join(filter(None, (spec.release_dir, spec.packages_dir)))
     lines = [
         "[Unit]",
         f"Description=Jarfleet {spec.run_id} {spec.id} {name}",
@@ -233,7 +234,7 @@ def _service(
         "[Service]",
         f"WorkingDirectory={line(process.working_dir)}",
         f"Environment={word(f'JARFLEET_INSTANCE={spec.dir}/{names.DESCRIPTION}')}",
-        f"Environment={word(f'PYTHONPATH={spec.release_dir}')}",
+        f"Environment={word(f'PYTHONPATH={path}')}",
         "Environment=PYTHONUNBUFFERED=1",
         "Environment=PYTHONDONTWRITEBYTECODE=1",
         f"ExecStart={exec_line(process.command)}",
@@ -258,9 +259,10 @@ def _sight(spec: LaunchSpec) -> List[str]:
     return [
         "# Scratch space in its own memory.",
         f"TemporaryFileSystem={' '.join(scratch)}",
-        "# Of the work dir its release, model and folder; no socket, log or unit; no control group but its slice's.",
+        "# Of the work dir what it runs and its folder; no socket, log or unit; no control group but its slice's.",
         f"TemporaryFileSystem={' '.join(f'{folder}:ro' for folder in hidden)}",
         f"BindReadOnlyPaths={word(spec.release_dir)}",
+        *([f"BindReadOnlyPaths={word(spec.packages_dir)}"] if spec.packages_dir else []),
         f"BindReadOnlyPaths=-/sys/fs/cgroup/{group} -/sys/fs/cgroup/memory/{group}",
         *(f"BindReadOnlyPaths=-{path}" for path in RESOLVERS if spec.workload.allowed_addresses is None),
     ]

@@ -18,7 +18,6 @@ import json
 import logging
 import threading
 import time
-from http.server import ThreadingHTTPServer
 from typing import Any, Callable, Mapping
 from urllib.parse import urlencode
 
@@ -26,7 +25,7 @@ from .client import Unavailable
 from .database import now
 from .life_record import LifeRecord
 from .peers import Peer
-from .server import JsonHandler
+from .server import DualStackServer, JsonHandler
 
 log = logging.getLogger(__name__)
 BIGGEST_BODY = 2**20  # bytes
@@ -50,7 +49,7 @@ class Messenger:
         self.news, self.events = threading.Condition(), 0  # counts whatever a waiting mind may wait for
         self.heard = dict.fromkeys(self.peers, time.monotonic())
         self.held_until = 0.0  # time.monotonic() until which nothing leaves or arrives
-        self.server = Server(("0.0.0.0", self.instance.port), Handler)  # noqa: S104 - its network says who may call
+        self.server = Server(self.instance.port, Handler)
         self.server.messenger = self
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         self.delivery_threads = {peer: DeliveryThread(self, peer) for peer in self.peers}
@@ -320,7 +319,7 @@ class DeliveryThread(threading.Thread):
                 wait = min(2 * wait, 1.0)
 
 
-class Server(ThreadingHTTPServer):
+class Server(DualStackServer):
     """A server whose close() waits until its answers are sent."""
 
     daemon_threads = False  # else server_close() would not wait for them

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
-from http.server import BaseHTTPRequestHandler
+import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, Mapping
 from urllib.parse import parse_qs, urlsplit
 
 from .peers import CODE, NONCE, SENDER, Asked, authentic
 
 log = logging.getLogger(__name__)
+
+
+class DualStackServer(ThreadingHTTPServer):
+    """Listens at a port of all addresses, of IPv4 and of IPv6 where there is any: its network says who may call."""
+
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("", port), handler)
+
+    def server_bind(self) -> None:
+        """Bind, for IPv4 as well; HTTPServer would look up the machine's name, which may take seconds."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)
 
 
 class JsonHandler(BaseHTTPRequestHandler):

@@ -21,7 +21,6 @@ import threading
 import time
 from array import array
 from datetime import datetime
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -30,7 +29,7 @@ from contract.exits import START_LIMIT, Start, read_exits
 
 from .client import Unavailable
 from .peers import Peer, own_keys
-from .server import JsonHandler
+from .server import DualStackServer, JsonHandler
 from .this_instance import Instance
 
 log = logging.getLogger(__name__)
@@ -124,11 +123,11 @@ def _message(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) and row.pop("table", "") == "messages" else None
 
 
-class Server(ThreadingHTTPServer):
+class Server(DualStackServer):
     """The relay. Its unit's firewall says who may call, and the observers' keys who may read."""
 
     def __init__(self, instance: Instance, observers: Mapping[str, str]) -> None:
-        super().__init__(("0.0.0.0", instance.port), Handler)  # noqa: S104 - see above
+        super().__init__(instance.port, Handler)
         self.id, self.observers, self.subject = instance.id, observers, Subject(instance.dir)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ NEVER = (
     *(".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.kdbx", "*.ppk"),
     *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "secrets*", ".secrets*", "credentials.json"),
     *(".ssh", ".aws", ".azure", ".gnupg", ".kube", ".docker", ".netrc", ".pgpass", ".pypirc", ".npmrc", ".htpasswd"),
+    *("kubeconfig*", "token", "*.token", "*.asc", "*.gpg"),
     *(".git-credentials", "*vault_pass*", "*vault-pass*", "*vaultpass*"),
 )
 
@@ -54,9 +55,10 @@ class Tree:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def read(root: Path, prefix: str, *, ignores: bool = True) -> Tree:
+def read(root: Path, prefix: str, *, ignores: bool = True, never: Sequence[str] = NEVER) -> Tree:
     """Return the tree under `root`, its paths led by `prefix`. With `ignores`, apply .gitignore in a git work tree.
 
+    never: patterns of what is left out in any case.
     Raise ReleaseError for a missing folder, a link that leads out of it, or more than MAX_FILES / MAX_BYTES.
     """
     if not root.is_dir():
@@ -67,7 +69,7 @@ def read(root: Path, prefix: str, *, ignores: bool = True) -> Tree:
     real: set[Path] = set()
     sizes: Counter[str] = Counter()
     files: Counter[str] = Counter()
-    for relative in _walk(root, ignores, left_out):
+    for relative in _walk(root, ignores, left_out, never):
         source = root / relative
         try:
             status = source.lstat()
@@ -130,14 +132,14 @@ def copy(entry: Entry, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _walk(root: Path, ignores: bool, left_out: dict[str, str]) -> Iterator[str]:
-    """Yield the relative paths of files and links, in no particular order; add what NEVER matches to `left_out`."""
+def _walk(root: Path, ignores: bool, left_out: dict[str, str], never: Sequence[str]) -> Iterator[str]:
+    """Yield the relative paths of files and links, in no particular order; add what `never` matches to `left_out`."""
     listed = git.listed_files(root) if ignores else None
     if listed is None:
-        yield from _walk_folder(root, "", left_out)
+        yield from _walk_folder(root, "", left_out, never)
         return
     for relative in listed:
-        banned = _banned(relative)
+        banned = _banned(relative, never)
         if banned:
             left_out[banned] = NEVER_SENT
         elif (root / relative).is_dir() and not (root / relative).is_symlink():
@@ -146,30 +148,30 @@ def _walk(root: Path, ignores: bool, left_out: dict[str, str]) -> Iterator[str]:
                 raise ReleaseError(f"{root / relative}: a submodule that is not there; git submodule update --init")
             inner: dict[str, str] = {}
             base = relative.rstrip("/")
-            for path in _walk(root / base, ignores, inner):
+            for path in _walk(root / base, ignores, inner, never):
                 yield f"{base}/{path}"
             left_out.update({f"{base}/{path}": rule for path, rule in inner.items()})
         else:
             yield relative
 
 
-def _walk_folder(root: Path, base: str, left_out: dict[str, str]) -> Iterator[str]:
+def _walk_folder(root: Path, base: str, left_out: dict[str, str], never: Sequence[str]) -> Iterator[str]:
     with os.scandir(root / base) as entries:
         for entry in entries:
             relative = f"{base}{entry.name}"
-            if _banned(entry.name):
+            if _banned(entry.name, never):
                 left_out[relative] = NEVER_SENT
             elif entry.is_dir(follow_symlinks=False):
-                yield from _walk_folder(root, f"{relative}/", left_out)
+                yield from _walk_folder(root, f"{relative}/", left_out, never)
             else:
                 yield relative
 
 
-def _banned(relative: str) -> str:
-    """Return the path up to the first part that NEVER matches, or ""."""
+def _banned(relative: str, never: Sequence[str] = NEVER) -> str:
+    """Return the path up to the first part that `never` matches, or ""."""
     parts = relative.rstrip("/").split("/")
     for index, part in enumerate(parts):
-        if any(fnmatch.fnmatchcase(part.lower(), pattern) for pattern in NEVER):
+        if any(fnmatch.fnmatchcase(part.lower(), pattern) for pattern in never):
             return "/".join(parts[: index + 1])
     return ""
 

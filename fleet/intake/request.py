@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.json_records import Record
+from fleet.artifacts.packages import Packages
 from fleet.artifacts.releases import WORKLOAD
 from placement import Experiment, Options, parse_experiment
 
@@ -81,6 +82,8 @@ class Request(Record):
     models: Mapping[str, ModelRef] = field(default_factory=dict)
     memory: Mapping[str, Any] = field(default_factory=dict)  # {instance: Estimate.to_json()}
     saved: SavedRef | None = None
+    packages: Mapping[str, Packages] = field(default_factory=dict)  # {node: what its instances' code asks for}
+    without_packages: Mapping[str, str] = field(default_factory=dict)  # {node: why they cannot be had for it}
     overrides: Mapping[str, Any] = field(default_factory=dict)  # of the command line, in `text` already
     replay: ReplayOf | None = None
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import fleet
 from fleet.artifacts.models import resolve
+from fleet.artifacts.packages import Packages
 from fleet.artifacts.releases import WORKLOAD, stage, staged
 from fleet.base.differences import change_text, differences
 from fleet.base.errors import ModelError, ReleaseError, ReplayRejected
@@ -63,6 +64,11 @@ def recorded(request: Request, entries: Sequence[Entry]) -> dict[str, Any]:
             id: {"sha256": model.sha256, "name": model.name, "origin": dict(model.origin)}
             for id, model in request.models.items()
         },
+        "packages": {
+            node: {"digest": request.packages[node].digest, "wanted": list(request.packages[node].wanted)}
+            for node in dict.fromkeys(entry.launch_spec.description.node for entry in entries)
+            if node in request.packages
+        },
         "memory": request.memory,
         "pins": dict(request.pins),
         "overrides": dict(request.overrides),
@@ -105,6 +111,10 @@ def prepare(run: Run, keys: Keys, places: Places, *, check: bool = False) -> Int
         command=tuple(manifest["code"]["command"]),
         models=models,
         memory=manifest["memory"],
+        packages={
+            node: Packages(one["digest"], "", tuple(one["wanted"]))
+            for node, one in manifest.get("packages", {}).items()
+        },
         replay=ReplayOf(
             run_id=run.run_id,
             plan=plan,

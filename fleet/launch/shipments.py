@@ -8,6 +8,7 @@ from typing import Any
 
 from contract import names
 from contract.json_records import Record
+from fleet.artifacts.packages import Packages
 from fleet.intake.request import Request
 from fleet.observe.cluster import Cluster
 
@@ -41,9 +42,11 @@ def _artifacts(request: Request, cluster: Cluster, node: str, ids: Iterable[str]
         "link": current,
         "link_dest": current,
     }
+    packages = request.packages.get(node)
     models = {request.models[id].sha256: request.models[id] for id in ids}
     return [
         code,
+        *([_packages(packages, work_dir)] if packages else []),
         *(
             {
                 "name": f"model {model.name}",
@@ -54,3 +57,11 @@ def _artifacts(request: Request, cluster: Cluster, node: str, ids: Iterable[str]
             for sha256, model in models.items()
         ),
     ]
+
+
+def _packages(packages: Packages, work_dir: str) -> dict[str, Any]:
+    return {
+        "name": "packages",
+        "src": packages.src,
+        "dest": names.packages_folder(work_dir, packages.digest),
+    }

@@ -141,6 +141,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
         restart=launch.restart and restart.policy != "never",
         starts=restart.limit,
         within_seconds=restart.within_seconds,
+        packages_dir=_packages_dir(launch, host),
         environment={**launch.experiment.environment, **instance.environment},
         private_network=instance.network != "open",
         inbound=_inbound(launch, instance),
@@ -197,6 +198,11 @@ def _description(
             cpu_cores=min(cores, instance.cpu_cores or cores / node.max_instances),
         ),
     )
+
+
+def _packages_dir(launch: _Launch, host: Host) -> str:
+    packages = launch.request.packages.get(host.name)
+    return names.packages_folder(host.work_dir, packages.digest) if packages else ""
 
 
 def _llama_server(description: InstanceDescription, host: Host) -> Process:

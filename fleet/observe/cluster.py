@@ -24,6 +24,7 @@ SECTIONS: dict[str, dict[str, tuple[tuple[type, ...], Any]]] = {
     "health_check": {"enabled": ((bool,), True), "interval_seconds": ((int, float), 30)},
     "failover": {"enabled": ((bool,), True), "auto_restart": ((bool,), True)},
 }
+POSITIVE = {"interval_seconds"}
 OLD_PROGRAM = (
     "its program is another version's: deploy.yml brings this one's, or, where the SSH user may not become root,"
     " bootstrap.yml"
@@ -84,6 +85,16 @@ class Cluster:
         files = (variables.get("inventory_file") for variables in hostvars.values())
         return cls(hostvars, states, str(next(filter(None, files), "inventory")), faults)
 
+    def degraded(self, reasons: Mapping[str, str]) -> Cluster:
+        """Return the cluster with these nodes DEGRADED for these reasons, as far as they answered."""
+        states = {
+            name: replace(state, status=DEGRADED, reasons=(*state.reasons, reasons[name]))
+            if state and name in reasons
+            else state
+            for name, state in self.states.items()
+        }
+        return replace(self, states=states)
+
     @property
     def names(self) -> list[str]:
         """The nodes' names."""
@@ -139,6 +150,9 @@ class Cluster:
             if not NODE_NAME.fullmatch(name):
                 problem = "letters, digits, _ . : and - only, and at most 253 of them; rename the host"
                 found[name, ""] = Fault(self.source, f"nodes.{shown(name)}", problem)
+            if name == "localhost":
+                problem = "the name of the controller itself; give the node another, with ansible_host: 127.0.0.1"
+                found[name, ""] = Fault(self.source, f"nodes.{name}", problem)
             for key in NEEDED:
                 if not variables.get(key):
                     problem = "missing; declare it for the node or its group"
@@ -150,6 +164,10 @@ class Cluster:
                 known = ", ".join(sorted(builds))
                 problem = f"{shown(build)} is none of {known}"
                 found[name, "build"] = Fault(self.source, f"nodes.{name}.llama_cpp_build", problem)
+        try:
+            port_range_from_hostvars(self.hostvars, self.source)
+        except BadInput as error:
+            found |= {("", fault.key): fault for fault in error.faults}
         for section, keys in SECTIONS.items():
             try:
                 agreed(self.hostvars, section, self.source)
@@ -227,11 +245,19 @@ def _section_faults(
     unknown = [
         Fault(source, f"{section}.{key}", f"unknown; known are {', '.join(keys)}") for key in declared.keys() - keys
     ]
-    return unknown + [
-        Fault(source, f"{section}.{key}", f"{declared[key]!r} is of the wrong type")
-        for key, (kinds, _) in keys.items()
-        if key in declared and not isinstance(declared[key], kinds)
-    ]
+    return (
+        unknown
+        + [
+            Fault(source, f"{section}.{key}", f"{declared[key]!r} is of the wrong type")
+            for key, (kinds, _) in keys.items()
+            if key in declared and not isinstance(declared[key], kinds)
+        ]
+        + [
+            Fault(source, f"{section}.{key}", f"{declared[key]!r} is no interval; give seconds above 0")
+            for key in POSITIVE.intersection(declared)
+            if isinstance(declared[key], int | float) and not 0 < declared[key] < float("inf")
+        ]
+    )
 
 
 def _address(hostvars: Mapping[str, Any], state: NodeState | None) -> str:

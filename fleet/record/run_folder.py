@@ -81,6 +81,8 @@ class Run:
         final = folder / run_id
         # Check first, because a rename would silently replace an *empty* folder of that name.
         if final.exists() or final.is_symlink():
+            if not (final / MANIFEST).is_file():
+                raise RunError(f"{final}: has no {MANIFEST}, so it is no record; move it away and run this again")
             raise RunError(f"{final}: this run exists already; a run's record is never overwritten, take a new run id")
         try:
             folder.mkdir(parents=True, exist_ok=True)

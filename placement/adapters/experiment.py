@@ -104,6 +104,8 @@ def find_experiment(name_or_path: str, folder: str | Path = "experiments") -> Pa
     for candidate in candidates:
         if os.path.isfile(candidate):  # noqa: PTH113 - Path.is_file raises for a name that is too long
             return candidate
+    if "/" in text:
+        raise BadInput([Fault("experiment", text, "no such file; give the path of one, or a name in experiments/")])
     there = sorted({path.stem for path in folder.glob("*") if path.suffix in SUFFIXES})
     problem = unknown("experiment", text, there) if text else f"none is given; there is {', '.join(there) or 'none'}"
     raise BadInput([Fault("experiment", "", f"{problem} (in {folder})")])
@@ -179,7 +181,7 @@ def parse_pins(pins: str | Sequence[str] | Mapping[str, str] | None, source: str
     else:
         texts = pins if isinstance(pins, list | tuple) else [pins] if pins else []
         words = [word.strip() for text in texts for word in str(text).split(",")]
-        pairs = [tuple(part.strip() for part in word.split(":")) for word in words if word]  # type: ignore[misc]
+        pairs = [tuple(part.strip() for part in word.split(":", 1)) for word in words if word]  # type: ignore[misc]
     parsed: dict[str, str] = {}
     faults = []
     for pair in pairs:

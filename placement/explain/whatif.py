@@ -112,7 +112,7 @@ def parse_why(why: str | Sequence[str] | None, source: str = "why") -> list[Ques
     faults = []
     for word in filter(None, words):
         id, colon, node = (part.strip() for part in word.partition(":"))
-        if not id or ":" in node or (colon and not node):
+        if not id or (colon and not node):
             faults.append(Fault(source, "", f"{word!r} is not instance or instance:node; give b, or b:rpi2"))
         questions.append((id, node or None))
     if faults:

@@ -87,7 +87,9 @@ def main() -> None:
     try:
         damaged = [item for item in items if item.is_damaged(index)]
         missing = [item for item in items if item.is_missing()] + damaged
-        if missing and not module.check_mode and not os.path.isdir(incoming_folder(given["work_dir"])):
+        folders = {os.path.dirname(item.dest) for item in missing if not item.root_owned}
+        unready = [each for each in (incoming_folder(given["work_dir"]), *folders) if not os.path.isdir(each)]
+        if missing and unready and not module.check_mode:
             ask("prepare", place)
         if given["state"] == "install" and not module.check_mode:
             of_root = [item for item in items if item.root_owned]

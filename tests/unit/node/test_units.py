@@ -62,7 +62,7 @@ TimeoutStopSec=15
 {SANDBOX}
 # Scratch space in its own memory.
 TemporaryFileSystem=/tmp:mode=1777,size=256M /var/tmp:mode=1777,size=256M /dev/shm:mode=1777,size=256M
-# Of the work dir its release, model and folder; no socket, log or unit; no control group but its slice's.
+# Of the work dir what it runs and its folder; no socket, log or unit; no control group but its slice's.
 TemporaryFileSystem=/home/pi/jar:ro /run:ro /var/log:ro /etc/systemd/system:ro /sys/fs/cgroup:ro
 BindReadOnlyPaths=/home/pi/jar/releases/r
 BindReadOnlyPaths=-/sys/fs/cgroup/{GROUP} -/sys/fs/cgroup/memory/{GROUP}

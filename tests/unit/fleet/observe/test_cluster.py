@@ -79,6 +79,22 @@ def test_a_setting_of_the_whole_cluster_is_read_once() -> None:
     assert cluster(a={}).settings.auto_restart is True
 
 
+@pytest.mark.parametrize(
+    ("variables", "fault"),
+    [
+        (
+            {"health_check": {"interval_seconds": 0}},
+            "health_check.interval_seconds: 0 is no interval; give seconds above 0",
+        ),
+        ({"health_check": {"interval_seconds": -1.5}}, "health_check.interval_seconds: -1.5 is no interval"),
+        ({"peer_port_range": {"start": 9100, "end": 9000}}, "peer_port_range: start 9100 is above end 9000; swap them"),
+    ],
+)
+def test_a_setting_of_the_whole_cluster_that_cannot_be_is_a_fault(variables: dict[str, Any], fault: str) -> None:
+    (found,) = cluster(a=variables, b=variables).faults()
+    assert fault in str(found)
+
+
 def test_nodes_that_differ_on_a_setting_of_the_whole_cluster_are_a_fault() -> None:
     made = cluster(a={"failover": {"auto_restart": True}}, b={"failover": {"auto_restart": False}})
     assert [str(fault) for fault in made.faults()] == [
@@ -123,6 +139,11 @@ def test_each_fault_of_the_variables_that_launching_needs_is_named(variables: di
 def test_a_value_that_would_reach_a_unit_a_path_or_a_command_is_checked(variables: dict[str, Any], fault: str) -> None:
     (found,) = cluster(a=variables).faults()
     assert str(found).startswith(f"inventory/lab/hosts.yml: {fault}")
+
+
+def test_a_node_cannot_be_called_as_the_controller() -> None:
+    (found,) = cluster(localhost={}).faults()
+    assert "nodes.localhost: the name of the controller itself" in str(found)
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31m", "a b", "../a", "-a", "", "é", "a@b"])

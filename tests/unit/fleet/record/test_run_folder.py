@@ -74,7 +74,7 @@ def test_a_run_is_never_overwritten(run: Run):
 
 def test_even_an_empty_folder_of_that_name_is_not_taken_over(tmp_path: Path):
     (tmp_path / FIRST).mkdir()
-    with pytest.raises(RunError, match="exists already"):
+    with pytest.raises(RunError, match="so it is no record"):
         Run.create(tmp_path, FIRST, {}, {})
 
 
