@@ -13,16 +13,12 @@ import time
 from pathlib import Path
 from typing import Mapping, Optional, Tuple
 
-from contract import cgroup, exits, names, statuses
+from contract import cgroup, exits, names, restarts, statuses
 from contract.description import InstanceDescription
 from contract.exits import Exit, ExitMemory, Start, Ways, cause_of
 from contract.outcome import Outcome
 
 from . import exit_log, instances, outcomes
-
-AT_ONCE = 2  # so many restarts wait for nothing
-EARLY_SECONDS = 5
-LONGEST_DELAY = 8.0
 
 
 def started(folder: Path, unit: str) -> None:
@@ -75,18 +71,13 @@ def ended(folder: Path, unit: str) -> None:
 
 
 def delay(shown: Mapping[str, str]) -> float:
-    """Seconds to wait before a process is started again: what keeps it from living may pass, as a full disk does.
-
-    shown: of its unit. Doubles from restart to restart, up to LONGEST_DELAY, while processes die early.
-    """
+    """Seconds to wait before a process is started again, by what systemd shows of its unit."""
     try:
-        restarts = int(shown["NRestarts"])
+        number = int(shown["NRestarts"])
         began, ended = (int(shown[f"ExecMain{which}TimestampMonotonic"]) / 1e6 for which in ("Start", "Exit"))
     except (KeyError, ValueError):
         return 0.0
-    if restarts <= AT_ONCE or ended - began > EARLY_SECONDS:
-        return 0.0
-    return min(2.0 ** (restarts - AT_ONCE - 1), LONGEST_DELAY)
+    return 0.0 if ended - began > restarts.EARLY_SECONDS else restarts.delay(number)
 
 
 def times(shown: Mapping[str, str], start: Optional[Start]) -> Tuple[float, Optional[float]]:

@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from typing import Dict, List
 
-from contract import names
+from contract import names, restarts
 from contract.launch_spec import LaunchSpec, Process
 
 from . import guard, private_network, sandbox
@@ -238,7 +238,7 @@ def _service(
         "Environment=PYTHONUNBUFFERED=1",
         "Environment=PYTHONDONTWRITEBYTECODE=1",
         f"ExecStart={exec_line(process.command)}",
-        "RestartSec=1",
+        f"RestartSec={restarts.SECONDS}",
         "TimeoutStopSec=15",
         "",
         *sandbox.directives(gpu=spec.description.resources.uses_gpu and name == names.LLAMA),

@@ -18,7 +18,8 @@ try:
 except ImportError:  # PyYAML built without libyaml: same result, slower
     from yaml import SafeLoader  # type: ignore[assignment]
 
-from placement.adapters.schemas import MAX_FAULTS, Where, dotted, schema_faults
+from contract.restarts import least_seconds
+from placement.adapters.schemas import MAX_FAULTS, Where, dotted, is_number, schema_faults
 from placement.design import Design
 from placement.faults import BadInput, Fault, unknown
 from placement.model import Instance, Node
@@ -132,6 +133,7 @@ def parse_experiment(
     faults += islice(_observation_faults(raw, str(path)), MAX_FAULTS)
     faults += islice(_design_faults(raw, str(path)), MAX_FAULTS)
     faults += islice(_environment_faults(raw, str(path)), MAX_FAULTS)
+    faults += _restart_faults(raw, str(path))
     if nodes is not None:
         faults += _name_faults(raw, str(path), list(nodes), pins or {})
     reported = {fault.key for fault in faults}
@@ -402,6 +404,22 @@ def _environment_faults(raw: Any, file: str) -> Iterator[Fault]:
                 yield Fault(file, key, "set by Jarfleet itself; leave it out")
             elif "\0" in str(value):
                 yield Fault(file, key, "has a null character, which no variable can hold; leave it out")
+
+
+def _restart_faults(raw: Any, file: str) -> Iterator[Fault]:
+    """Yield a fault for a limit that is never reached: what always dies would be started for ever."""
+    given = raw.get("restart") if isinstance(raw, dict) else None
+    try:
+        restart = Restart(**(given or {}))
+        least = least_seconds(restart.limit + 1)
+    except TypeError:
+        return  # the schema says what is wrong
+    if restart.policy != "never" and is_number(None, restart.within_seconds) and restart.within_seconds <= least:
+        problem = (
+            f"{restart.limit} starts and one more take up to {least:g} s, so there may never be more within"
+            f" {restart.within_seconds:g} s; give within_seconds above {least:g}, or a smaller limit"
+        )
+        yield Fault(file, "restart.limit", problem)
 
 
 def _design_faults(raw: Any, file: str) -> Iterator[Fault]:

@@ -26,6 +26,7 @@ from ansible.module_utils.contract import (  # Ansible ships the modules that ar
     progress,
     promises,
     receipt,
+    restarts,
     statuses,
 )
 

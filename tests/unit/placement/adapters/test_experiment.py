@@ -184,6 +184,8 @@ instances: [{id: a, environment: {B: "3"}}, {id: b}]
         ("environment: {JARFLEET_INSTANCE: x}", "environment.JARFLEET_INSTANCE: set by Jarfleet itself; leave it out"),
         ('environment: {A: "\\0"}', "environment.A: has a null character, which no variable can hold; leave it out"),
         ("restart: {policy: always}", "restart.policy: 'always' is none of these; give one of on-failure, never"),
+        ("restart: {limit: 20}", "restart.limit: 20 starts and one more take "),
+        ("restart: {within_seconds: 20}", "restart.limit: 10 starts and one more take up to 47 s, so there"),
         ("restart: {limit: 0}", "restart.limit: 0 is below 1; give how many starts there may be within that time"),
         ("results: [/etc/passwd]", "results[0]: '/etc/passwd' "),
         ("results: [a/../../b]", "results[0]: 'a/../../b' "),
