@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.request
 
-LOCKED_SECONDS = 20
+LOCKED_SECONDS = 5
 BUSY, LOCKED = 5, 6  # SQLite's result codes
 
 
@@ -42,7 +42,7 @@ def main(path: str, live: bool) -> None:
             for suffix in ("", "-wal"):
                 if os.path.isfile(path + suffix):
                     shutil.copyfile(path + suffix, source + suffix)
-        reading = sqlite3.connect(f"file:{urllib.request.pathname2url(source)}?mode=rw", uri=True)
+        reading = sqlite3.connect(f"file:{urllib.request.pathname2url(source)}?mode=rw", uri=True, timeout=0.25)
         writing = sqlite3.connect(target)
         try:
             reading.backup(writing, progress=Patience(), sleep=0.25)

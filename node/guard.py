@@ -22,6 +22,7 @@ from . import instances, outcomes, systemd
 from .errors import NodeError
 
 DEFAULT_BYTES = 4 * 2**30  # of an instance that declares nothing; less where the disk has little room
+LEAST_BYTES = 2**28
 MOST_FILES = 20_000
 LOOK_SECONDS = 1.0
 
@@ -36,9 +37,10 @@ class Use(NamedTuple):
 def watch(folder: Path, max_instances: int) -> None:
     """Look until the instance has ended, or has too much and is stopped. Raises NodeError, OSError, ContractError."""
     instance = instances.read_description(folder)
+    most = limit(folder, instance, use(folder).size, max_instances)  # as now: it is not stopped for what others write
     while instances.read_outcome(folder) is None:
         used = use(folder)
-        if used.size > limit(folder, instance, used.size, max_instances) or used.files > MOST_FILES:
+        if used.size > most or used.files > MOST_FILES:
             print(f"{used.files} files, {used.size / 2**30:.2f} GB: more than {instance.id} may have; it is stopped")
             _stop(folder, instance)
             return
@@ -46,12 +48,17 @@ def watch(folder: Path, max_instances: int) -> None:
 
 
 def limit(folder: Path, instance: InstanceDescription, used: int, max_instances: int) -> int:
-    """Bytes that the folder may take: as declared, else its part of half of what the disk has left."""
+    """Bytes that the folder may take: as declared, else its part of half of what the disk has left.
+
+    On a disk that is nearly full it may still take LEAST_BYTES, or its part of a quarter of a disk that is small.
+    """
     declared = instance.resources.disk_gb
     if declared:
         return int(declared * 2**30)
     room = os.statvfs(str(folder))
-    return min(DEFAULT_BYTES, (room.f_bavail * room.f_frsize + used) // (2 * max_instances))
+    part = (room.f_bavail * room.f_frsize + used) // (2 * max_instances)
+    least = min(LEAST_BYTES, room.f_blocks * room.f_frsize // (4 * max_instances))
+    return min(DEFAULT_BYTES, max(least, part))
 
 
 def use(folder: Path) -> Use:

@@ -59,11 +59,11 @@ def _outbound(spec: LaunchSpec, way: Outbound) -> Dict[str, str]:
     if not names.INSTANCE_ID.fullmatch(way.to):
         raise NodeError(f"{way.to!r} is not an instance id")
     address = _address(way.address)
-    target = f"[{address}]" if ":" in address else address
     unit = [*joined(spec), _after_llama(spec)]
     # All that share namespaces must ask for the same ones.
     socket = [f"ListenStream=127.0.0.1:{way.local_port:d}", "PrivateNetwork=yes", "PrivateIPC=yes"]
-    service = [f"ExecStart={PROXY} {target}:{way.port:d}", *firewall([address])]
+    # The proxy takes what is before the last colon for the address: one of IPv6 goes without brackets.
+    service = [f"ExecStart={PROXY} {address}:{way.port:d}", *firewall([address])]
     return _pair(spec, names.OUTBOUND + way.to, unit, socket, [], service)
 
 

@@ -46,9 +46,8 @@ chown -R jar {WORK}/models
 def test_a_node_that_cannot_run_instances_says_why_and_the_fit_one_is_taken(
     project: Project, cluster: Cluster, one: Path, mended: None
 ) -> None:
-    project.play("playbooks/deploy.yml", "-e", f"experiment={one}")
     on(cluster, "rpi1", "sh", "-c", f"""
-        chown root {WORK}/models
+        mkdir -p {WORK}/models && chown root {WORK}/models
         mkdir -p /etc/systemd/journald.conf.d
         printf '[Journal]\\nStorage=none\\n' > /etc/systemd/journald.conf.d/none.conf
         echo 'jar ALL=(ALL) PASSWD: ALL' > /etc/sudoers.d/zz_password""")  # fmt: skip
@@ -71,36 +70,43 @@ def test_a_node_that_cannot_run_instances_says_why_and_the_fit_one_is_taken(
     assert re.search(r"a +host ", planned.output)
 
 
-@pytest.mark.parametrize("experiment", ["split_brain", "panopticon"])
-def test_minds_talk_and_are_read_by_ipv6(project: Project, cluster: Cluster, tmp_path: Path, experiment: str) -> None:
+FLIP = """
+import os, sys
+found = os.stat(sys.argv[1])
+with open(sys.argv[1], "r+b") as file:
+    file.seek(found.st_size // 2)
+    byte = file.read(1)[0]
+    file.seek(-1, 1)
+    file.write(bytes([byte ^ 1]))
+os.utime(sys.argv[1], ns=(found.st_atime_ns, found.st_mtime_ns))
+"""
+
+
+def test_minds_talk_by_ipv6_and_a_model_with_a_bit_flipped_and_its_time_put_back_is_sent_again(
+    project: Project, cluster: Cluster, tmp_path: Path
+) -> None:
+    (model,) = on(cluster, "rpi1", "sh", "-c", f"ls {WORK}/models/*.gguf").split()
+    on(cluster, "rpi1", "python3", "-c", FLIP, model)
+    assert on(cluster, "rpi1", "sha256sum", model).split()[0] != Path(model).stem
     addresses = {"rpi1": "fd00:77::12", "rpi2": "fd00:77::13"}
     for node, address in addresses.items():
         on(cluster, node, "ip", "-6", "address", "replace", f"{address}/64", "dev", "eth0", "nodad")
     inventory = tmp_path / "ipv6.yml"
     hosts = {node: {"node_address": address} for node, address in addresses.items()}
     inventory.write_text(yaml.safe_dump({"nodes": {"hosts": hosts}}))
-    document = yaml.safe_load(Path(f"experiments/{experiment}.yml").read_text())
-    pins = ",".join(
-        f"{instance['id']}:{node}" for instance, node in zip(document["instances"], ("rpi1", "rpi2"), strict=False)
-    )
-    for instance in document["instances"]:
-        instance |= {"ram_gb": 0.5, "gpu": "none"}
-        instance.pop("gpu_memory_gb", None)
-    document["instances"] = document["instances"][:2]
-    path = tmp_path / f"{experiment}.yml"
-    path.write_text(yaml.safe_dump(document))
+    minds = [{"id": id, "ram_gb": 0.5, "network": "peers"} for id in "ab"]
     played = project.run(
-        path, "-i", "inventory/virtual", "-i", str(inventory), "-e", f"placement={pins}",
-        "-e", json.dumps({"workload": {"rounds": 2}}),
-    )  # fmt: skip
-    assert all("COMPLETED" in line for line in played.output.splitlines() if re.match(r"  \w+ +rpi[12] ", line))
-    firewalls = [
-        address
-        for receipt in project.events(played.run_id, "receipt")
-        for result in receipt["receipt"]["results"]
-        for address in re.findall(r"fd00:77::1[23]", result["name"])
+        write_experiment(tmp_path, name="by_ipv6", workload={"rounds": 1}, instances=minds),
+        *("-i", "inventory/virtual", "-i", str(inventory), "-e", "placement=a:rpi1,b:rpi2"),
+    )
+    assert project.events(played.run_id, "collected")[-1]["statuses"] == {"a": "COMPLETED", "b": "COMPLETED"}
+    tried = [
+        result["name"] for event in project.events(played.run_id, "receipt") for result in event["receipt"]["results"]
     ]
-    assert firewalls, "it was tried whether the nodes are out of reach by IPv6 too"
+    assert "tiny.gguf is damaged there, and is sent again" in played.output
+    assert [event["node"] for event in project.events(played.run_id, "damaged")] == ["rpi1"]
+    assert on(cluster, "rpi1", "sha256sum", model).split()[0] == Path(model).stem
+    assert any("fd00:77::1" in name for name in tried), "it is tried whether nodes are out of reach by IPv6 too"
 
 
 LOCKS = """
@@ -123,14 +129,12 @@ def test_a_database_that_its_program_locks_is_named_and_the_rest_comes_home(
     project.run(one, *own_program(tmp_path, LOCKS), "-e", "detach=true", "-e", "placement=a:rpi1")
     run_id = project.newest()
     fetched = project.play("playbooks/fetch.yml", "-e", f"run={run_id}")
-    assert "db/a.db: not collected: OperationalError: locked by its program, for more than 20 s" in fetched.output
+    assert "db/a.db: not collected: OperationalError: locked by its program, for more than 5 s" in fetched.output
     record = project.record(run_id)
     assert "locked" in (record / "logs/a.log").read_text()
     assert (record / "logs/a.exits.jsonl").exists()
     assert (record / "raw/a.db").stat().st_size
-    project.play("playbooks/stop.yml", "-e", f"run={run_id}")
-    project.play("playbooks/fetch.yml", "-e", f"run={run_id}")
-    assert project.query(run_id, "SELECT what FROM mine") == [("kept",)]
+    assert project.query(run_id, "SELECT what FROM mine") == [("kept",)], "read from its files as they were"
 
 
 WRITES = """
@@ -166,7 +170,7 @@ def test_a_full_disk_is_outlived_and_what_runs_on_it_can_be_stopped_and_collecte
     project.run(one, *own_program(tmp_path, WRITES), "-e", "detach=true", "-e", "placement=a:rpi1")
     run_id = project.newest()
     on(cluster, "rpi1", "sh", "-c", fill)
-    eventually("it dies again and again", lambda: deaths(cluster, "rpi1") >= 5)
+    eventually("it dies again and again", lambda: deaths(cluster, "rpi1") >= 4)
     on(cluster, "rpi1", "sh", "-c", f"rm {FULL}*")
     eventually("it lives on when there is room", lambda: main_pid(cluster, "rpi1", "workload"))
     on(cluster, "rpi1", "sh", "-c", fill)
@@ -183,40 +187,33 @@ def test_a_full_disk_is_outlived_and_what_runs_on_it_can_be_stopped_and_collecte
     assert (project.record(run_id) / "logs/a.exits.jsonl").stat().st_size
 
 
-def test_a_unit_that_systemd_refuses_can_be_stopped(project: Project, cluster: Cluster, one: Path) -> None:
+def test_what_systemd_refuses_is_stopped_and_by_its_name_while_a_node_is_silent(
+    project: Project, cluster: Cluster, one: Path
+) -> None:
     project.run(one, "-e", "detach=true", "-e", "placement=a:rpi1", "-e", '{"workload": {"rounds": 900}}')
     run_id = project.newest()
+    cluster.power_cut("rpi2")
+    refused = project.play("playbooks/stop.yml", code=2)
+    assert "rpi2 did not answer, so which run is the newest cannot be told; name the run, -e run=" in refused.output
+    assert run_id in refused.output
+    assert main_pid(cluster, "rpi1", "workload")
     unit = f"jarfleet-{run_id}-a-workload.service"
-    on(cluster, "rpi1", "sed", "-i", "s/^ExecStart=.*/ExecStart=nonsense/", f"/etc/systemd/system/{unit}")
+    on(cluster, "rpi1", "sed", "-i", "/^ExecStart=/d", f"/etc/systemd/system/{unit}")
     on(cluster, "rpi1", "sh", "-c", f"systemctl daemon-reload; systemctl kill --signal=KILL {unit}")
     eventually("it is gone", lambda: not main_pid(cluster, "rpi1", "workload"))
     assert "bad-setting" in on(cluster, "rpi1", "systemctl", "show", "--property=LoadState", unit)
-    project.play("playbooks/stop.yml", "-e", f"run={run_id}")
+    stopped = project.play("playbooks/stop.yml", "-e", f"run={run_id}")
+    assert "Stop the instance" in stopped.output
     assert not on(cluster, "rpi1", "sh", "-c", f"ls /etc/systemd/system | grep {run_id}").strip()
-    assert re.search(rf"{run_id} +a +rpi1 +STOPPED", project.play("playbooks/status.yml").output)
-
-
-def test_a_run_is_stopped_by_its_name_while_a_node_is_silent(project: Project, cluster: Cluster, one: Path) -> None:
-    project.run(one, "-e", "detach=true", "-e", "placement=a:rpi1", "-e", '{"workload": {"rounds": 900}}')
-    run_id = project.newest()
-    cluster.cut("rpi2")
-    refused = project.play("playbooks/stop.yml", code=2)
-    assert (
-        "rpi2 did not answer, so which run is the newest cannot be told; name the run, -e run=<run_id>"
-        in refused.output
-    )
-    assert run_id in refused.output
-    assert main_pid(cluster, "rpi1", "workload")
-    project.play("playbooks/stop.yml", "-e", f"run={run_id}")
-    assert not main_pid(cluster, "rpi1", "workload")
+    outcome = on(cluster, "rpi1", "cat", f"{WORK}/instances/{run_id}/a/outcome.json")
+    assert json.loads(outcome)["outcome"] in ("STOPPED", "FAILED"), "systemd has given it up, or not yet"
 
 
 def test_a_node_that_freezes_while_it_starts_an_instance_is_told_of_with_how_to_end_it(
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:
-    running = project.start(
-        "run_experiment.yml", "-e", f"experiment={write_experiment(tmp_path, name='frozen', workload={'rounds': 900})}"
-    )
+    experiment = write_experiment(tmp_path, name="frozen", workload={"rounds": 900})
+    running = project.start("run_experiment.yml", "-e", f"experiment={experiment}")
     eventually("it is launched", lambda: project.runs.exists() and main_pid(cluster, "rpi1", "llama"))
     cluster.freeze("rpi1")
     try:
@@ -231,38 +228,13 @@ def test_a_node_that_freezes_while_it_starts_an_instance_is_told_of_with_how_to_
     assert not main_pid(cluster, "rpi1", "workload")
 
 
-def test_a_model_with_one_bit_flipped_and_its_time_put_back_is_sent_again(
-    project: Project, cluster: Cluster, one: Path
-) -> None:
-    run = ("-e", "placement=a:rpi1", "-e", '{"workload": {"rounds": 1}}')
-    project.run(one, *run)
-    (model,) = on(cluster, "rpi1", "sh", "-c", f"ls {WORK}/models/*.gguf").split()
-    before = on(cluster, "rpi1", "sha256sum", model).split()[0]
-    on(cluster, "rpi1", "python3", "-c", FLIP, model)
-    assert on(cluster, "rpi1", "sha256sum", model).split()[0] != before
-    played = project.run(one, *run)
-    assert "tiny.gguf is damaged there, and is sent again" in played.output
-    assert [event["node"] for event in project.events(played.run_id, "damaged")] == ["rpi1"]
-    assert on(cluster, "rpi1", "sha256sum", model).split()[0] == before == Path(model).stem
-    assert "damaged" not in project.run(one, *run).output
-
-
-FLIP = """
-import os, sys
-found = os.stat(sys.argv[1])
-with open(sys.argv[1], "r+b") as file:
-    file.seek(found.st_size // 2)
-    byte = file.read(1)[0]
-    file.seek(-1, 1)
-    file.write(bytes([byte ^ 1]))
-os.utime(sys.argv[1], ns=(found.st_atime_ns, found.st_mtime_ns))
-"""
-
 LEAVES = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 
 folder = Path(os.environ["JARFLEET_INSTANCE"]).parent
+(folder / "progress.json").write_text("{}")  # it is at work
+time.sleep(2)
 (folder / "out/deep").mkdir(parents=True, exist_ok=True)
 import mine
 

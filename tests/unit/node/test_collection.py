@@ -124,7 +124,7 @@ def test_a_database_that_stays_locked_is_given_up(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "own.db", isolation_level=None)) as writer:
         writer.execute("CREATE TABLE said (what)")
         writer.execute("BEGIN EXCLUSIVE")
-        source = inspect.getsource(database_copy).replace("LOCKED_SECONDS = 20", "LOCKED_SECONDS = 0.1")
+        source = inspect.getsource(database_copy).replace("LOCKED_SECONDS = 5", "LOCKED_SECONDS = 0.1")
         done = subprocess.run(
             [sys.executable, "-I", "-c", source, tmp_path / "own.db", "live"], capture_output=True, timeout=30
         )

@@ -155,7 +155,7 @@ def test_a_private_network_is_joined_to_exactly_the_peers() -> None:
     assert {"ListenStream=127.0.0.1:9101", *joined} <= set(outbound)
     inbound, outbound = (made[f"{PREFIX}-{name}.service"].splitlines() for name in ("in", "to_b"))
     assert {f"ExecStart={private_network.PROXY} 127.0.0.1:8101", "DynamicUser=yes", *joined} <= set(inbound)
-    assert {f"ExecStart={private_network.PROXY} [fd00::2]:8104", "IPAddressAllow=fd00::2"} <= set(outbound)
+    assert {f"ExecStart={private_network.PROXY} fd00::2:8104", "IPAddressAllow=fd00::2"} <= set(outbound)
     assert "PrivateNetwork=yes" not in outbound
 
 

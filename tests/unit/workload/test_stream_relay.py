@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -66,6 +67,13 @@ def subject(tmp_path: Path) -> Iterator[Subject]:
     subject.open()
     yield subject
     subject.relay.kill()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_an_observer_may_come_by_ipv6(subject: Subject) -> None:
+    subject.say(1)
+    by_ipv6 = Peer("s", subject.url.replace("127.0.0.1", "[::1]"), "o", KEY)
+    assert [row["id"] for row in stream_relay.read(by_ipv6, 0, 0)[0]] == [1]
 
 
 @pytest.fixture
