@@ -15,7 +15,7 @@ from fleet.results.deaths import write_deaths
 from fleet.results.memory_use import measure
 from fleet.results.merge import merge
 from fleet.results.replay_verdict import verdict
-from fleet.results.summary import closing_summary, exit_log_faults, last_words
+from fleet.results.summary import closing_summary, exit_log_faults, last_words, suppressed_lines
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def conclude(
         run.append(Collected(statuses, merged["rows"], merged["problems"], figures))
     reported, warnings = _report(run, check)
     reasons = last_words(run.path, [id for id, status in statuses.items() if status in BAD])
-    shown = {**exit_log_faults(run.path, statuses), **reasons, **merged["problems"]}
+    suppressed = suppressed_lines(run.path, statuses)
+    shown = {**suppressed, **exit_log_faults(run.path, statuses), **reasons, **merged["problems"]}
     shown |= {id: "; ".join(filter(None, (text, shown.get(id)))) for id, text in left.items() if text}
     summary = closing_summary(run.path, nodes, statuses, shown, figures)
     return Conclusion(

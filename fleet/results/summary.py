@@ -29,6 +29,26 @@ def exit_log_faults(run: Path, instances: Iterable[str]) -> dict[str, str]:
     return {id: found[0] for id, found in faults.items() if found}
 
 
+# journald's own line about a unit that printed more than it takes: 2,000 lines in 10 seconds, more with much room.
+SUPPRESSED = re.compile(rb"\S+ \S+ systemd-journald\[\d+\]: Suppressed (\d+) messages from jarfleet-\S+\n")
+
+
+def suppressed_lines(run: Path, instances: Iterable[str]) -> dict[str, str]:
+    """Return how many lines of each instance's log journald did not keep, for those of which it dropped any."""
+    paths = {id: run / collected.LOG.name(id) for id in instances}
+    counts = {id: _suppressed(path) for id, path in paths.items() if path.is_file()}
+    return {
+        id: f"{count} lines of its log were suppressed: it printed too many at once"
+        for id, count in counts.items()
+        if count
+    }
+
+
+def _suppressed(log: Path) -> int:
+    with log.open("rb") as file:
+        return sum(int(match[1]) for line in file if b"Suppressed" in line and (match := SUPPRESSED.fullmatch(line)))
+
+
 # A line of journalctl's short-iso-precise: time, host, identifier[pid]: what was printed.
 JOURNAL_LINE = re.compile(r"\S+ \S+ (?P<identifier>[^\[:\s]+)(?:\[\d+\])?: (?P<printed>.*)")
 NOT_THE_WORKLOAD = ("systemd", "llama-server")

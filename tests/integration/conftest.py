@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,8 @@ def _clean_nodes(request: pytest.FixtureRequest) -> Iterator[None]:
         nodes: Cluster = request.getfixturevalue("cluster")
         nodes.heal(*NODES)
         nodes.up()
-        for name in NODES:
-            on(nodes, name, "sh", "-c", FORGET)
+        with ThreadPoolExecutor(len(NODES)) as pool:
+            list(pool.map(lambda name: on(nodes, name, "sh", "-c", FORGET), NODES))
 
 
 # Ends whatever runs and forgets it, so that each test starts on nodes with all their room. Where nothing runs, what has
@@ -153,7 +154,7 @@ cd /etc/systemd/system && rm -f $units multi-user.target.wants/jarfleet-*
 systemctl daemon-reload
 systemctl reset-failed
 rm -rf /home/jar/brain-in-jar/instances /home/jar/brain-in-jar/copies
-rm -rf /var/lib/jarfleet/credentials /var/lib/jarfleet/probes
+rm -rf /var/lib/jarfleet/credentials /var/lib/jarfleet/probes /run/jarfleet/copies
 """
 
 

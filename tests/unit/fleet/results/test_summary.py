@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.record.run_folder import Run
-from fleet.results.summary import exit_log_faults, last_words
+from fleet.results.summary import exit_log_faults, last_words, suppressed_lines
 
 RUN = "x_20261123T141500Z_3f2a"
 AT = "2026-11-26T10:00:00.000001+0000 rpi1"
@@ -59,3 +59,12 @@ def test_the_first_nonsense_of_an_exit_log_is_named(run: Run) -> None:
     (run.path / "logs" / "a.exits.jsonl").write_text('["workload"]\n{"unit": 3}\n')
     assert list(exit_log_faults(run.path, ["a", "b"])) == ["a"]
     assert exit_log_faults(run.path, ["a"])["a"].startswith("a.exits.jsonl: line 1: ")
+
+
+def test_lines_that_journald_dropped_are_counted_by_its_own_word_alone(run: Run) -> None:
+    forged = f"{AT} python3[41]: systemd-journald[1]: Suppressed 9 messages from jarfleet-{RUN}-a-workload.service\n"
+    dropped = f"{AT} systemd-journald[50]: Suppressed 1500 messages from jarfleet-{RUN}-a-workload.service\n"
+    leave(run, forged)
+    assert suppressed_lines(run.path, ["a", "b"]) == {}
+    leave(run, dropped + forged + dropped)
+    assert suppressed_lines(run.path, ["a"])["a"].startswith("3000 lines of its log were suppressed")
