@@ -76,6 +76,7 @@ def serve() -> int:
 
 def perform(call: Call) -> Answer:
     """Do what the call says; this process is root."""
+    os.umask(0o022)  # that of who logged in may keep others from what is made here
     try:
         return Answer(VERBS[call.verb](call))
     except StartFailed as error:

@@ -25,6 +25,10 @@ from fleet.base.errors import FleetError
 
 PROGRESS_SECONDS = 3
 TRANSFER_SECONDS = 6 * 3600
+UNCLEAN_SHELL = (
+    "the node's login shell prints something, which rsync takes for data:"
+    " let ~/.bashrc and the like there print only where `[[ $- == *i* ]]`"
+)
 PROGRESS = re.compile(r"\s(\d+)%\s+(\S+/s)")
 
 
@@ -153,7 +157,8 @@ def _rsync(
             elif line.strip():
                 said.append(line.strip())
     if process.returncode != 0:
-        raise TransferError(f"rsync {source} -> {target} exited with {process.returncode}: {'; '.join(said)}")
+        why = UNCLEAN_SHELL if any("is your shell clean" in line for line in said) else "; ".join(said)
+        raise TransferError(f"rsync {source} -> {target} exited with {process.returncode}: {why}")
 
 
 def _limit_files(largest: int) -> None:

@@ -37,18 +37,19 @@ class ActionModule(Action):
         if result.get("failed"):
             return {**result, "status": self._status(ref, task_vars), "faults": [str(result.get("msg"))]}
         run = Run.open(given["runs_dir"], ref.run_id)
-        files, faults = self._fetch(ref, run, result["spare"])
+        files, unfetched = self._fetch(ref, run, result["spare"])
         if FILES.name(ref.id) in files:
             try:
                 files = [name for name in files if name != FILES.name(ref.id)] + unpack(run.path, ref.id)
             except MergeError as error:
-                faults.append(str(error))
-        faults = [*result["faults"], *faults]
+                unfetched.append(str(error))
+        faults = [*result["faults"], *unfetched]
         known = [one.event for one in run.events()] if faults else []
         for fault in (InstanceFault(ref.id, text, ref.node) for text in faults):
             if fault not in known:
                 run.append(fault)
-        return {**result, "changed": bool(files), "files": files, "faults": faults}
+        failed = {"failed": True, "msg": "\n".join(unfetched)} if unfetched else {}
+        return {**result, "changed": bool(files), "files": files, "faults": faults, **failed}
 
     def _status(self, ref: InstanceRef, task_vars: Mapping[str, Any]) -> str:
         """Return the status of an instance that cannot be collected, but whose node answers."""

@@ -6,6 +6,7 @@ file first, and then `contract` and `node` as the controller does.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ansible.module_utils import contract  # shipped, see above
@@ -30,6 +31,8 @@ from ansible.module_utils.contract import (  # Ansible ships the modules that ar
     statuses,
 )
 
+# That of who logs in may keep others from what is made here, instances among them.
+os.umask(0o022)
 PREFIX = "ansible.module_utils."
 
 

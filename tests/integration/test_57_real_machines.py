@@ -38,6 +38,7 @@ def mended(cluster: Cluster) -> Iterator[None]:
 MEND = f"""
 systemctl stop 'jarfleet*'
 umount --lazy --recursive {WORK} /opt/llama.cpp 2>/dev/null
+sed -i '/^umask 077$/d' /home/jar/.bashrc
 rm -f /etc/sudoers.d/zz_password /etc/systemd/journald.conf.d/none.conf
 chown -R jar {WORK}/models
 """
@@ -260,7 +261,7 @@ def wheel(path: Path) -> None:
 
 
 def test_a_program_has_packages_and_environment_leaves_files_and_is_not_restarted(
-    project: Project, cluster: Cluster, tmp_path: Path
+    project: Project, cluster: Cluster, tmp_path: Path, mended: None
 ) -> None:
     experiment = tmp_path / "mine.yml"
     experiment.write_text("""
@@ -270,6 +271,7 @@ restart: {policy: never}
 results: ["out/**"]
 instances: [{id: a, ram_gb: 0.5, environment: {OWN: "a's"}}]
 """)
+    on(cluster, "rpi1", "sed", "-i", "1i umask 077", "/home/jar/.bashrc")  # what root leaves comes home all the same
     program = own_program(tmp_path, LEAVES)
     wheel(tmp_path)
     (tmp_path / "code/requirements.txt").write_text(f"--no-index\n--find-links {tmp_path.as_uri()}\nmine\n")

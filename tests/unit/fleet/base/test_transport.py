@@ -112,3 +112,10 @@ def test_a_node_that_sends_something_else_harms_no_record(node: Path, record: Pa
         fetch(Lying(tmp_path / "ssh", node), "/somewhere", LIMITS, record)
     assert files(record) == {"manifest.json": "signed"}
     assert [path.name for path in record.iterdir()] == ["manifest.json"]
+
+
+def test_a_login_shell_that_prints_is_named_with_the_cure(node: Path, record: Path, tmp_path: Path) -> None:
+    chatty = Lying(tmp_path / "ssh", node)
+    chatty.script.write_text("#!/bin/sh\necho welcome to the node\nsleep 1\n")
+    with pytest.raises(TransferError, match=r"login shell prints something.*~/\.bashrc"):
+        fetch(chatty, "/somewhere", LIMITS, record)
