@@ -7,6 +7,7 @@ file first, and then `contract` and `node` as the controller does.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from ansible.module_utils import contract  # shipped, see above
@@ -33,6 +34,8 @@ from ansible.module_utils.contract import (  # Ansible ships the modules that ar
 
 # That of who logs in may keep others from what is made here, instances among them.
 os.umask(0o022)
+# Nobody may wait for the answer any more: whatever a module does, it ends.
+signal.alarm(6 * 3600)
 PREFIX = "ansible.module_utils."
 
 
