@@ -64,6 +64,8 @@ def kind_of(start: bytes) -> str:
         b"version https://git-lfs": "a stub of git-lfs",
         b"<!doctype html": "an HTML page",
         b"<html": "an HTML page",
+        b"pk\x03\x04": "a zip archive, such as a PyTorch checkpoint",
+        **dict.fromkeys((b"lmgg", b"fmgg", b"tjgg"), "a model in the older GGML format"),
     }
     begins = start[:64].lstrip().lower()
     return next((kind for sign, kind in kinds.items() if begins.startswith(sign)), "another kind of file")
