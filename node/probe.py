@@ -16,6 +16,8 @@ from contract.statuses import DEGRADED, HEALTHY
 from . import known_promises
 
 GB = 2**30
+BOARD = Path("/proc/device-tree/compatible")
+DRIVER, DEVICE = Path("/proc/driver/nvidia/gpus"), Path("/dev/nvidia0")
 CARDS = Path("/sys/class/drm")
 AMD = "0x1002"  # as PCI numbers its vendors
 # Nobody is there: addresses for documentation, RFC 5737 and RFC 3849.
@@ -89,11 +91,11 @@ def gpu(total_gb: float) -> Gpu:
     """
     unified = Gpu(present=True, memory="unified", memory_gb=total_gb)
     try:
-        if b"nvidia,tegra" in Path("/proc/device-tree/compatible").read_bytes():
+        if b"nvidia,tegra" in BOARD.read_bytes():
             return unified
     except OSError:
         pass
-    if not (any(Path("/proc/driver/nvidia/gpus").glob("*")) or Path("/dev/nvidia0").exists()):
+    if not (any(DRIVER.glob("*")) or DEVICE.exists()):
         others = sorted(path.parent.parent.name for path in CARDS.glob("card*/device/vendor") if _is_amd(path))
         return Gpu(problem=f"{' and '.join(others)} of AMD, which no build here uses" if others else "")
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
