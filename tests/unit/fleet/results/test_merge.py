@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fleet.base.errors import MergeError
-from fleet.results.merge import merge, summary
+from fleet.results.merge import _cure, merge, summary
 from workload import database
 
 RUN_ID = "x_20260101T000000Z_0000"
@@ -429,6 +429,15 @@ def test_a_merged_database_that_is_none_is_never_overwritten(run: Path):
     with pytest.raises(MergeError, match=r"experiments\.db"):
         summary(run)
     assert (run / "experiments.db").read_bytes() == b"mine" * 1000
+
+
+def test_a_full_disk_asks_for_room_and_not_for_moving_anything_away():
+    with closing(sqlite3.connect(":memory:")) as full:
+        full.execute("PRAGMA max_page_count = 2")
+        with pytest.raises(sqlite3.OperationalError) as error:
+            full.execute("CREATE TABLE t AS SELECT zeroblob(100000)")
+    assert _cure(error.value) == "make room on its disk and fetch again"
+    assert _cure(sqlite3.DatabaseError("file is not a database")) == "move it away and fetch again"
 
 
 def test_a_summary_before_any_merge_is_empty(run: Path):
