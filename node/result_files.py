@@ -42,7 +42,7 @@ def pack(folder: Path, patterns: Sequence[str], owners: Set[int], target: Path, 
                 try:
                     size += _add(archive, name, file, descriptor, owners, limit - size)
                 except (NodeError, OSError) as error:
-                    left_out.append(f"{name}: {error}")
+                    left_out.append(f"{name!r}: {error}" if not name.isprintable() else f"{name}: {error}")
                     continue
                 taken += 1
                 if taken > MOST_FILES:
@@ -59,8 +59,8 @@ def _add(archive: tarfile.TarFile, name: str, file: str, folder: int, owners: Se
             raise NodeError("not a regular file of the instance's")
         if found.st_size > room:
             raise NodeError(f"there is no room for its {found.st_size} bytes")
-        if name != name.encode(errors="replace").decode():
-            raise NodeError("its name is not UTF-8")
+        if not name.isprintable():
+            raise NodeError("its name cannot be printed")
         entry = tarfile.TarInfo(name)
         entry.size, entry.mtime = found.st_size, int(found.st_mtime)
         # One that shrinks meanwhile is filled up, one that grows is cut off.

@@ -227,10 +227,11 @@ class SystemdBackend:
             return Done(False, self.status())
         if self.check:
             return Done(True, now)
-        told = self._conclude(FAILED if now == FAILED else STOPPED) if now else ""
+        outcome = FAILED if now == FAILED else STOPPED
+        told = self._conclude(outcome) if now else ""
         self._remove(self.all)
         if told:  # its disk is full: now that nothing of it writes any more there may be room
-            told = self._conclude(STOPPED)
+            told = self._conclude(outcome)
         if told:
             raise NodeError(f"{self.ref.id} is stopped, but {told}: make room there, and stop it again")
         return Done(True, self.status())

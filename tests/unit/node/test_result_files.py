@@ -92,6 +92,17 @@ def test_what_an_instance_plants_is_left_out_and_named(
     assert set(there(run)) == {"out/a.csv", "out/deep/er/b.csv", "out/c.txt"}
 
 
+def test_a_name_that_cannot_be_printed_costs_its_own_file_alone(folder: Path, run: Path) -> None:
+    (folder / "out/terminal\x1b]0;").write_text("")
+    (folder / os.fsdecode(b"out/\xff")).write_text("")
+    assert packed(folder, run, "out/*") == [
+        "'out/terminal\\x1b]0;': its name cannot be printed",
+        "'out/\\udcff': its name cannot be printed",
+    ]
+    unpack(run, "a")
+    assert set(there(run)) == {"out/a.csv", "out/c.txt"}
+
+
 def test_files_without_end_are_refused(folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result_files, "MOST_FILES", 2)
     with pytest.raises(NodeError, match="more than 2 files match"):
