@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from fleet.intake.saved_plan import SavedPlan, read_plan, reference
 from fleet.intake.secret_faults import secret_faults
 from fleet.intake.sizes import estimate_table
 from fleet.intake.travel import travel_table, travel_warnings
+from fleet.intake.typed_variables import typed_faults
 from fleet.intake.workload_settings import workload_faults
 from fleet.observe.cluster import Cluster
 from placement import (
@@ -81,6 +82,15 @@ RECORDED = (
     "experiment_code_ref",
     "experiment_command",
     "workload",
+)
+
+
+# Every variable that may be given with -e where an experiment is: those above, and what other roles read.
+VARIABLES = (
+    *(field.name for field in fields(Given) if field.name != "extra_vars"),
+    *("plan_out", "detach", "monitor_duration", "instance_start_timeout", "node_memory_percent", "node_disk_percent"),
+    *("default_model", "accept_weaker_isolation", "runs_dir", "jarfleet_cache", "manifest_signing_key"),
+    *("manifest_allowed_signers", "run", "runs", "instance", "follow", "lines"),
 )
 
 
@@ -155,6 +165,7 @@ class Reader:
         given, hostvars = self.given, self.cluster.hostvars
         nodes = self._try(nodes_from_hostvars, hostvars, {}, self.cluster.source)
         self.faults += self.cluster.faults()
+        self.faults += typed_faults(given.extra_vars, VARIABLES)
         options = self._try(
             Options.read, given.strategy, given.placement_time_limit, given.placement_seed, given.repeat
         )
