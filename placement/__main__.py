@@ -1,10 +1,14 @@
-"""`python -m placement plan`: print which instance would go to which node, and why, without contacting any node."""
+"""`python -m placement plan` prints which instance would go to which node, and why, without contacting any node.
+
+`python -m placement import-cluster` prints an inventory made of the original's cluster config.
+"""
 
 import argparse
 import json
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from placement import (
@@ -24,6 +28,7 @@ from placement import (
 )
 from placement.adapters import gguf_memory
 from placement.adapters.ansible_inventory import project_root
+from placement.adapters.original_cluster import import_cluster
 from placement.explain.whatif import Question
 from placement.options import FLAGS
 from placement.solver.exact import TIME_LIMIT_S
@@ -35,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 a plan, 2 bad input, 3 no plan exists."""
     options = _parser().parse_args(argv)
     try:
-        print(_plan(options))
+        print(options.make(options))
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -99,12 +104,21 @@ def _parser() -> argparse.ArgumentParser:
         description="Decides which node runs which instance of an experiment.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    imported = commands.add_parser(
+        "import-cluster",
+        help="make an inventory of the original's cluster_config.yaml",
+        description="Prints an Ansible inventory with the nodes and settings of a cluster config of the original.",
+        epilog="Exit code: 0 an inventory, 2 bad input (one fault a line on stderr).",
+    )
+    imported.add_argument("file", metavar="FILE", type=Path, help="such as cluster_config.yaml")
+    imported.set_defaults(make=lambda options: import_cluster(options.file).rstrip())
     plan = commands.add_parser(
         "plan",
         help="plan an experiment on an inventory",
         description="Plans an experiment on an inventory as it is declared. No node is asked or touched.",
         epilog="Exit code: 0 a plan, 2 bad input (one fault a line on stderr), 3 no plan exists (reasons on stderr).",
     )
+    plan.set_defaults(make=_plan)
     plan.add_argument("--inventory", "-i", default="inventory/virtual", help="an inventory (default: %(default)s)")
     plan.add_argument("--experiment", "-e", required=True, help="a name in experiments/, or a path to a file")
     plan.add_argument("--strategy", choices=sorted(STRATEGIES), default="optimal", help="(default: %(default)s)")
