@@ -27,8 +27,8 @@ def import_cluster(path: Path) -> str:
     if faults:
         raise BadInput(dict.fromkeys(faults))
     head = (
-        f"# Made of {path.name} by `python -m placement import-cluster`. To add: default_model, and what docs/reference.md\n"
-        "# requires of a node and this leaves out. Compare host keys before the first run: docs/real-hardware.md.\n"
+        f"# Made of {path.name} by `python -m placement import-cluster`. To add: default_model, and what of\n"
+        "# docs/reference.md a node requires and this leaves out. Compare host keys first: docs/real-hardware.md.\n"
     )
     return head + yaml.safe_dump(_inventory(raw), sort_keys=False, allow_unicode=True, width=120)
 
