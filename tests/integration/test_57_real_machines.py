@@ -215,7 +215,8 @@ def test_a_node_that_freezes_while_it_starts_an_instance_is_told_of_with_how_to_
 ) -> None:
     experiment = write_experiment(tmp_path, name="frozen", workload={"rounds": 900})
     running = project.start("run_experiment.yml", "-e", f"experiment={experiment}")
-    eventually("it is launched", lambda: project.runs.exists() and main_pid(cluster, "rpi1", "llama"))
+    asked = f"ls {WORK}/instances/frozen_*/b/instance.json 2>/dev/null"
+    eventually("the node has been asked to start it", lambda: on(cluster, "rpi1", "sh", "-c", asked))
     cluster.freeze("rpi1")
     try:
         rejected = running.finish(code=2)
