@@ -191,8 +191,7 @@ class Mind:
             category = QUESTIONS.get(question)
             if category is None:
                 asked = [*turns, {"role": "user", "content": f"What was this about? {', '.join(CATEGORIES)}"}]
-                about = self.think(asked, purpose + ":category", grammar(CATEGORIES), max_tokens=16)
-                category = about.content.strip()
+                (category,), (_, about) = self.choose(asked, purpose + ":category", CATEGORIES)
                 thoughts.append(("category", about))
             with record.writing() as t:
                 record.add(

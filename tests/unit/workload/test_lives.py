@@ -163,6 +163,7 @@ def test_self_reports_and_beliefs_are_asked_for_when_they_are_due(mind: MakeMind
     )
     assert row[0] == row[2] == 1
     assert row[1] in CATEGORIES
+    assert {category for (category,) in alone.rows("SELECT semantic_category FROM self_reports")} <= set(CATEGORIES)
     beliefs = alone.rows("SELECT cycle_number, belief_type FROM epistemic_assessments ORDER BY assessment_id")
     assert beliefs == [(cycle, belief) for cycle in (1, 2, 3, 4) for belief in ("mortality", "Is it so?")]
     assert {state for (state,) in alone.rows("SELECT belief_state FROM epistemic_assessments")} <= {
