@@ -22,6 +22,11 @@ class Packed:
     table: str = ""
     warnings: tuple[str, ...] = ()
 
+    @property
+    def told(self) -> dict[str, list[str]]:
+        """The warnings as a part of a task's result; Ansible takes no empty list of them."""
+        return {"warnings": list(self.warnings)} if self.warnings else {}
+
 
 def pack(request: Request, cluster: Cluster, cache: Path, *, check: bool = False) -> Packed:
     """Return the request with the packages that its code asks for, or that its record names.

@@ -8,6 +8,9 @@ short_description: Decide which instance runs on which node, and say why
 description:
   - Hands the inventory's nodes, as declared and as M(node_state) measured them (registered as C(node_probe) on each), and the
     experiment's instances to the Python package C(placement), and returns its plan.
+  - Before that, of a C(requirements.lock) or C(requirements.txt) beside the user's code, pip on the controller makes a folder of wheels for
+    each kind of node that answered. Nothing is built. A node for which a package has no wheel gets no instance. The same file gives the same
+    packages again as long as they are in O(cache).
   - All or nothing. If an instance cannot be placed, the task fails and names for each instance and node the constraint that failed,
     then the smallest set of instances and constraints that cannot hold together, and the changes that would make it fit.
   - Decides only; nothing is changed anywhere, so it does the same in check mode. With C(--diff) it shows what would run where.
@@ -18,6 +21,7 @@ options:
         with everything that has changed since.
     type: dict
     required: true
+  cache: {description: "The controller's cache, for the packages that the code asks for.", type: path, required: true}
 author: [Jarfleet]
 """
 
@@ -25,10 +29,13 @@ EXAMPLES = r"""
 - name: Place the minds
   place:
     request: "{{ preflight_checked.request }}"
+    cache: ~/.cache/jarfleet
   register: placed
 """
 
 RETURN = r"""
+request: {description: "The request, with the packages of each node.", returned: when there is a plan, type: dict}
+warnings: {description: "The nodes for which a package has no wheel, with what pip says.", returned: when there are any, type: list}
 plan:
   description: The plan, in the form that C(python -m placement plan --format json) prints.
   returned: when there is one
@@ -57,7 +64,7 @@ changes:
   description: "What has changed since a plan was saved, or a run was recorded: C(rpi1: status was HEALTHY, is UNAVAILABLE)."
   returned: when a saved plan cannot be applied, or a run not be replayed
   type: list
-table: {description: The plan for a person., returned: when there is one, type: str}
+table: {description: "The packages of each kind of node, and the plan, for a person.", returned: when there is one, type: str}
 rejections: {description: "For each refused instance and node, the constraints that failed.", returned: when there is none, type: dict}
 conflict:
   description:

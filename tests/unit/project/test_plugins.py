@@ -85,6 +85,6 @@ def test_ansible_doc_prints_what_a_plan_and_a_refusal_return() -> None:
         cwd=PLUGINS.parent, capture_output=True, text=True, check=True,
     )  # fmt: skip
     reported = json.loads(done.stdout)["place"]
-    assert set(reported["doc"]["options"]) == {"request"}
+    assert set(reported["doc"]["options"]) == {"request", "cache"}
     assert {"plan", "table", "rejections", "conflict", "remedies", "untried", "faults"} <= set(reported["return"])
     assert "counterfactuals" in reported["return"]["plan"]["contains"]
