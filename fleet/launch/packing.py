@@ -33,7 +33,7 @@ def pack(request: Request, cluster: Cluster, cache: Path, *, check: bool = False
 
     Raise ReleaseError if no node can have them.
     """
-    text = requirements(Path(request.release.src) / CODE) if request.release.has_code else ""
+    text = requirements(Path(request.release.src) / CODE) if request.release.has_code and not request.replay else ""
     if not text and not request.packages:
         return Packed(request)
     nodes = [(name, state) for name, state in cluster.states.items() if state]

@@ -100,7 +100,8 @@ def _of_cluster(recorded: Iterable[Run], cluster: Cluster) -> list[str]:
     recorded: the newest first.
     """
     nodes = set(cluster.names)
-    return [run.run_id for run in islice((run for run in recorded if _nodes(run) <= nodes), CLOSE)]
+    of_these = (run.run_id for run in recorded if (planned := _nodes(run)) and planned <= nodes)
+    return list(islice(of_these, CLOSE))
 
 
 def _nodes(run: Run) -> set[str]:

@@ -88,3 +88,7 @@ def test_a_replay_has_what_its_record_names_and_only_where_it_had_it(
     kept = tmp_path / "packages" / FOR_PI.digest
     kept.mkdir(parents=True)
     assert packing.pack(replay, cluster, tmp_path).request.packages == {"pi1": replace(FOR_PI, src=str(kept))}
+    of_before = replace(
+        replay, packages={}
+    )  # a run from before packages were sent had none, whatever lay beside its code
+    assert packing.pack(of_before, cluster, tmp_path).request.packages == {}

@@ -47,6 +47,12 @@ def test_a_run_that_was_never_started_is_the_newest_and_no_older_one_is_taken_fo
         find(tmp_path, n1=node(OLD))
 
 
+def test_a_damaged_record_is_no_run_of_this_cluster(tmp_path: Path) -> None:
+    record(tmp_path, NEW, "n1")
+    (tmp_path / NEW / "plan.json").write_text("{")
+    assert find(tmp_path, n1=node(OLD)).run_id == OLD
+
+
 def test_the_record_of_another_cluster_does_not_count(tmp_path: Path) -> None:
     record(tmp_path, NEW, "elsewhere")
     assert find(tmp_path, n1=node(OLD)).run_id == OLD
