@@ -44,7 +44,7 @@ from .errors import NodeError
 
 SETTLED_SECONDS = 5  # a workload that reports no progress must have lived so long to count as started
 LOOK_SECONDS = 0.1
-MOST_DEATHS = 3  # of a workload before it counts as started
+MOST_DEATHS = 3  # while it starts
 
 
 class Done(NamedTuple):
@@ -194,20 +194,20 @@ class SystemdBackend:
     def _wait_healthy(self, spec: LaunchSpec, start_timeout: float) -> None:
         """Until all that must answer answers 200 and the workload is at work, or has ended already, as a short one may.
 
-        At work is a workload that reports progress; one that does not must have lived for a few seconds.
+        At work is a workload that reports progress; one that does not must have lived for a few seconds. One that dies
+        again and again has started; a llama-server that does has not.
         """
         answers = dict.fromkeys(spec.health, "nothing")
         started = time.monotonic()
         while time.monotonic() < started + start_timeout:
             now = self.status()
             shown = systemd.show([self.units[unit] for unit in spec.health])
-            gives_up = exit_log.exits(self.dir).deaths(names.WORKLOAD) >= MOST_DEATHS
-            if (
-                gives_up
-                or now in (COMPLETED, FAILED)
-                or any(unit["ActiveState"] == "failed" for unit in shown.values())
-            ):
+            exits = exit_log.exits(self.dir)
+            gives_up = any(unit["ActiveState"] == "failed" for unit in shown.values())
+            if now in (COMPLETED, FAILED) or gives_up or exits.deaths(names.LLAMA) >= MOST_DEATHS:
                 break
+            if exits.deaths(names.WORKLOAD) >= MOST_DEATHS:
+                return  # it starts, and dies: what comes of that is told by who watches
             answers = {unit: health.ask(shown[self.units[unit]]["MainPID"], url) for unit, url in spec.health.items()}
             settled = time.monotonic() > started + SETTLED_SECONDS
             at_work = settled or (self.dir / names.PROGRESS).exists()

@@ -121,7 +121,7 @@ def test_an_instance_over_its_memory_is_killed_and_the_other_goes_on(
     )
     experiment = tmp_path / "hungry.yml"
     experiment.write_text(
-        "name: hungry\ninstances:\n  - {id: big, ram_gb: 0.5, preferred_node: host}\n"
+        "name: hungry\nrestart: {limit: 5}\ninstances:\n  - {id: big, ram_gb: 0.5, preferred_node: host}\n"
         "  - {id: small, ram_gb: 0.5, preferred_node: jetson}\n"
     )
     played = project.run(experiment, *hungry, code=None)

@@ -22,7 +22,7 @@ time.sleep(900)
 
 def test_a_failed_program_closes_with_its_own_last_words(project: Project, cluster: Cluster, tmp_path: Path) -> None:
     experiment = tmp_path / "broken.yml"
-    experiment.write_text("name: broken\ninstances: [{id: mule, ram_gb: 1}]\n")
+    experiment.write_text("name: broken\nrestart: {limit: 5}\ninstances: [{id: mule, ram_gb: 1}]\n")
     played = project.run(experiment, *own_program(tmp_path, "import nothing_of_that_name\n"), code=2)
     closing = played.output[played.output.index("Report what has failed") :]
     assert "mule: " in closing
