@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from fleet.artifacts.downloads import Progress, download, file_name, kind_of
 from fleet.base.addresses import redacted
 from fleet.base.errors import ModelError
-from fleet.base.files import SHA256, file_sha256, write_json
+from fleet.base.files import SHA256, file_sha256, read_object, write_json
 
 MAGIC = b"GGUF"
 
@@ -119,8 +118,4 @@ def _identity(path: Path) -> dict[str, int]:
 
 
 def _index(cache: Path) -> dict[str, Any]:
-    try:
-        index = json.loads((cache / "index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return index if isinstance(index, dict) else {}
+    return read_object(cache / "index.json")

@@ -24,7 +24,7 @@ from contract.json_records import Record
 from fleet.artifacts import source_tree
 from fleet.base.addresses import redacted
 from fleet.base.errors import ReleaseError
-from fleet.base.files import locked, write_json
+from fleet.base.files import locked, read_object, write_json
 
 FILES = ("requirements.lock", "requirements.txt")  # beside the user's code; the first one that is there counts
 OLDEST_GLIBC = 17  # the minor version of manylinux2014
@@ -72,8 +72,8 @@ def requirements(code: Path) -> str:
 def resolve(text: str, kind: Kind, cache: Path, *, check: bool = False) -> Packages:
     """Return the packages that a requirements file asks for, for one kind of node.
 
-    check: write nothing to the cache; the digest is then that of packages resolved before, or "". Raise ReleaseError
-    with what pip says, such as that a package has no wheel for this kind.
+    check: write nothing to the cache, so their folder may not be there. Raise ReleaseError with what pip says, such as
+    that a package has no wheel for this kind.
     """
     folder = cache / "packages"
     asked = hashlib.sha256(json.dumps([text, kind.to_json()], sort_keys=True).encode()).hexdigest()
@@ -163,11 +163,7 @@ def _keep(made: Path, found: Packages, asked: str) -> None:
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return index if isinstance(index, dict) else {}
+    return read_object(folder / "index.json")
 
 
 def kinds_of(states: Sequence[tuple[str, Any]]) -> dict[Kind, list[str]]:

@@ -83,10 +83,10 @@ def find_run(
             f"{', '.join(cluster.silent)} did not answer, so which run is the newest cannot be told;"
             f" name the run, -e run=<run_id>; the newest that are known: {known}"
         )
-    if run_id == LATEST and (newest := _by_time([*_runs(found), *here])):
-        run_id = newest[-1]
-        if not any(one.run_id == run_id for _, one in found):
-            raise SearchError(_not_there(cluster, run_id, found))
+    resolved = _resolved(run_id, found, here)
+    if resolved != run_id and resolved not in _runs(found):
+        raise SearchError(_not_there(cluster, resolved, found))
+    run_id = resolved
     chosen = [(node, one) for node, one in found if one.run_id == run_id and instance in ("", one.id)]
     if not chosen:
         raise SearchError(_hint(cluster, run_id, instance, found))
@@ -138,8 +138,9 @@ def _by_time(run_ids: Iterable[str]) -> list[str]:
     return sorted(set(run_ids), key=lambda run_id: run_id.rsplit("_", 2)[-2:])
 
 
-def _resolved(run_id: str, found: Sequence[tuple[str, InstanceState]]) -> str:
-    runs = _runs(found)
+def _resolved(run_id: str, found: Sequence[tuple[str, InstanceState]], here: Sequence[str] = ()) -> str:
+    """Return the id of the newest run, on the nodes or in the records here, for `latest`."""
+    runs = _by_time([*_runs(found), *here])
     return runs[-1] if run_id == LATEST and runs else run_id
 
 
