@@ -103,14 +103,12 @@ def instance_folder(work_dir: str, run_id: str, instance_id: str) -> str:
     return f"{instances_folder(work_dir)}/{run_id}/{instance_id}"
 
 
-def copies_folder(work_dir: str, run_id: str, instance_id: str) -> str:
-    """Where a collection leaves its copies for the controller to fetch, out of the instance's reach."""
-    return f"{work_dir}/copies/{run_id}/{instance_id}"
-
-
 def copies_folders(work_dir: str, run_id: str, instance_id: str) -> Tuple[str, ...]:
-    """The folders of an instance's copies: on the work dir's disk, and in memory for when that is full."""
-    return copies_folder(work_dir, run_id, instance_id), f"{SPARE_COPIES_FOLDER}/{run_id}/{instance_id}"
+    """Where a collection leaves its copies for the controller to fetch, out of the instance's reach.
+
+    The first is on the work dir's disk, the second in memory for when that is full.
+    """
+    return f"{work_dir}/copies/{run_id}/{instance_id}", f"{SPARE_COPIES_FOLDER}/{run_id}/{instance_id}"
 
 
 def credentials_file(run_id: str, instance_id: str, unit: str) -> str:
