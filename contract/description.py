@@ -51,6 +51,7 @@ class InstanceDescription(Record):
     instances: Tuple[str, ...] = ()  # whom it knows of: all of the run but its observers
     workload: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    epoch: int = 1  # rises each time that the instance is resumed
     seed: int = 1
     context_size: int = 4096
     model: Mapping[str, str] = field(default_factory=dict)  # "path" on the node, "sha256"

@@ -89,6 +89,30 @@ class LaunchFailed(Event):
     reason: str = ""
 
 
+@register("checkpointed")
+@dataclass(frozen=True)
+class Checkpointed(Event):
+    """A checkpoint was kept. instances: {instance: the epoch that it is of}."""
+
+    checkpoint: str
+    instances: Mapping[str, int] = field(default_factory=dict)
+
+
+@register("resumed")
+@dataclass(frozen=True)
+class Resumed(Event):
+    """An instance is started again, in a new epoch, from a checkpoint.
+
+    left: {table: rows that are in the database of the epoch before, and not in the checkpoint}.
+    """
+
+    instance: str
+    epoch: int
+    node: str
+    checkpoint: str = ""
+    left: Mapping[str, int] = field(default_factory=dict)
+
+
 @register("status")
 @dataclass(frozen=True)
 class StatusChanged(Event):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple
 
 from .description import Capacity, InstanceDescription, InstanceRef
+from .exits import Exit
 from .json_records import Record
 from .names import LLAMA, RELAY, WORKLOAD, instance_folder
 
@@ -50,6 +51,14 @@ class Outbound(Record):
 
 
 @dataclass(frozen=True)
+class Checkpoint(Record):
+    """What an instance is resumed from. sha256: of its database, empty without one; exits: of its earlier epochs."""
+
+    sha256: str = ""
+    exits: Tuple[Exit, ...] = ()
+
+
+@dataclass(frozen=True)
 class LaunchSpec(Record):
     """Everything that starting an instance takes.
 
@@ -75,6 +84,7 @@ class LaunchSpec(Record):
     secrets: Tuple[str, ...] = ()  # names of those that its workload is given
     out_of_reach: Tuple[str, ...] = ()  # addresses of its node and of others that its receipt tries to reach
     capacity: Capacity = Capacity(0.0, 0.0, 1)
+    checkpoint: Optional[Checkpoint] = None  # of an instance that is resumed
     relay: Optional[Process] = None  # where somebody observes the instance
     health: Mapping[str, str] = field(
         default_factory=dict

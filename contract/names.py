@@ -43,7 +43,7 @@ PROGRESS = "progress.json"
 DATABASE = "experiments.db"
 EXIT_LOG = "logs/exits.jsonl"
 STREAM = "logs/stream.jsonl"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS = "checkpoints"  # of llama-server, in its own form
 
 # What units run as root to record starts and exits (`node/__main__.py`): a link to the version sent last.
 NODE_PROGRAM = "/opt/jarfleet/node.pyz"
@@ -101,6 +101,21 @@ def instances_folder(work_dir: str) -> str:
 def instance_folder(work_dir: str, run_id: str, instance_id: str) -> str:
     """An instance's folder on its node."""
     return f"{instances_folder(work_dir)}/{run_id}/{instance_id}"
+
+
+def earlier_folder(folder: str, epoch: int) -> str:
+    """Where an instance's folder lies once the instance was resumed: no instance has a name like it."""
+    return f"{folder}.e{epoch}"
+
+
+def checkpoint_file(work_dir: str, instance_id: str, sha256: str) -> str:
+    """A database on its way into the folder of an instance that is resumed, named for the hash of its content."""
+    return f"{checkpoints_folder(work_dir)}/{instance_id}.{sha256}.db"
+
+
+def checkpoints_folder(work_dir: str) -> str:
+    """The folder of those databases."""
+    return f"{work_dir}/checkpoints"
 
 
 def copies_folders(work_dir: str, run_id: str, instance_id: str) -> Tuple[str, ...]:

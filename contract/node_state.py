@@ -37,6 +37,7 @@ class InstanceState(Record):
     status: str = choice(INSTANCE_STATUSES)
     dir: str = ""
     experiment: str = ""
+    epoch: int = 1  # how often it was resumed, plus 1
     ended: str = ""  # when, ISO 8601; empty while it has no outcome
     ram_gb: float = 0.0
     takes_ram_gb: float = 0.0

@@ -148,6 +148,7 @@ def _state(files: _Files, units: Mapping[str, Dict[str, str]]) -> InstanceState:
     return replace(
         found,
         experiment=files.description.experiment,
+        epoch=files.description.epoch,
         ram_gb=resources.ram_gb,
         takes_ram_gb=resources.takes_ram_gb,
         gpu_memory_gb=resources.gpu_memory_gb,

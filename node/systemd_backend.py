@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import pwd
+import shutil
 import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -25,6 +26,7 @@ from contract.statuses import ALIVE, COMPLETED, FAILED, RUNNING, STOPPED
 from . import (
     collection,
     credential_files,
+    epochs,
     exit_log,
     health,
     instances,
@@ -80,6 +82,10 @@ class SystemdBackend:
         return [*fixed, *sorted({path.name for path in there} - set(self.units.values()))]
 
     @property
+    def _named(self) -> Tuple[str, str, str]:
+        return self.ref.work_dir, self.ref.run_id, self.ref.id
+
+    @property
     def all(self) -> List[str]:
         """All of its units."""
         return [*self.own, *(self.units[relay] for relay in names.RELAYS)]
@@ -98,8 +104,11 @@ class SystemdBackend:
         """
         text = json.dumps(spec.description.to_json(), indent=2, sort_keys=True) + "\n"
         description = {self.dir / names.DESCRIPTION: text}
-        user = users.user_of(self.dir)
-        if instances.read_outcome(self.dir):
+        earlier = epochs.earlier(self.dir, spec.description)
+        if earlier and self.status() in ALIVE:
+            raise NodeError(f"{self.ref.id} still runs here in its epoch {earlier}: stop it, then resume it")
+        user = None if earlier else users.user_of(self.dir)
+        if instances.read_outcome(self.dir) and not earlier:
             return Done(False, self.status())
         changes = _changes({**description, **_unit_files(spec, llama_cpp, user or users.POOL[0])})
         diff = [change.to_diff() for change in changes]
@@ -107,6 +116,8 @@ class SystemdBackend:
             return Done(False, RUNNING, receipt=self._receipt())
         if self.check:
             return Done(True, "PENDING", diff)
+        if earlier:
+            self._remove(self.all)
         user, others = self._reserve(spec, text)
         files = _unit_files(spec, llama_cpp, user)
         try:
@@ -172,11 +183,17 @@ class SystemdBackend:
                     f"{self.ref.id}: no room on this node any more: {'; '.join(reasons)};"
                     " another run was faster, run again"
                 )
+            if earlier := epochs.earlier(self.dir, spec.description):
+                epochs.put_aside(self.dir, earlier, names.copies_folders(*self._named))
+            if spec.checkpoint and not (self.dir / names.DESCRIPTION).exists():
+                shutil.rmtree(str(self.dir), ignore_errors=True)  # of a start that was cut off before it had all
             user = users.user_of(self.dir)
             if user is None:
                 with users.lending(self.dir) as lent:
                     user = lent.pw_name
                     self._make_folder(lent)
+                    if spec.checkpoint:
+                        epochs.restore(self.dir, spec.checkpoint, spec.work_dir, lent)
             shared_folder.write(self.dir / names.DESCRIPTION, description)
         return user, others
 
@@ -262,7 +279,7 @@ class SystemdBackend:
         group = pwd.getpwnam(self.ref.owner).pw_gid
         user = users.user_of(self.dir) or self.ref.owner
         owners = {0, pwd.getpwnam(user).pw_uid}
-        folders = [Path(folder) for folder in names.copies_folders(self.ref.work_dir, self.ref.run_id, self.ref.id)]
+        folders = [Path(folder) for folder in names.copies_folders(*self._named)]
         copies = collection.Collection(self.dir, folders, self.ref.id, owners, group)
         # What tells of the others first. Not the relay's journal: the copy lies where the instance could read it.
         copies.journal([self.units[unit] for unit in names.UNITS], complete)

@@ -32,6 +32,8 @@ def live(instance: Instance, settings: Settings, record: LifeRecord, last_exit: 
         die(record, last_exit or Exit(names.WORKLOAD, cause=EXIT))
     messenger = Messenger(record) if settings.mode in PEER_COUNTS else None
     mind = Mind(instance, settings, record)
+    if messenger and instance.epoch > 1:
+        messenger.take_back()
     play = modes.of(mind, messenger)
     while not is_over(record, settings):
         try:

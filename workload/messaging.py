@@ -8,6 +8,7 @@ Peers prove with their key who they are (`peers`); /health alone answers everybo
 
     POST /messages {"run_id", "sender", "topic", "round", "body"}    -> {"body"}, what is stored under this name
     GET  /messages?topic=say&round=3                                 -> {"body"} of this mind's own message, or 404
+    GET  /letters                                                   -> {"letters"}: what this mind has of the caller's
     POST /done    {"run_id", "sender", "round"}                     -> {}: took part until this round, needs no more
     GET  /health                                                    -> {"status", "run_id", "id", "cycle", "round", ...}
 """
@@ -77,16 +78,62 @@ class Messenger:
         body = self.read(self.instance.id, topic, round)
         if body is None:
             body = write()
-            with self.record.writing() as t:
-                self._store(t, self.instance.id, topic, round, body)
-                for peer in recipients:
-                    t.execute(
-                        "INSERT OR IGNORE INTO deliveries (experiment_id, recipient, topic, round) VALUES (?, ?, ?, ?)",
-                        (self.record.key, peer, topic, round),
-                    )
-            for thread in self.delivery_threads.values():
-                thread.work.set()
+            self._keep_own(topic, round, body, recipients)
+        elif "content" in body and self.record.said(round) is None:
+            self.record.say(round, body["content"], None, ())  # taken back: it has not gone through saying it
         return body
+
+    def _keep_own(self, topic: str, round: int, body: Body, recipients: Any) -> None:
+        with self.record.writing() as t:
+            self._store(t, self.instance.id, topic, round, body)
+            for peer in recipients:
+                t.execute(
+                    "INSERT OR IGNORE INTO deliveries (experiment_id, recipient, topic, round) VALUES (?, ?, ?, ?)",
+                    (self.record.key, peer, topic, round),
+                )
+        for thread in self.delivery_threads.values():
+            thread.work.set()
+
+    def take_back(self) -> None:
+        """Take from the peers what this mind has told them, and what its database, an older copy, does not know of.
+
+        So that it does not say something else in its place. A peer that is done, or silent for linger_seconds, is left:
+        what it has is learnt when the same message is delivered to it again.
+        """
+        until = time.monotonic() + self.record.settings.linger_seconds
+        waiting = [peer for peer in self.peers if not self._peer(peer)[0]]
+        while waiting and time.monotonic() < until:
+            seen = self.events
+            for peer in list(waiting):
+                try:
+                    status, answer = self.call(peer, "GET", "/letters")
+                except Unavailable:
+                    continue
+                waiting.remove(peer)
+                letters = answer.get("letters")
+                for letter in letters if status == 200 and isinstance(letters, list) else ():
+                    self._take(peer, letter)
+            if waiting:
+                self._news_since(seen, 0.2)
+
+    def _take(self, peer: str, letter: Any) -> None:
+        topic, round, body = (
+            letter.get(key) if isinstance(letter, dict) else None for key in ("topic", "round", "body")
+        )
+        if not isinstance(topic, str) or type(round) is not int or not isinstance(body, dict):
+            return  # a peer may say anything
+        if self.read(self.instance.id, topic, round) is None:
+            self._keep_own(topic, round, body, self.peers)
+            log.info("round %d: taken back from %s: what it was told (%s)", round, peer, topic)
+        self.delivered(peer, topic, round, body)
+
+    def letters_of(self, sender: str) -> Body:
+        """What this mind has of a peer's messages."""
+        rows = self.record.database.rows(
+            "SELECT topic, round, body_json FROM letters WHERE experiment_id = ? AND sender = ? ORDER BY letter_id",
+            (self.record.key, sender),
+        )
+        return {"letters": [{"topic": topic, "round": round, "body": json.loads(body)} for topic, round, body in rows]}
 
     def _store(self, t: Any, sender: str, topic: str, round: int, body: Body) -> None:
         t.execute(
@@ -342,6 +389,8 @@ class Handler(JsonHandler):
             self.answer(403, {"error": NO_PEER})
         elif path in messenger.pages:
             self.answer(200, messenger.pages[path]())
+        elif path == "/letters" and caller is not None:
+            self.answer(200, messenger.letters_of(caller))
         else:
             round, topic = asked.get("round", ""), asked.get("topic", "")
             body = None

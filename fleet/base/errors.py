@@ -54,6 +54,18 @@ class Unsigned(SigningError):
     """A manifest has no signature."""
 
 
+class CheckpointError(FleetError):
+    """A checkpoint does not exist, or cannot be used."""
+
+
+class ResumeRejected(FleetError):
+    """A run cannot be resumed. `reasons` names everything that stands against it."""
+
+    def __init__(self, run_id: str, reasons: list[str]) -> None:
+        self.reasons = reasons
+        super().__init__("\n".join([f"{run_id} cannot be resumed; nothing was changed:", *reasons]))
+
+
 class ReplayRejected(FleetError):
     """A run cannot be repeated as recorded. `differences` names everything that differs from its record."""
 

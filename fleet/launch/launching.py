@@ -14,7 +14,8 @@ from fleet.base.errors import SigningError, Unsigned
 from fleet.base.text_table import table
 from fleet.intake.request import Request
 from fleet.launch import key_store
-from fleet.launch.replay import builds, recorded
+from fleet.launch.recorded import recorded
+from fleet.launch.replay import builds
 from fleet.launch.shipments import Shipment, shipments
 from fleet.launch.specs import Entry, entries
 from fleet.observe.cluster import Cluster
@@ -89,7 +90,7 @@ def create(
             saved=request.saved.file if request.saved else "",
         )
     )
-    return Created(run_id, run.path, made, sent, _unsigned(run, partial(sign, run, keys)))
+    return Created(run_id, run.path, made, sent, unsigned(run, partial(sign, run, keys)))
 
 
 def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster, keys: Keys) -> Settled:
@@ -107,7 +108,9 @@ def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster
             run.append(Launched(name, str(outcome["status"])))
             if "receipt" in outcome:
                 run.append(Received(name, Receipt.from_json(outcome["receipt"], f"{name}: receipt")))
-    return Settled(failed, silent, run.run_id, _unsigned(run, partial(update, run, keys, **builds(cluster))))
+    known, now = run.manifest, builds(cluster)  # of a run that is resumed: what it was launched with stays
+    all_builds = {key: {**found, **(known.get(key) or {})} for key, found in now.items()}
+    return Settled(failed, silent, run.run_id, unsigned(run, partial(update, run, keys, **all_builds)))
 
 
 def detached_table(run: Run, options: str) -> str:
@@ -126,7 +129,7 @@ def detached_table(run: Run, options: str) -> str:
     return f"{run.run_id} runs by itself: {where}\n\n{table(('to', 'type'), rows)}"
 
 
-def _unsigned(run: Run, signing: Callable[[], Any]) -> list[str]:
+def unsigned(run: Run, signing: Callable[[], Any]) -> list[str]:
     """Call `signing`; if it fails, return the reason as a warning, since a run may go on unsigned."""
     try:
         signing()

@@ -58,9 +58,9 @@ def pack(request: Request, cluster: Cluster, cache: Path, *, check: bool = False
 def _for_kind(
     request: Request, text: str, kind: Kind, names: list[str], cache: Path, check: bool
 ) -> Iterator[tuple[str, Packages]]:
-    """Yield (node, packages) for nodes of a kind; of a run to be repeated, for those that it had."""
+    """Yield (node, packages) for nodes of a kind; recorded ones for those that had some, and no others in a replay."""
     for name in names:
-        if not request.replay:
-            yield name, resolve(text, kind, cache, check=check)
-        elif recorded := request.packages.get(name):
+        if recorded := request.packages.get(name):
             yield name, again(recorded, kind, cache, check=check)
+        elif not request.replay:
+            yield name, resolve(text, kind, cache, check=check)

@@ -21,14 +21,41 @@ class Shipment(Record):
     artifacts: tuple[Any, ...]
 
 
-def shipments(request: Request, cluster: Cluster, assignments: Mapping[str, str] | None = None) -> list[Shipment]:
-    """Return what each node of a plan {instance: node} gets; without a plan, everything for each node that answered."""
+def shipments(
+    request: Request,
+    cluster: Cluster,
+    assignments: Mapping[str, str] | None = None,
+    databases: Mapping[str, tuple[str, str]] | None = None,
+) -> list[Shipment]:
+    """Return what each node of a plan {instance: node} gets; without a plan, everything for each node that answered.
+
+    databases: {instance: (file, sha256)} of those that are resumed.
+    """
     if assignments is None:
         chosen = {name: list(request.models) for name in cluster.names if cluster.states[name]}
     else:
         placed = dict.fromkeys(assignments.values())
         chosen = {node: [id for id, where in assignments.items() if where == node] for node in placed}
-    return [Shipment(node, tuple(_artifacts(request, cluster, node, ids))) for node, ids in chosen.items()]
+    return [
+        Shipment(node, (*_artifacts(request, cluster, node, ids), *_databases(cluster, node, ids, databases or {})))
+        for node, ids in chosen.items()
+    ]
+
+
+def _databases(
+    cluster: Cluster, node: str, ids: Iterable[str], databases: Mapping[str, tuple[str, str]]
+) -> list[dict[str, Any]]:
+    work_dir = cluster.host(node).work_dir
+    return [
+        {
+            "name": f"checkpoint of {id}",
+            "src": databases[id][0],
+            "sha256": databases[id][1],
+            "dest": names.checkpoint_file(work_dir, id, databases[id][1]),
+        }
+        for id in ids
+        if id in databases
+    ]
 
 
 def _artifacts(request: Request, cluster: Cluster, node: str, ids: Iterable[str]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 from contract import names
 from contract.description import Capacity, InstanceDescription, InstanceRef, Resources
 from contract.json_records import Record
-from contract.launch_spec import Inbound, LaunchSpec, Limits, Outbound, Process
+from contract.launch_spec import Checkpoint, Inbound, LaunchSpec, Limits, Outbound, Process
 from fleet.intake.request import Request
 from fleet.intake.workload_settings import Peers
 from fleet.observe.cluster import Cluster, Host
@@ -39,16 +39,33 @@ class Entry(Record):
     instance_ref: InstanceRef
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What an instance is resumed from, and the epoch that begins with it."""
+
+    epoch: int
+    checkpoint: Checkpoint
+
+
 # The program of a stream relay, by whether the release contains `contract/`: replays may use releases of older names.
 RELAY_PROGRAMS = {True: (*PYTHON, "workload.stream_relay"), False: (*PYTHON, "workload.tap")}
 
 
-def entries(run_id: str, request: Request, experiment: Experiment, plan: Plan, cluster: Cluster) -> list[Entry]:
-    """Return one entry per instance, in file order. `experiment` has its sizes."""
+def entries(
+    run_id: str,
+    request: Request,
+    experiment: Experiment,
+    plan: Plan,
+    cluster: Cluster,
+    origins: Mapping[str, Origin] | None = None,
+) -> list[Entry]:
+    """Return one entry per instance, in file order. `experiment` has its sizes; origins: of a run that is resumed."""
     nodes = {node.name: node for node in cluster.nodes}
     few = list(nodes)[: OTHER_NODES + 1]  # whose addresses a receipt may need beside those of the run
     hosts = {name: cluster.host(name) for name in dict.fromkeys([*plan.assignments.values(), *few])}
-    launch = _Launch(run_id, request, experiment, plan, hosts, nodes, cluster.settings.auto_restart, Peers(experiment))
+    launch = _Launch(
+        run_id, request, experiment, plan, hosts, nodes, cluster.settings.auto_restart, Peers(experiment), origins or {}
+    )
     return [_entry(launch, instance) for instance in experiment.instances]
 
 
@@ -93,6 +110,7 @@ class _Launch:
     nodes: Mapping[str, Node]
     restart: bool
     peers: Peers
+    origins: Mapping[str, Origin]
 
     def address(self, id: str) -> str:
         """Return the address of the node that an instance is on."""
@@ -120,7 +138,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
     relay = RELAY_PROGRAMS[launch.request.release.has_contract]
     release_dir = names.release_folder(host.work_dir, launch.request.release.hash)
     outbound = _outbound(launch, instance)
-    restart = launch.experiment.restart
+    restart, origin = launch.experiment.restart, launch.origins.get(id)
     description = _description(launch, instance, node, host, outbound)
     spec = LaunchSpec(
         description=description,
@@ -149,6 +167,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
         secrets=instance.secrets,
         out_of_reach=launch.addresses(node.name),
         capacity=Capacity(node.ram_gb - node.reserved_ram_gb, node.usable_gpu_memory_gb, node.max_instances),
+        checkpoint=origin.checkpoint if origin else None,
         relay=Process(relay, release_dir, _relay_addresses(launch, id, observers)) if observers else None,
         # The node itself checks the relay, at the address that observers use.
         health={
@@ -184,6 +203,7 @@ def _description(
         instances=launch.peers.known_to(id),
         workload=dict(launch.experiment.workload),
         config=dict(instance.config),
+        epoch=launch.origins[id].epoch if id in launch.origins else 1,
         seed=instance.seed if instance.seed is not None else 1,
         context_size=instance.context_size,
         model={"path": names.model_file(host.work_dir, sha256), "sha256": sha256},

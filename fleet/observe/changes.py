@@ -12,8 +12,9 @@ from contract.statuses import HEALTHY
 class RunOnNode:
     """A run's instances on one node, as last seen."""
 
-    def __init__(self, node: str) -> None:
-        self.node = node
+    def __init__(self, node: str, epochs: Mapping[str, int] | None = None) -> None:
+        """epochs: {instance: its epoch} of those that were resumed; what is left of an earlier one is passed over."""
+        self.node, self._epochs = node, epochs or {}
         self.instances: dict[str, InstanceState] = {}
         self._status = HEALTHY
 
@@ -34,10 +35,11 @@ class RunOnNode:
         if state.status != self._status:
             self._status = state.status
             events.append(NodeStatusChanged(self.node, state.status, state.reasons))
-        for one in state.instances:
+        instances = [one for one in state.instances if one.epoch >= self._epochs.get(one.id, 1)]
+        for one in instances:
             events += self._events(one, self.instances.get(one.id))
             lines += _progress(one, self.instances.get(one.id))
-        self.instances = {one.id: one for one in state.instances}
+        self.instances = {one.id: one for one in instances}
         return events, lines
 
     def _events(self, now: InstanceState, before: InstanceState | None) -> Iterator[Event]:

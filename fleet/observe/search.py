@@ -54,7 +54,7 @@ def overview(cluster: Cluster, run_id: str, *, with_instances: bool) -> Overview
 
     with_instances: also return the instances that are alive and those of one run; all past ones would be too many.
     """
-    found = _instances(cluster)
+    found = newest_epochs(cluster)
     tables = [node_table(cluster.hostvars, cluster.states)]
     if with_instances:
         run_id = _resolved(run_id, found)
@@ -75,7 +75,7 @@ def find_run(
     The newest is that of the nodes and of the controller's records together: a node that does not answer may be the
     only one to have it. acts: the caller will change it, so with such a node it must be named.
     """
-    found = _instances(cluster)
+    found = newest_epochs(cluster)
     here = _of_cluster(recorded, cluster)
     if acts and run_id == LATEST and cluster.silent:
         known = ", ".join(_by_time([*here, *_runs(found)])[-CLOSE:]) or "none"
@@ -90,7 +90,7 @@ def find_run(
     chosen = [(node, one) for node, one in found if one.run_id == run_id and instance in ("", one.id)]
     if not chosen:
         raise SearchError(_hint(cluster, run_id, instance, found))
-    entries = [Found(names.host_name(one.id, node), _ref(cluster, node, one)) for node, one in chosen]
+    entries = [Found(names.host_name(one.id, node), ref_of(cluster, node, one)) for node, one in chosen]
     return FoundRun(run_id, entries, cluster.silent, instance_table(chosen))
 
 
@@ -121,11 +121,18 @@ def recover(runs_dir: Path, found: FoundRun, experiment: str) -> None:
 
 def experiment_of(cluster: Cluster, run_id: str) -> str:
     """Return the experiment that a run belongs to, as its instances state it."""
-    return next((one.experiment for _, one in _instances(cluster) if one.run_id == run_id and one.experiment), run_id)
+    return next(
+        (one.experiment for _, one in newest_epochs(cluster) if one.run_id == run_id and one.experiment), run_id
+    )
 
 
-def _instances(cluster: Cluster) -> list[tuple[str, InstanceState]]:
-    return [(name, one) for name, state in cluster.states.items() if state for one in state.instances]
+def newest_epochs(cluster: Cluster) -> list[tuple[str, InstanceState]]:
+    """Return (node, instance) of all instances; of one that was resumed elsewhere, where it was resumed last."""
+    found = [(name, one) for name, state in cluster.states.items() if state for one in state.instances]
+    newest: dict[tuple[str, str], int] = {}
+    for _, one in found:
+        newest[one.run_id, one.id] = max(one.epoch, newest.get((one.run_id, one.id), 0))
+    return [(name, one) for name, one in found if one.alive or one.epoch == newest[one.run_id, one.id]]
 
 
 def _runs(found: Sequence[tuple[str, InstanceState]]) -> list[str]:
@@ -144,7 +151,8 @@ def _resolved(run_id: str, found: Sequence[tuple[str, InstanceState]], here: Seq
     return runs[-1] if run_id == LATEST and runs else run_id
 
 
-def _ref(cluster: Cluster, node: str, one: InstanceState) -> InstanceRef:
+def ref_of(cluster: Cluster, node: str, one: InstanceState) -> InstanceRef:
+    """Return what names an instance on a node from now on."""
     host = cluster.hostvars[node]
     return InstanceRef(
         one.run_id, one.id, node, str(host["remote_work_dir"]), str(host["ssh_user"]), one.observed, one.ports

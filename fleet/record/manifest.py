@@ -35,7 +35,7 @@ def build_manifest(
     experiment: the raw text of its file (or its content, if there is no file); code: {"hash", "source", "commit",
     "command"}; models: {instance: {"sha256", "name", "origin"}}; llama_cpp: {node: build key}; versions: what to add to
     the versions of jarfleet, Python, SQLite and the platform; design: the seed and the repeat of an experimental
-    design; more: what else a replay needs (`fleet.launch.replay.NEEDED`). Of inventory and plan only the hash is
+    design; more: what else a replay needs (`fleet.launch.recorded.NEEDED`). Of inventory and plan only the hash is
     stored: the plan itself lies beside the manifest.
     """
     return {

@@ -140,7 +140,7 @@ def _remember(db: sqlite3.Connection, leading: tuple[str, str, str], source: Sou
 
 
 @contextmanager
-def _attached(db: sqlite3.Connection, uri: str, tolerant: bool = False) -> Iterator[None]:
+def attached(db: sqlite3.Connection, uri: str, tolerant: bool = False) -> Iterator[None]:
     # SQLite rejects a file shorter than its header states, except under writable_schema (as its own .recover does).
     if tolerant:
         db.execute("PRAGMA writable_schema = ON")
@@ -161,8 +161,8 @@ def _schemas(db: sqlite3.Connection, sources: dict[str, str], problems: dict[str
     for instance, uri in sources.items():
         for tolerant in (False, True):
             try:
-                with _attached(db, uri, tolerant):
-                    found[instance] = _schema(db)
+                with attached(db, uri, tolerant):
+                    found[instance] = schema_of(db)
                 break
             except sqlite3.Error as error:
                 _note(problems, instance, error)
@@ -171,7 +171,7 @@ def _schemas(db: sqlite3.Connection, sources: dict[str, str], problems: dict[str
     return found
 
 
-def _schema(db: sqlite3.Connection) -> dict[str, _Table]:
+def schema_of(db: sqlite3.Connection) -> dict[str, _Table]:
     tables: dict[str, _Table] = {}
     present = {_fold(name): (name, without_rowid) for name, without_rowid in _tables(db, "src")}
     for name, without_rowid in present.values():
@@ -228,7 +228,7 @@ def _merge_source(
     """
     instance = leading[1]
     try:
-        with _attached(db, uri, tolerant=instance in problems):
+        with attached(db, uri, tolerant=instance in problems):
             try:
                 return _transaction(db, tables, union, leading, {})
             except sqlite3.DatabaseError as error:

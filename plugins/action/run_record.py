@@ -12,11 +12,13 @@ from ansible.release import __version__ as ansible_version
 from contract.description import InstanceRef
 from fleet.intake.request import Request
 from fleet.launch import key_store
-from fleet.launch.launching import create, detached_table, settle
+from fleet.launch.launching import Created, create, detached_table, settle
+from fleet.launch.resuming import Resumption, resume
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
 from fleet.record.signing import Keys, sign, statement
 from fleet.report.conclude import conclude
+from fleet.results.cut_back import taken_back
 from placement import Plan
 from plugins.base import LocalAction, Result
 
@@ -25,11 +27,16 @@ class ActionModule(LocalAction):
     """Keeps the record of a run when it is created, launched, collected or signed."""
 
     ARGUMENTS = {
-        "state": {"type": "str", "required": True, "choices": ["created", "launched", "collected", "signed"]},
+        "state": {
+            "type": "str",
+            "required": True,
+            "choices": ["created", "resumed", "launched", "collected", "signed"],
+        },
         "runs_dir": {"type": "path", "required": True},
         "run_id": {"type": "str", "default": ""},
         "request": {"type": "dict", "default": {}},
         "plan": {"type": "dict", "default": {}},
+        "resumption": {"type": "dict", "default": {}},
         "detached": {"type": "bool", "default": False},
         "signing_key": {"type": "path", "default": ""},
         "allowed_signers": {"type": "path", "default": ""},
@@ -37,6 +44,7 @@ class ActionModule(LocalAction):
     RULES = {
         "required_if": [
             ("state", "created", ("request", "plan")),
+            ("state", "resumed", ("run_id", "request", "plan", "resumption")),
             ("state", "launched", ("run_id",)),
             ("state", "collected", ("run_id",)),
             ("state", "signed", ("run_id",)),
@@ -47,6 +55,7 @@ class ActionModule(LocalAction):
         self._keys = Keys(given["signing_key"], given["allowed_signers"])
         step = {
             "created": self._created,
+            "resumed": self._resumed,
             "launched": self._launched,
             "collected": self._collected,
             "signed": self._signed,
@@ -63,6 +72,24 @@ class ActionModule(LocalAction):
             ansible_version,
             check=self.check,
         )
+        return self._to_launch(created)
+
+    def _resumed(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        run = Run.open(given["runs_dir"], given["run_id"])
+        resumption = Resumption.from_json(given["resumption"], "resumption")
+        left = {} if self.check else taken_back(run, resumption.starts)
+        resumed = resume(
+            run,
+            Request.from_json(given["request"], "request"),
+            Plan.from_json(given["plan"]),
+            Cluster.from_task_vars(task_vars),
+            resumption.starts,
+            left,
+            check=self.check,
+        )
+        return self._to_launch(resumed)
+
+    def _to_launch(self, created: Created) -> Result:
         return {
             "changed": True,
             "run_id": created.run_id,

@@ -59,6 +59,7 @@ from ansible.module_utils.node import (
     connection,
     credential_files,
     database_copy,
+    epochs,
     errors,
     exit_log,
     fitness,

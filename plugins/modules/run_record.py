@@ -7,15 +7,18 @@ module: run_record
 short_description: Keep the record of a run on the controller
 description:
   - C(created) makes the run's folder with manifest and plan, and returns one entry an instance for C(add_host). In check mode it only returns.
+  - C(resumed) keeps what came home of the epochs before under names of its own, takes back from the merged database what the
+    checkpoints do not have, and returns what C(created) does.
   - C(launched) writes down which instances started and which did not, and which llama.cpp each node runs.
   - Both sign the manifest with the user's SSH key, or warn why they cannot. C(signed) signs that of a run that has no signature.
   - C(collected) merges the fetched databases into C(experiments.db), writes C(report.html), or warns why it cannot, and sums the run up.
 options:
-  state: {description: The step., choices: [created, launched, collected, signed], required: true, type: str}
+  state: {description: The step., choices: [created, resumed, launched, collected, signed], required: true, type: str}
   runs_dir: {description: Folder of all runs., type: path, required: true}
-  run_id: {description: The run; given by C(created)., type: str, default: ""}
+  run_id: {description: The run; C(created) gives it its id., type: str, default: ""}
   request: {description: The RV(ignore:request) that M(experiment) returned., type: dict, default: {}}
   plan: {description: What M(place) decided., type: dict, default: {}}
+  resumption: {description: "What M(resume) returned; for C(resumed).", type: dict, default: {}}
   detached: {description: "The playbook ends with the launch: say which commands go on with the run.", type: bool, default: false}
   signing_key: {description: "The SSH key that signs, or its public half when an agent holds it; empty - the first of ~/.ssh.", type: path, default: ""}
   allowed_signers: {description: "File of those whose signatures count, as ssh-keygen(1) describes it; empty - the user alone.", type: path, default: ""}

@@ -8,6 +8,7 @@ each round from `manipulation_start_round` on with the probability `manipulation
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import random
 import secrets
@@ -79,12 +80,22 @@ class Player:
             f"Round {round}. If both cooperate, each gets {p['reward']:g}; if both defect, {p['punishment']:g}. If one"
             f" alone defects, it gets {p['temptation']:g} and the other {p['sucker']:g}. Say cooperate or defect."
         )
+        nonce = self._nonce(round)
         move = self.record.said(round)
+        promised = self.messenger.read(self.id, "commit", round)
+        if move is None and promised:  # taken back from the other: it holds this player to the move
+            move = next((each for each in MOVES if commitment(nonce, each) == promised["hash"]), None)
+            if move is not None:
+                self.mind.decide(round, move, [])
         if move is None:
             (move,), thought = self.mind.choose(self.mind.turns(question), f"move:{round}", MOVES)
             self.mind.decide(round, move, [thought])
-        # Unguessable, or the other could try both moves against the hash.
-        return {"move": move, "nonce": secrets.token_hex(16)}
+        return {"move": move, "nonce": nonce}
+
+    def _nonce(self, round: int) -> str:
+        """Unguessable, or the other could try both moves against the hash; the same when the round is played again."""
+        key = self.messenger.keep("key", 0, lambda: {"key": secrets.token_hex(32)})["key"]
+        return hmac.new(bytes.fromhex(key), str(round).encode(), hashlib.sha256).hexdigest()[:32]
 
     # what a player remembers
 

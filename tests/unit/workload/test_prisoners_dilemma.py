@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +73,27 @@ def test_payoffs_are_as_the_experiment_says(together: Together) -> None:
     assert [row["own_payoff"] for row in games(a)] == [
         payoffs[row["own_move"], row["opponent_move"]] for row in games(a)
     ]
+
+
+def test_a_resumed_player_keeps_to_what_it_has_committed_to(together: Together) -> None:
+    a, b = together("ab", "prisoners_dilemma", rounds=4, pause_seconds=0.3)
+    a.start()
+    b.start()
+    wait_until(lambda: len(games(a)) == 1, "the first round is played")
+    a.send(signal.SIGTERM)
+    shutil.copy(a.dir / "experiments.db", a.dir / "older.db")
+    a.start()
+    asked = "SELECT 1 FROM letters WHERE sender = 'a' AND topic = 'commit' AND round = 3"
+    wait_until(lambda: b.rows(asked), "b has a's commitment for the third round")
+    a.send(signal.SIGTERM)
+    for log in a.dir.glob("experiments.db-*"):
+        log.unlink()
+    (a.dir / "older.db").replace(a.dir / "experiments.db")
+    a.file.write_text(json.dumps({**a.instance, "seed": 2, "epoch": 2}))  # it would move otherwise now
+    a.start()
+    assert (a.wait(), b.wait()) == (0, 0), a.output() + b.output()
+    assert_one_game(a, b, 4)
+    assert "round 3: taken back from b: what it was told (commit)" in a.output()
 
 
 def test_a_player_cannot_see_a_move_before_it_has_committed(together: Together) -> None:

@@ -163,7 +163,28 @@ def test_a_restored_older_database_takes_up_what_the_peer_knows(pair: Pair) -> N
     assert (a.wait(), b.wait()) == (0, 0)
     assert_whole(a, b, 4)
     assert "has another message (say)" in a.output()
-    assert "has another message (offer)" in a.output()
+
+
+def test_a_resumed_mind_takes_back_what_it_has_told_its_peer(pair: Pair) -> None:
+    a, b = pair(rounds=4, pause_seconds=0.3)
+    a.start()
+    b.start()
+    wait_until(lambda: a.has("b", 1), "a hears b's first")
+    a.send(signal.SIGTERM)
+    shutil.copy(a.dir / "experiments.db", a.dir / "older.db")
+    a.start()
+    asked = "SELECT 1 FROM letters WHERE sender = 'a' AND topic = 'offer' AND round = 3"
+    wait_until(lambda: a.has("b", 3) and b.rows(asked), "a hears b's third, and b what a asks for then")
+    a.send(signal.SIGTERM)
+    for log in a.dir.glob("experiments.db-*"):
+        log.unlink()
+    (a.dir / "older.db").replace(a.dir / "experiments.db")
+    a.file.write_text(json.dumps({**a.instance, "seed": 2, "epoch": 2}))  # it would say other words now
+    a.start()
+    assert (a.wait(), b.wait()) == (0, 0)
+    assert_whole(a, b, 4)
+    assert "round 3: taken back from b: what it was told (say)" in a.output()
+    assert "has another message" not in a.output()  # it did not say anything in place of what it had said
 
 
 def test_the_server_refuses_what_it_should(pair: Pair) -> None:

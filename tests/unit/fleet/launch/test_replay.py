@@ -19,7 +19,7 @@ from fleet.artifacts.releases import stage
 from fleet.base.errors import ReplayRejected, SigningError, Unsigned
 from fleet.intake.reader import Intake, Places, release_ref
 from fleet.intake.request import ModelRef, Request
-from fleet.launch import replay
+from fleet.launch import recorded, replay
 from fleet.launch.specs import entries
 from fleet.observe.cluster import Cluster
 from fleet.record import signing
@@ -90,8 +90,8 @@ class World:
             models={"a": known, "b": known},
         )
         made = entries(RUN, request, experiment, plan, self.cluster)
-        recorded = replay.recorded(request, made)
-        manifest = build_manifest(**recorded, llama_cpp={}, inventory={}, plan=plan.to_json())
+        facts = recorded.recorded(request, made)
+        manifest = build_manifest(**facts, llama_cpp={}, inventory={}, plan=plan.to_json())
         run = Run.create(self.folder / "runs", RUN, manifest, plan.to_json())
         signing.sign(run, self.keys)
         signing.update(run, self.keys, **replay.builds(self.cluster))
@@ -315,7 +315,7 @@ def test_an_unsigned_run_is_not_repeated(world: World, run: Run) -> None:
     assert world.again(run).to_json() == run.plan
 
 
-@pytest.mark.parametrize("dotted", replay.NEEDED)
+@pytest.mark.parametrize("dotted", recorded.NEEDED)
 def test_a_record_without_something_that_a_replay_needs_is_refused_by_naming_it(
     world: World, run: Run, dotted: str
 ) -> None:

@@ -1,0 +1,146 @@
+"""The checkpoints of a run, in its folder: `checkpoints/<name>/<instance>.db`, `.exits.jsonl` and `.json`.
+
+A checkpoint is what was brought home of each instance at one time, so taking one is a collection and then keeping its
+files. A fetched file is replaced and never written to, so keeping it is a link and takes no room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contract import ContractError
+from contract.collected import COPIES, DATABASE, EXIT_LOG
+from contract.events import Checkpointed, Resumed
+from contract.json_records import Record
+from fleet.base.errors import CheckpointError
+from fleet.base.files import file_sha256, write_json
+from fleet.record.run_folder import Run
+
+FOLDER = "checkpoints"
+LIMIT = 65536  # bytes of a description
+
+
+@dataclass(frozen=True)
+class Kept(Record):
+    """One instance in a checkpoint. database, exits: the sha256 of each file, empty without one."""
+
+    checkpoint: str
+    instance: str
+    epoch: int
+    status: str
+    database: str = ""
+    exits: str = ""
+    model: str = ""  # the sha256 that it was launched with
+    release: str = ""
+
+    @property
+    def content(self) -> tuple[int, str, str]:
+        """What makes two checkpoints of an instance the same."""
+        return self.epoch, self.database, self.exits
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The newest checkpoint of each instance, and whether any was made just now."""
+
+    kept: Mapping[str, Kept]
+    changed: bool
+
+
+def epochs(run: Run) -> dict[str, int]:
+    """Return {instance: its epoch} of those that were resumed."""
+    found: dict[str, int] = {}
+    for _, event in run.events():
+        if isinstance(event, Resumed):
+            found[event.instance] = max(event.epoch, found.get(event.instance, 1))
+    return found
+
+
+def take(run: Run, instances: Mapping[str, tuple[int, str]]) -> Taken:
+    """Keep what was brought home of these instances {id: (epoch, status)}. Raise OSError.
+
+    Of one that has nothing new since its last checkpoint no other is made.
+    """
+    manifest, name = run.manifest, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"[:18] + "Z"
+    kept: dict[str, Kept] = {}
+    made: dict[str, int] = {}
+    for id, (epoch, status) in instances.items():
+        database, exits = run.path / DATABASE.name(id), run.path / EXIT_LOG.name(id)
+        one = Kept(
+            name, id, epoch, status, _sha256(database), _sha256(exits),
+            str((manifest.get("models") or {}).get(id, {}).get("sha256", "")),
+            str((manifest.get("code") or {}).get("hash", "")),
+        )  # fmt: skip
+        before = newest(run, id)
+        if before and (before.content == one.content or not (one.database or one.exits)):
+            kept[id] = before
+            continue
+        folder = run.path / FOLDER / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for source, target in zip((database, exits), files(run, one), strict=True):
+            if source.is_file():
+                target.hardlink_to(source)
+        write_json(folder / f"{id}.json", one.to_json())  # the last: what it describes is there
+        kept[id], made[id] = one, epoch
+    if made:
+        run.append(Checkpointed(name, made))
+    return Taken(kept, bool(made))
+
+
+def names(run: Run) -> list[str]:
+    """Return the names of the run's checkpoints, oldest first."""
+    return sorted({path.parent.name for path in (run.path / FOLDER).glob("*/*.json")})
+
+
+def newest(run: Run, id: str, until: str = "") -> Kept | None:
+    """Return an instance's newest checkpoint, none after `until` if that is given; None where there is none.
+
+    Raise CheckpointError if it cannot be read.
+    """
+    for name in reversed(names(run)):
+        path = run.path / FOLDER / name / f"{id}.json"
+        if (not until or name <= until) and path.is_file():
+            try:
+                return Kept.from_file(path, LIMIT)
+            except ContractError as error:
+                raise CheckpointError(f"{path}: {error}; remove it, or resume from another: -e from=<name>") from error
+    return None
+
+
+def files(run: Run, kept: Kept) -> tuple[Path, Path]:
+    """Return where a checkpoint's database and exit log are."""
+    folder = run.path / FOLDER / kept.checkpoint
+    return folder / f"{kept.instance}.db", folder / f"{kept.instance}.exits.jsonl"
+
+
+def problems(run: Run, kept: Kept) -> list[str]:
+    """Return why an instance cannot be resumed from a checkpoint; empty if it can."""
+    manifest = run.manifest
+    wanted = {
+        "model": (kept.model, str(manifest["models"][kept.instance]["sha256"])),
+        "code": (kept.release, str(manifest["code"]["hash"])),
+    }
+    found = [
+        f"{kept.instance}: checkpoint {kept.checkpoint} is of another {what}: {had[:12]}, the run has {has[:12]}"
+        for what, (had, has) in wanted.items()
+        if had != has
+    ]
+    for path, sha256 in zip(files(run, kept), (kept.database, kept.exits), strict=True):
+        if sha256 and _sha256(path) != sha256:
+            found.append(f"{kept.instance}: {path} is damaged or missing; resume from another: -e from=<name>")
+    return found
+
+
+def put_aside(run: Run, id: str, epoch: int) -> None:
+    """Keep what was brought home of an epoch under names of its own, such as `db/a.e1.db`. Raise OSError."""
+    for copy in COPIES:
+        source = run.path / copy.name(id)
+        if source.is_file():
+            source.replace(run.path / copy.name(f"{id}.e{epoch}"))
+
+
+def _sha256(path: Path) -> str:
+    return file_sha256(path) if path.is_file() else ""
