@@ -54,7 +54,7 @@ class Resumption(Record):
 def ended(run: Run, cluster: Cluster) -> list[Found]:
     """Return the run's instances where they are on nodes, to be brought home. Raise ResumeRejected unless all ended."""
     here = _states(run, cluster)
-    if reasons := [*_alive(run, here), *_unknown(run, cluster, here)]:
+    if reasons := [*_alive(run, cluster), *_unknown(run, cluster, here)]:
         raise ResumeRejected(run.run_id, reasons)
     return [Found(names.host_name(id, node), ref_of(cluster, node, one)) for id, (node, one) in here.items()]
 
@@ -133,11 +133,11 @@ def _states(run: Run, cluster: Cluster) -> dict[str, tuple[str, InstanceState]]:
     return {one.id: (node, one) for node, one in newest_epochs(cluster) if one.run_id == run.run_id}
 
 
-def _alive(run: Run, here: Mapping[str, tuple[str, InstanceState]]) -> Iterator[str]:
+def _alive(run: Run, cluster: Cluster) -> Iterator[str]:
     stop = f"ansible-playbook playbooks/stop.yml -e run={run.run_id}"
-    for id, (node, one) in here.items():
-        if one.alive:
-            yield f"{id} is {one.status} on {node}; stop the run first: {stop}"
+    for node, one in newest_epochs(cluster):
+        if one.run_id == run.run_id and one.alive:
+            yield f"{one.id} is {one.status} on {node}; stop the run first: {stop}"
 
 
 def _unknown(run: Run, cluster: Cluster, here: Mapping[str, tuple[str, InstanceState]]) -> Iterator[str]:

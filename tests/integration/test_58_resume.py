@@ -1,0 +1,93 @@
+"""Checkpoint and resume: a stopped run goes on, on its nodes or others, from its last moment or an earlier one."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from tests.integration.conftest import Project, eventually, on, write_experiment
+from tests.nodes import Cluster
+
+ROUNDS = 20
+
+
+def said(database: Path, rounds: int = ROUNDS) -> list[tuple[int, str, str]]:
+    """What was said in the first rounds."""
+    with closing(sqlite3.connect(database)) as db:
+        query = "SELECT round, sender, content FROM messages WHERE round <= ? ORDER BY message_id"
+        return db.execute(query, (rounds,)).fetchall()
+
+
+def rounds_of(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as db:
+        return int(db.execute("SELECT coalesce(max(round), 0) FROM system_metrics").fetchone()[0])
+
+
+def test_a_stopped_run_goes_on_where_it_was_and_again_from_an_earlier_checkpoint(
+    project: Project, cluster: Cluster, tmp_path: Path
+) -> None:
+    experiment = write_experiment(tmp_path, name="goes_on", workload={"rounds": ROUNDS, "pause_seconds": 0.3})
+    project.run(experiment, "-e", "detach=true")
+    run = project.newest()
+    record = project.record(run)
+    placed = project.events(run, "placed")[0]["assignments"]
+    assert placed == {"a": "jetson", "b": "rpi1"}
+
+    refused = project.play("playbooks/resume.yml", "-e", f"run={run}", code=2).output
+    assert re.search(r"a is RUNNING on jetson; stop the run first: .*stop.yml", refused)
+    at_round = "cat /home/jar/brain-in-jar/instances/*/b/progress.json"
+    eventually(
+        "a few rounds are over", lambda: re.search(r'"round": ([3-9]|1\d)', on(cluster, "rpi1", "sh", "-c", at_round))
+    )
+    project.play("playbooks/checkpoint.yml", "-e", f"run={run}")
+    (first,) = [event["checkpoint"] for event in project.events(run, "checkpointed")]
+    project.play("playbooks/stop.yml", "-e", f"run={run}")
+
+    # Where it was, b on another node. What was said before is not said again.
+    resumed = project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", "placement=b:host")
+    assert re.search(r"b +host +COMPLETED", resumed.output)
+    assert [(one["instance"], one["epoch"], one["node"]) for one in project.events(run, "resumed")] == [
+        ("a", 2, "jetson"), ("b", 2, "host"),
+    ]  # fmt: skip
+    for id in "ab":
+        before, after = record / "db" / f"{id}.e1.db", record / "db" / f"{id}.db"
+        assert said(before, rounds_of(before)) == said(after, rounds_of(before))
+        assert rounds_of(after) == ROUNDS
+    merged = project.query(run, "SELECT instance, count(*) FROM system_metrics GROUP BY 1 ORDER BY 1")
+    assert merged == [("a", ROUNDS), ("b", ROUNDS)]
+    of_b = "instance = 'b' AND unit = 'workload'"
+    lives = project.query(run, f"SELECT node, cause FROM deaths WHERE {of_b} ORDER BY life")
+    assert lives == [("rpi1", "stopped"), ("host", "completed")], "its first life came along"
+    assert on(cluster, "rpi1", "sh", "-c", "ls -d /home/jar/brain-in-jar/instances/*/b").strip(), "nothing is removed"
+    assert "it is complete" in project.play("playbooks/resume.yml", "-e", f"run={run}", code=2).output
+    assert "nothing changed" in project.play("playbooks/checkpoint.yml", "-e", f"run={run}").output
+
+    # From an earlier moment, b back where it was at first.
+    unknown = project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", "from=yesterday", code=2).output
+    assert f"from=yesterday: no such checkpoint; there are {first}, " in unknown
+    again = project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", f"from={first}")
+    assert re.search(r"b +rpi1 +COMPLETED", again.output)
+    left = {one["instance"]: one["left"] for one in project.events(run, "resumed") if one["epoch"] == 3}
+    with closing(sqlite3.connect(record / "checkpoints" / first / "b.db")) as db:
+        (kept,) = db.execute("SELECT count(*) FROM system_metrics").fetchone()
+    assert left["b"]["system_metrics"] == ROUNDS - kept
+    merged = project.query(run, "SELECT instance, count(*) FROM system_metrics GROUP BY 1 ORDER BY 1")
+    assert merged == [("a", ROUNDS), ("b", ROUNDS)], "no row of the time that was taken back"
+    assert on(cluster, "rpi1", "sh", "-c", "ls -d /home/jar/brain-in-jar/instances/*/b.e1").strip(), "put aside"
+
+
+def test_what_may_still_run_on_a_silent_node_is_not_started_elsewhere(
+    project: Project, cluster: Cluster, tmp_path: Path
+) -> None:
+    experiment = write_experiment(tmp_path, name="silent", workload={"rounds": 900, "pause_seconds": 1})
+    project.run(experiment, "-e", "detach=true")
+    run = project.newest()
+    project.play("playbooks/stop.yml", "-e", f"run={run}", "-e", "instance=a")
+    cluster.cut("rpi1")
+    refused = project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", "placement=b:host", code=2).output
+    assert "b may still run on rpi1, which does not answer" in refused
+    assert not project.events(run, "resumed")
+    cluster.heal("rpi1")
+    assert "b is RUNNING on rpi1" in project.play("playbooks/resume.yml", "-e", f"run={run}", code=2).output

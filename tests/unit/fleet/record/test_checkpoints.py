@@ -1,0 +1,90 @@
+"""Checkpoints of a run: what came home, kept under a name, and refused when it is not what it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from contract.events import Checkpointed, Resumed
+from fleet.base.errors import CheckpointError
+from fleet.record import checkpoints
+from fleet.record.run_folder import Run
+
+RUN = "x_20261123T141500Z_aaaa"
+MANIFEST = {"models": {"a": {"sha256": "m" * 64}, "b": {"sha256": "m" * 64}}, "code": {"hash": "c" * 20}}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    made = Run.create(tmp_path, RUN, MANIFEST, {"assignments": {"a": "n1", "b": "n2"}})
+    come_home(made, "a", "one")
+    return made
+
+
+def come_home(run: Run, id: str, content: str) -> None:
+    """As a fetch does: replaced, not written to."""
+    for path in (run.path / "db" / f"{id}.db", run.path / "logs" / f"{id}.exits.jsonl"):
+        aside = path.with_name(f".{path.name}")
+        aside.write_text(content)
+        aside.replace(path)
+
+
+def test_a_checkpoint_keeps_what_came_home_whatever_comes_later(run: Run) -> None:
+    taken = checkpoints.take(run, {"a": (1, "RUNNING")})
+    assert taken.changed
+    come_home(run, "a", "two")
+    database, exits = checkpoints.files(run, taken.kept["a"])
+    assert (database.read_text(), exits.read_text()) == ("one", "one")
+    assert checkpoints.problems(run, taken.kept["a"]) == []
+    (event,) = [one.event for one in run.events() if isinstance(one.event, Checkpointed)]
+    assert event == Checkpointed(taken.kept["a"].checkpoint, {"a": 1})
+
+
+def test_nothing_new_makes_no_other_checkpoint(run: Run) -> None:
+    first = checkpoints.take(run, {"a": (1, "STOPPED")})
+    again = checkpoints.take(run, {"a": (1, "STOPPED")})
+    assert (again.changed, again.kept) == (False, first.kept)
+    come_home(run, "a", "two")
+    assert checkpoints.take(run, {"a": (1, "STOPPED")}).kept["a"].checkpoint > first.kept["a"].checkpoint
+
+
+def test_the_newest_until_a_name_is_found(run: Run) -> None:
+    first = checkpoints.take(run, {"a": (1, "RUNNING")}).kept["a"]
+    come_home(run, "a", "two")
+    second = checkpoints.take(run, {"a": (1, "RUNNING")}).kept["a"]
+    assert checkpoints.names(run) == [first.checkpoint, second.checkpoint]
+    assert checkpoints.newest(run, "a") == second
+    assert checkpoints.newest(run, "a", first.checkpoint) == first
+    assert checkpoints.newest(run, "b") is None
+
+
+def test_one_that_was_damaged_or_is_of_another_model_is_named(run: Run) -> None:
+    kept = checkpoints.take(run, {"a": (1, "RUNNING")}).kept["a"]
+    database, _ = checkpoints.files(run, kept)
+    database.unlink()
+    database.write_text("other")
+    run.update_manifest(models={"a": {"sha256": "n" * 64}, "b": {}})
+    problems = checkpoints.problems(run, kept)
+    assert "of another model: mmmmmmmmmmmm, the run has nnnnnnnnnnnn" in problems[0]
+    assert problems[1].endswith("a.db is damaged or missing; resume from another: -e from=<name>")
+
+
+def test_an_unreadable_description_is_named_with_its_cure(run: Run) -> None:
+    kept = checkpoints.take(run, {"a": (1, "RUNNING")}).kept["a"]
+    (run.path / "checkpoints" / kept.checkpoint / "a.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"a\.json: .*; remove it, or resume from another"):
+        checkpoints.newest(run, "a")
+
+
+def test_an_epoch_is_put_aside_under_its_number(run: Run) -> None:
+    checkpoints.put_aside(run, "a", 1)
+    assert sorted(path.name for path in (run.path / "db").iterdir()) == ["a.e1.db"]
+    assert (run.path / "logs/a.e1.exits.jsonl").read_text() == "one"
+
+
+def test_the_epochs_of_a_run_are_those_of_its_events(run: Run) -> None:
+    assert checkpoints.epochs(run) == {}
+    run.append(Resumed("a", 2, "n1"))
+    run.append(Resumed("a", 3, "n2"))
+    assert checkpoints.epochs(run) == {"a": 3}
