@@ -86,7 +86,9 @@ def prepare(
         for id, one in kept.items()
     }
     request = replace(found.request, pins={**found.request.pins, **pins})
-    rows = [(id, str(start.epoch), start.checkpoint or "the beginning") for id, start in starts.items()]
+    # In a check nothing comes home, so its newest checkpoint is not yet what it will go on from.
+    from_now = "what it has left on its node" if check and not until else ""
+    rows = [(id, str(start.epoch), from_now or start.checkpoint or "the beginning") for id, start in starts.items()]
     shown = f"{run.run_id} is resumed\n\n{table(('instance', 'epoch', 'from'), rows)}"
     return Resumption(Intake(request, shown, warnings=found.warnings), starts, shown)
 
