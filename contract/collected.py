@@ -32,5 +32,7 @@ RAW_DATABASE = Copy("raw/{id}.db", 8192 * MIB)
 RAW_DATABASE_LOG = Copy("raw/{id}.db-wal", 8192 * MIB)
 # The files that the experiment asked for, packed.
 FILES = Copy("files/{id}.tar", 4096 * MIB)
-MOST_FILES = 10_000  # in it
-COPIES: Tuple[Copy, ...] = (LOG, EXIT_LOG, STREAM, FILES, DATABASE, RAW_DATABASE, RAW_DATABASE_LOG)
+# The files that an instance gets back when it is resumed, packed; the controller never unpacks them.
+STATE = Copy("state/{id}.tar", 4096 * MIB)
+MOST_FILES = 10_000  # in each
+COPIES: Tuple[Copy, ...] = (LOG, EXIT_LOG, STREAM, FILES, STATE, DATABASE, RAW_DATABASE, RAW_DATABASE_LOG)

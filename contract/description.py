@@ -58,6 +58,7 @@ class InstanceDescription(Record):
     release: str = ""
     resources: Resources = Resources()
     results: Tuple[str, ...] = ()  # patterns of the files in its folder that come home
+    state: Tuple[str, ...] = ()  # and of those that it gets back when it is resumed
 
     def __post_init__(self) -> None:
         if self.database == Path():

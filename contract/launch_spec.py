@@ -52,9 +52,10 @@ class Outbound(Record):
 
 @dataclass(frozen=True)
 class Checkpoint(Record):
-    """What an instance is resumed from. sha256: of its database, empty without one; exits: of its earlier epochs."""
+    """What an instance is resumed from. exits: of its earlier epochs."""
 
-    sha256: str = ""
+    database: str = ""  # the sha256, empty without one
+    state: str = ""  # of the archive of its files, empty without one
     exits: Tuple[Exit, ...] = ()
 
 

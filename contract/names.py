@@ -109,12 +109,12 @@ def earlier_folder(folder: str, epoch: int) -> str:
 
 
 def checkpoint_file(work_dir: str, instance_id: str, sha256: str) -> str:
-    """A database on its way into the folder of an instance that is resumed, named for the hash of its content."""
-    return f"{checkpoints_folder(work_dir)}/{instance_id}.{sha256}.db"
+    """A file on its way into the folder of an instance that is resumed, named for the hash of its content."""
+    return f"{checkpoints_folder(work_dir)}/{instance_id}.{sha256}"
 
 
 def checkpoints_folder(work_dir: str) -> str:
-    """The folder of those databases."""
+    """The folder of those files."""
     return f"{work_dir}/checkpoints"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, List, Optional, Sequence, Set
 
 from contract import names
-from contract.collected import DATABASE, EXIT_LOG, FILES, LOG, RAW_DATABASE, RAW_DATABASE_LOG, STREAM, Copy
+from contract.collected import DATABASE, EXIT_LOG, LOG, RAW_DATABASE, RAW_DATABASE_LOG, STREAM, Copy
 
 from . import database_copy, journal, result_files, sandbox
 from .errors import NodeError
@@ -77,10 +77,10 @@ class Collection:
         if os.path.lexists(str(self.source / source)):
             self._made(copy, lambda aside, limit: self._copy_lines(self.source / source, aside, limit))
 
-    def results(self, patterns: Sequence[str]) -> None:
+    def packed(self, copy: Copy, patterns: Sequence[str]) -> None:
         """The files that match."""
         if patterns:
-            self._made(FILES, lambda aside, limit: self._pack(patterns, aside, limit))
+            self._made(copy, lambda aside, limit: self._pack(patterns, aside, limit))
 
     def _pack(self, patterns: Sequence[str], target: Path, limit: int) -> None:
         left_out = result_files.pack(self.source, patterns, self.owners, target, limit)

@@ -9,14 +9,15 @@ import os
 import pwd
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterable
+from typing import BinaryIO, Iterable, Iterator
 
 from contract import ContractError, names
 from contract.description import InstanceDescription
 from contract.launch_spec import Checkpoint
 
-from . import exit_log, instances
+from . import exit_log, instances, sandbox
 from .errors import NodeError
 
 SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -48,15 +49,23 @@ def restore(folder: Path, checkpoint: Checkpoint, work_dir: str, user: pwd.struc
     """Fill the new folder of an instance with what it is resumed from. Raises OSError, NodeError."""
     for one in checkpoint.exits:
         exit_log.append(folder, one)
-    if not checkpoint.sha256:
-        return
-    if not SHA256.fullmatch(checkpoint.sha256):
-        raise NodeError(f"checkpoint {checkpoint.sha256!r}: not a sha256")
-    sent = Path(names.checkpoint_file(work_dir, folder.name, checkpoint.sha256))
-    source = os.open(str(sent), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(source, "rb") as file, (folder / names.DATABASE).open("xb") as copy:
-        shutil.copyfileobj(file, copy)
-        os.fchown(copy.fileno(), user.pw_uid, user.pw_gid)
-        copy.flush()
-        os.fsync(copy.fileno())
-    sent.unlink()
+    if checkpoint.state:
+        with _sent(work_dir, folder, checkpoint.state) as archive:
+            sandbox.unpack(archive, user.pw_name, folder)
+    if checkpoint.database:
+        with _sent(work_dir, folder, checkpoint.database) as file, (folder / names.DATABASE).open("xb") as copy:
+            shutil.copyfileobj(file, copy)
+            os.fchown(copy.fileno(), user.pw_uid, user.pw_gid)
+            copy.flush()
+            os.fsync(copy.fileno())
+
+
+@contextmanager
+def _sent(work_dir: str, folder: Path, sha256: str) -> Iterator[BinaryIO]:
+    """A file that was sent for this instance, opened, and no link; removed when it was used. Raises NodeError."""
+    if not SHA256.fullmatch(sha256):
+        raise NodeError(f"checkpoint {sha256!r}: not a sha256")
+    path = Path(names.checkpoint_file(work_dir, folder.name, sha256))
+    with os.fdopen(os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        yield file
+    path.unlink()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Type, TypeVar
 
 from contract import ContractError, description, names, outcome, progress
+from contract.collected import FILES, STATE, Copy
 from contract.description import InstanceDescription
 from contract.json_records import Record, shown
 from contract.node_state import InstanceState
@@ -81,10 +82,10 @@ def read_description(folder: Path) -> InstanceDescription:
     return InstanceDescription.from_file(folder / names.DESCRIPTION, description.LIMIT, shared_folder.owner(folder))
 
 
-def read_results(folder: Path) -> Tuple[str, ...]:
-    """The patterns of the files of an instance's that come home; none where nothing says so."""
+def read_patterns(folder: Path) -> Dict[Copy, Tuple[str, ...]]:
+    """{the archive that comes home: the patterns of the files in it}; none where nothing says so."""
     found = _read(InstanceDescription, folder / names.DESCRIPTION, description.LIMIT, [], shared_folder.owner(folder))
-    return found.results if found else ()
+    return {FILES: found.results, STATE: found.state} if found else {}
 
 
 def is_observed(run_id: str, instance_id: str) -> bool:

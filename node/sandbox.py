@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import BinaryIO, List, Optional, Sequence, Tuple
 
 from . import systemd
 from .errors import NodeError
@@ -81,6 +81,23 @@ def output(command: Sequence[str], readable: Sequence[str], gpu: bool, seconds: 
         for block in iter(lambda: os.read(descriptor, 2**16), b""):
             said = (said + block)[-OUTPUT_BYTES:]
     return process.returncode, said.decode(errors="replace")
+
+
+def unpack(archive: BinaryIO, user: str, folder: Path) -> None:
+    """Unpack an archive into a folder in a sandbox, as the folder's user, who may write nothing else.
+
+    Raises NodeError.
+    """
+    access = [f"User={user}", f"BindPaths={word(str(folder))}", f"ReadWritePaths={word(str(folder))}"]
+    limits = [f"RuntimeMaxSec={READ_SECONDS}", f"MemoryMax={READ_MEMORY}", "TasksMax=16"]
+    started = run([*known_directives(), "PrivateNetwork=yes", "PrivateTmp=yes", *access, *limits])
+    command = ["/usr/bin/tar", "--extract", "--no-same-owner", "--file=-", f"--directory={folder}"]
+    done = subprocess.run(
+        [*started, *command], stdin=archive, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
+    )
+    if done.returncode != 0:
+        said = done.stderr[-2000:].decode(errors="replace").strip().splitlines()
+        raise NodeError(f"it cannot be unpacked: {said[-1] if said else f'tar ended with {done.returncode}'}")
 
 
 def read(command: Sequence[str], user: Optional[str], folder: Path, target: Path, limit: int) -> None:

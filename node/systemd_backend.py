@@ -284,7 +284,8 @@ class SystemdBackend:
         # What tells of the others first. Not the relay's journal: the copy lies where the instance could read it.
         copies.journal([self.units[unit] for unit in names.UNITS], complete)
         copies.exits_and_stream()
-        copies.results(instances.read_results(self.dir))
+        for copy, patterns in instances.read_patterns(self.dir).items():
+            copies.packed(copy, patterns)
         copies.database(user if alive else None)
         return copies
 

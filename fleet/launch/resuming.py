@@ -104,15 +104,13 @@ def resume(
     kept = {id: _kept(run, id, start) for id, start in starts.items()}
     origins = {id: Origin(start.epoch, _checkpoint(run, id, kept[id])) for id, start in starts.items()}
     made = entries(run.run_id, request, request.experiment, plan, cluster, origins)
-    databases = {
-        id: (str(checkpoints.files(run, one)[0]), one.database) for id, one in kept.items() if one and one.database
-    }
-    sent = shipments(request, cluster, plan.assignments, databases)
+    sent = shipments(request, cluster, plan.assignments, {id: _files(run, one) for id, one in kept.items() if one})
     if check:
         return Created(run.run_id, run.path, made, sent)
     key_store.make(run.run_id, [entry.launch_spec.description for entry in made])
     for id, start in starts.items():
-        checkpoints.put_aside(run, id, start.epoch - 1)
+        home = checkpoints.newest(run, id)  # what came home just now, whatever it goes on from
+        checkpoints.put_aside(run, id, home.epoch if home else start.epoch - 1)
         run.append(Resumed(id, start.epoch, plan.assignments[id], start.checkpoint, left.get(id, {})))
     run.append(Placed(assignments=dict(plan.assignments), score=plan.score, strategy=plan.strategy, seed=plan.seed))
     return Created(run.run_id, run.path, made, sent)
@@ -122,12 +120,18 @@ def _kept(run: Run, id: str, start: Start) -> Kept | None:
     return checkpoints.newest(run, id, start.checkpoint) if start.checkpoint else None
 
 
+def _files(run: Run, kept: Kept) -> list[tuple[str, str]]:
+    """Return (file, sha256) of what a node is sent of a checkpoint."""
+    database, _, state = checkpoints.files(run, kept)
+    return [(str(path), sha256) for path, sha256 in ((database, kept.database), (state, kept.state)) if sha256]
+
+
 def _checkpoint(run: Run, id: str, kept: Kept | None) -> Checkpoint:
     """Return what the node needs of a checkpoint. Its exits are all that are known: a death is not taken back."""
     exits = read_exits(run.path / EXIT_LOG.name(id)).exits
     if kept and not exits:
         exits = read_exits(checkpoints.files(run, kept)[1]).exits
-    return Checkpoint(kept.database if kept else "", exits)
+    return Checkpoint(kept.database, kept.state, exits) if kept else Checkpoint(exits=exits)
 
 
 def _states(run: Run, cluster: Cluster) -> dict[str, tuple[str, InstanceState]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,11 @@ def shipments(
     request: Request,
     cluster: Cluster,
     assignments: Mapping[str, str] | None = None,
-    databases: Mapping[str, tuple[str, str]] | None = None,
+    checkpoints: Mapping[str, Sequence[tuple[str, str]]] | None = None,
 ) -> list[Shipment]:
     """Return what each node of a plan {instance: node} gets; without a plan, everything for each node that answered.
 
-    databases: {instance: (file, sha256)} of those that are resumed.
+    checkpoints: {instance: (file, sha256) of each file that it is resumed from}.
     """
     if assignments is None:
         chosen = {name: list(request.models) for name in cluster.names if cluster.states[name]}
@@ -37,24 +37,24 @@ def shipments(
         placed = dict.fromkeys(assignments.values())
         chosen = {node: [id for id, where in assignments.items() if where == node] for node in placed}
     return [
-        Shipment(node, (*_artifacts(request, cluster, node, ids), *_databases(cluster, node, ids, databases or {})))
+        Shipment(node, (*_artifacts(request, cluster, node, ids), *_checkpoints(cluster, node, ids, checkpoints or {})))
         for node, ids in chosen.items()
     ]
 
 
-def _databases(
-    cluster: Cluster, node: str, ids: Iterable[str], databases: Mapping[str, tuple[str, str]]
+def _checkpoints(
+    cluster: Cluster, node: str, ids: Iterable[str], checkpoints: Mapping[str, Sequence[tuple[str, str]]]
 ) -> list[dict[str, Any]]:
     work_dir = cluster.host(node).work_dir
     return [
         {
-            "name": f"checkpoint of {id}",
-            "src": databases[id][0],
-            "sha256": databases[id][1],
-            "dest": names.checkpoint_file(work_dir, id, databases[id][1]),
+            "name": f"checkpoint of {id}: {sha256[:12]}",
+            "src": src,
+            "sha256": sha256,
+            "dest": names.checkpoint_file(work_dir, id, sha256),
         }
         for id in ids
-        if id in databases
+        for src, sha256 in checkpoints.get(id, ())
     ]
 
 

@@ -209,6 +209,7 @@ def _description(
         model={"path": names.model_file(host.work_dir, sha256), "sha256": sha256},
         release=launch.request.release.hash,
         results=launch.experiment.results,
+        state=launch.experiment.state,
         resources=Resources(
             ram_gb=instance.ram_gb,
             takes_ram_gb=gb(takes_ram),

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, in its folder: `checkpoints/<name>/<instance>.db`, `.exits.jsonl` and `.json`.
+"""The checkpoints of a run, in its folder: `checkpoints/<name>/<instance>.db`, `.exits.jsonl`, `.tar` and `.json`.
 
 A checkpoint is what was brought home of each instance at one time, so taking one is a collection and then keeping its
 files. A fetched file is replaced and never written to, so keeping it is a link and takes no room.
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from contract import ContractError
-from contract.collected import COPIES, DATABASE, EXIT_LOG
+from contract.collected import COPIES, DATABASE, EXIT_LOG, STATE
 from contract.events import Checkpointed, Resumed
 from contract.json_records import Record
 from fleet.base.errors import CheckpointError
@@ -25,7 +25,7 @@ LIMIT = 65536  # bytes of a description
 
 @dataclass(frozen=True)
 class Kept(Record):
-    """One instance in a checkpoint. database, exits: the sha256 of each file, empty without one."""
+    """One instance in a checkpoint. database, exits, state: the sha256 of each file, empty without one."""
 
     checkpoint: str
     instance: str
@@ -33,13 +33,14 @@ class Kept(Record):
     status: str
     database: str = ""
     exits: str = ""
+    state: str = ""
     model: str = ""  # the sha256 that it was launched with
     release: str = ""
 
     @property
-    def content(self) -> tuple[int, str, str]:
+    def content(self) -> tuple[int, str, str, str]:
         """What makes two checkpoints of an instance the same."""
-        return self.epoch, self.database, self.exits
+        return self.epoch, self.database, self.exits, self.state
 
 
 @dataclass(frozen=True)
@@ -68,19 +69,25 @@ def take(run: Run, instances: Mapping[str, tuple[int, str]]) -> Taken:
     kept: dict[str, Kept] = {}
     made: dict[str, int] = {}
     for id, (epoch, status) in instances.items():
-        database, exits = run.path / DATABASE.name(id), run.path / EXIT_LOG.name(id)
+        home = [run.path / copy.name(id) for copy in (DATABASE, EXIT_LOG, STATE)]
         one = Kept(
-            name, id, epoch, status, _sha256(database), _sha256(exits),
-            str((manifest.get("models") or {}).get(id, {}).get("sha256", "")),
-            str((manifest.get("code") or {}).get("hash", "")),
-        )  # fmt: skip
+            checkpoint=name,
+            instance=id,
+            epoch=epoch,
+            status=status,
+            database=_sha256(home[0]),
+            exits=_sha256(home[1]),
+            state=_sha256(home[2]),
+            model=str((manifest.get("models") or {}).get(id, {}).get("sha256", "")),
+            release=str((manifest.get("code") or {}).get("hash", "")),
+        )
         before = newest(run, id)
-        if before and (before.content == one.content or not (one.database or one.exits)):
+        if before and (before.content == one.content or not any(one.content[1:])):
             kept[id] = before
             continue
         folder = run.path / FOLDER / name
         folder.mkdir(parents=True, exist_ok=True)
-        for source, target in zip((database, exits), files(run, one), strict=True):
+        for source, target in zip(home, files(run, one), strict=True):
             if source.is_file():
                 target.hardlink_to(source)
         write_json(folder / f"{id}.json", one.to_json())  # the last: what it describes is there
@@ -110,10 +117,10 @@ def newest(run: Run, id: str, until: str = "") -> Kept | None:
     return None
 
 
-def files(run: Run, kept: Kept) -> tuple[Path, Path]:
-    """Return where a checkpoint's database and exit log are."""
+def files(run: Run, kept: Kept) -> tuple[Path, Path, Path]:
+    """Return where a checkpoint's database, exit log and archive of files are."""
     folder = run.path / FOLDER / kept.checkpoint
-    return folder / f"{kept.instance}.db", folder / f"{kept.instance}.exits.jsonl"
+    return folder / f"{kept.instance}.db", folder / f"{kept.instance}.exits.jsonl", folder / f"{kept.instance}.tar"
 
 
 def problems(run: Run, kept: Kept) -> list[str]:
@@ -128,7 +135,7 @@ def problems(run: Run, kept: Kept) -> list[str]:
         for what, (had, has) in wanted.items()
         if had != has
     ]
-    for path, sha256 in zip(files(run, kept), (kept.database, kept.exits), strict=True):
+    for path, sha256 in zip(files(run, kept), kept.content[1:], strict=True):
         if sha256 and _sha256(path) != sha256:
             found.append(f"{kept.instance}: {path} is damaged or missing; resume from another: -e from=<name>")
     return found

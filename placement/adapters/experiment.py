@@ -56,6 +56,7 @@ class Experiment:
     environment: Mapping[str, str]  # of every instance; an instance's own adds to it
     restart: Restart
     results: tuple[str, ...]  # patterns of the files that come home, below an instance's folder
+    state: tuple[str, ...]  # and of those that a resumed instance gets back
     path: Path
     text: str
     raw: Mapping[str, Any]
@@ -151,6 +152,7 @@ def parse_experiment(
         environment=raw.get("environment", {}),
         restart=Restart(**raw.get("restart", {})),
         results=tuple(raw.get("results", ())),
+        state=tuple(raw.get("state", ())),
         path=path,
         text=text,
         raw=raw,

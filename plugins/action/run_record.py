@@ -87,7 +87,13 @@ class ActionModule(LocalAction):
             left,
             check=self.check,
         )
-        return self._to_launch(resumed)
+        beyond = [
+            f"{id}: {sum(rows.values())} rows after its checkpoint are left in the databases of earlier epochs"
+            for id, rows in left.items()
+            if rows
+        ]
+        result = self._to_launch(resumed)
+        return {**result, "table": "\n".join([result["table"], *beyond])}
 
     def _to_launch(self, created: Created) -> Result:
         return {

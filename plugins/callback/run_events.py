@@ -39,7 +39,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_ok(self, result: Any) -> None:
         if result.task.action == "run_record" and "run_id" in result.result:
             path = Path(result.result["path"])
-            self._run = Run(path) if path.is_dir() else None  # in check mode there is none
+            self._run = Run(path) if path.is_dir() and not result.task.check_mode else None
         if self._run and result.task.action == "push":
             for name in result.result.get("damaged", ()):
                 self._run.append(Damaged(result.host.get_name(), name))

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from tests.integration.conftest import Project, eventually, on, write_experiment
+from tests.integration.conftest import Project, eventually, on, own_program, write_experiment
 from tests.nodes import Cluster
 
 ROUNDS = 20
@@ -91,3 +91,36 @@ def test_what_may_still_run_on_a_silent_node_is_not_started_elsewhere(
     assert not project.events(run, "resumed")
     cluster.heal("rpi1")
     assert "b is RUNNING on rpi1" in project.play("playbooks/resume.yml", "-e", f"run={run}", code=2).output
+
+
+COUNTS = """
+import os, time
+os.chdir(os.path.dirname(os.environ["JARFLEET_INSTANCE"]))
+os.makedirs("state", exist_ok=True)
+try:
+    count = int(open("state/count").read())
+except OSError:
+    count = 0
+print("begins at", count, os.path.exists("scratch"), flush=True)
+open("scratch", "w").close()
+while True:
+    count += 1
+    with open("state/new", "w") as file:
+        file.write(str(count))
+    os.replace("state/new", "state/count")
+    time.sleep(0.1)
+"""
+
+
+def test_a_program_gets_the_files_back_that_it_calls_its_state(project: Project, tmp_path: Path) -> None:
+    experiment = tmp_path / "counts.yml"
+    experiment.write_text('name: counts\nstate: ["state/count"]\ninstances: [{id: a, ram_gb: 0.5}]\n')
+    project.run(experiment, *own_program(tmp_path, COUNTS), "-e", "placement=a:rpi1", "-e", "detach=true")
+    run = project.newest()
+    project.play("playbooks/stop.yml", "-e", f"run={run}")
+    project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", "placement=a:rpi2", "-e", "monitor_duration=1")
+    project.play("playbooks/stop.yml", "-e", f"run={run}")
+    logs = project.record(run) / "logs"
+    assert "begins at 0 False" in (logs / "a.e1.log").read_text()
+    (count,) = re.findall(r"begins at (\d+) False", (logs / "a.log").read_text())
+    assert int(count) > 20, "it counts on, and nothing else of its folder came along"

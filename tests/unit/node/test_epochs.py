@@ -67,7 +67,7 @@ def sent(work_dir: Path, content: bytes) -> str:
 def test_a_checkpoint_becomes_the_database_and_the_exits_come_along(folder: Path, tmp_path: Path) -> None:
     before = Exit("workload", cause="stopped", node="n1", invocation="i")
     sha256 = sent(tmp_path, b"rows")
-    epochs.restore(folder, Checkpoint(sha256, (before,)), str(tmp_path), ME)
+    epochs.restore(folder, Checkpoint(sha256, exits=(before,)), str(tmp_path), ME)
     assert (folder / names.DATABASE).read_bytes() == b"rows"
     assert exit_log.exits(folder).exits == (before,)
     assert not list((tmp_path / "checkpoints").iterdir()), "it is not needed any more"

@@ -34,7 +34,7 @@ def test_a_checkpoint_keeps_what_came_home_whatever_comes_later(run: Run) -> Non
     taken = checkpoints.take(run, {"a": (1, "RUNNING")})
     assert taken.changed
     come_home(run, "a", "two")
-    database, exits = checkpoints.files(run, taken.kept["a"])
+    database, exits, _ = checkpoints.files(run, taken.kept["a"])
     assert (database.read_text(), exits.read_text()) == ("one", "one")
     assert checkpoints.problems(run, taken.kept["a"]) == []
     (event,) = [one.event for one in run.events() if isinstance(one.event, Checkpointed)]
@@ -61,7 +61,7 @@ def test_the_newest_until_a_name_is_found(run: Run) -> None:
 
 def test_one_that_was_damaged_or_is_of_another_model_is_named(run: Run) -> None:
     kept = checkpoints.take(run, {"a": (1, "RUNNING")}).kept["a"]
-    database, _ = checkpoints.files(run, kept)
+    database, _, _ = checkpoints.files(run, kept)
     database.unlink()
     database.write_text("other")
     run.update_manifest(models={"a": {"sha256": "n" * 64}, "b": {}})

@@ -190,6 +190,7 @@ instances: [{id: a, environment: {B: "3"}}, {id: b}]
         ("results: [/etc/passwd]", "results[0]: '/etc/passwd' "),
         ("results: [a/../../b]", "results[0]: 'a/../../b' "),
         ("results: [..]", "results[0]: '..' "),
+        ("state: [../x]", "state[0]: '../x' "),
     ],
 )
 def test_each_fault_of_environment_restart_and_results_is_reported(tmp_path, line, fault):
