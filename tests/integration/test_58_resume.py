@@ -85,11 +85,11 @@ def test_what_may_still_run_on_a_silent_node_is_not_started_elsewhere(
     project.run(experiment, "-e", "detach=true")
     run = project.newest()
     project.play("playbooks/stop.yml", "-e", f"run={run}", "-e", "instance=a")
-    cluster.cut("rpi1")
+    cluster.power_cut("rpi1")
     refused = project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", "placement=b:host", code=2).output
     assert "b may still run on rpi1, which does not answer" in refused
     assert not project.events(run, "resumed")
-    cluster.heal("rpi1")
+    cluster.start("rpi1")
     assert "b is RUNNING on rpi1" in project.play("playbooks/resume.yml", "-e", f"run={run}", code=2).output
 
 
