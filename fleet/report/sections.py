@@ -16,6 +16,7 @@ from contract.events import (
     LaunchFailed,
     NodeLost,
     NodeStatusChanged,
+    Resumed,
     TaskFailed,
 )
 from fleet.base.errors import MergeError
@@ -158,6 +159,14 @@ def _run(source: Source) -> Blocks:
         rows.append((id, node, launched.get("seed"), model.get("name"), sha256, builds.get(node)))
     head = ("mind", "node", "seed", "model", "sha256 of the model", "build of llama.cpp")
     blocks.append(table("The minds", head, [[*row] for row in _seeds_as_text(rows)], len(rows), "manifest.json"))
+    resumed = [(clock(time), event) for time, event in source.happened(Resumed) if isinstance(event, Resumed)]
+    if resumed:
+        epochs = [
+            (time, one.instance, one.epoch, one.node, one.checkpoint or "the beginning", sum(one.left.values()))
+            for time, one in resumed
+        ]
+        head = ("time", "mind", "epoch", "node", "from the checkpoint", "rows left behind")
+        blocks.append(table("Resumed", head, epochs, len(epochs), "events.jsonl"))
     raw = manifest.get("experiment")
     if isinstance(raw, str) and raw:
         blocks.append(Fold("The experiment's file", [Text(raw)]))

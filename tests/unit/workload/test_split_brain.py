@@ -217,6 +217,8 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
     stranger = replace(own, key="00" * 32)
     assert post(peer=stranger) == post(peer=replace(own, own_id="nobody")) == 403
     assert ask("GET", "/messages?topic=say&round=1", peer=stranger)[0] == 403
+    assert ask("GET", "/letters", peer=stranger)[0] == 403
+    assert ask("GET", "/letters") == (200, {"letters": []})
     assert ask("GET", "/health", peer=stranger)[0] == 200, "which everybody may see"
     assert post(run_id="another") == 409
     assert post(sender="a") == post(sender="nobody") == 409

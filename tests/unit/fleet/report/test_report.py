@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from past_runs import at, everything, fill, make_run, message, talk
 
-from contract.events import Collected, LaunchFailed, TaskFailed
+from contract.events import Collected, LaunchFailed, Resumed, TaskFailed
 from fleet.record.run_folder import Run
 from fleet.report import render, write
 from fleet.report.talk import MESSAGES
@@ -250,6 +250,11 @@ def test_a_run_that_failed_before_anything_was_collected_says_why(run: Run):
     assert "no room on this node any more" in page.text["trouble"]
     assert "Every instance has started" in page.text["trouble"]
     assert "transcript" not in page.text
+
+
+def test_a_run_that_was_resumed_says_from_what_and_what_is_left_behind(run: Run):
+    run.append(Resumed(instance="a", epoch=2, node="rpi2", checkpoint="20261127T105707989Z", left={"x": 3, "y": 4}))
+    assert re.search(r"a\s*2\s*rpi2\s*20261127T105707989Z\s*7", page_of(run).text["run"])
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "plan.json", "memory.json", "events.jsonl", "experiments.db"])
