@@ -6,7 +6,7 @@ nodes, or, where a node does not answer, by what it said last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from contract import names
@@ -26,7 +26,7 @@ from fleet.launch.launching import Created
 from fleet.launch.shipments import shipments
 from fleet.launch.specs import Origin, entries
 from fleet.observe.cluster import Cluster
-from fleet.observe.search import Found, newest_epochs, ref_of
+from fleet.observe.search import Found, instances_of, newest_epochs, ref_of
 from fleet.record import checkpoints
 from fleet.record.checkpoints import Kept
 from fleet.record.run_folder import Run
@@ -51,10 +51,13 @@ class Resumption(Record):
     table: str = ""
 
 
-def ended(run: Run, cluster: Cluster) -> list[Found]:
-    """Return the run's instances where they are on nodes, to be brought home. Raise ResumeRejected unless all ended."""
+def ended(run: Run, cluster: Cluster, gone: Collection[str] = ()) -> list[Found]:
+    """Return the run's instances where they are on nodes, to be brought home.
+
+    gone: nodes of which a person says that they are switched off. Raise ResumeRejected unless all have ended.
+    """
     here = _states(run, cluster)
-    if reasons := [*_alive(run, cluster), *_unknown(run, cluster, here)]:
+    if reasons := [*_not_gone(cluster, gone), *_alive(run, cluster), *_unknown(run, cluster, here, gone)]:
         raise ResumeRejected(run.run_id, reasons)
     return [Found(names.host_name(id, node), ref_of(cluster, node, one)) for id, (node, one) in here.items()]
 
@@ -141,12 +144,23 @@ def _states(run: Run, cluster: Cluster) -> dict[str, tuple[str, InstanceState]]:
 
 def _alive(run: Run, cluster: Cluster) -> Iterator[str]:
     stop = f"ansible-playbook playbooks/stop.yml -e run={run.run_id}"
-    for node, one in newest_epochs(cluster):
+    for node, one in instances_of(cluster):
         if one.run_id == run.run_id and one.alive:
             yield f"{one.id} is {one.status} on {node}; stop the run first: {stop}"
 
 
-def _unknown(run: Run, cluster: Cluster, here: Mapping[str, tuple[str, InstanceState]]) -> Iterator[str]:
+def _not_gone(cluster: Cluster, gone: Collection[str]) -> Iterator[str]:
+    """Yield the nodes that cannot be gone."""
+    for node in gone:
+        if node not in cluster.names:
+            yield f"gone={node}: no such node; there are {', '.join(cluster.names)}"
+        elif node not in cluster.silent:
+            yield f"gone={node}: it answers; stop the run there"
+
+
+def _unknown(
+    run: Run, cluster: Cluster, here: Mapping[str, tuple[str, InstanceState]], gone: Collection[str]
+) -> Iterator[str]:
     """Yield the instances that may still run, on a node that does not answer."""
     places: dict[str, str] = dict(run.plan.get("assignments", {}))
     statuses: dict[str, str] = {}
@@ -162,5 +176,8 @@ def _unknown(run: Run, cluster: Cluster, here: Mapping[str, tuple[str, InstanceS
     newest = checkpoints.epochs(run)
     for id, node in places.items():
         is_here = id in here and here[id][1].epoch >= newest.get(id, 1)
-        if not is_here and node in cluster.silent and statuses.get(id) not in ENDED:
-            yield f"{id} may still run on {node}, which does not answer; resume when it does, and the run is stopped"
+        if not is_here and node in cluster.silent and node not in gone and statuses.get(id) not in ENDED:
+            yield (
+                f"{id} may still run on {node}, which does not answer: resume when it does, and it is stopped there;"
+                f" only if you know that {node} is switched off, -e gone={node}"
+            )

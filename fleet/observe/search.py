@@ -54,11 +54,19 @@ def overview(cluster: Cluster, run_id: str, *, with_instances: bool) -> Overview
 
     with_instances: also return the instances that are alive and those of one run; all past ones would be too many.
     """
-    found = newest_epochs(cluster)
+    found = instances_of(cluster)
+    newest = newest_epochs(cluster)
     tables = [node_table(cluster.hostvars, cluster.states)]
     if with_instances:
         run_id = _resolved(run_id, found)
-        tables.append(instance_table([(node, one) for node, one in found if one.alive or one.run_id == run_id]))
+        shown = [(node, one) for node, one in found if one.alive or (one.run_id == run_id and (node, one) in newest)]
+        tables.append(instance_table(shown))
+        tables += [
+            f"{one.id} of {one.run_id} on {node} is left from epoch {one.epoch}: it was resumed elsewhere since;"
+            f" stop it: ansible-playbook playbooks/stop.yml -e run={one.run_id} -e instance={one.id} -e earlier=true"
+            for node, one in shown
+            if (node, one) not in newest
+        ]
     tables += [f"{node}: its answer cannot be read: {fault}" for node, fault in cluster.state_faults.items()]
     tables += [
         f"{one.id} of {one.run_id} on {node}: {fault}" for node, one in found if one.alive for fault in one.faults
@@ -68,14 +76,24 @@ def overview(cluster: Cluster, run_id: str, *, with_instances: bool) -> Overview
 
 
 def find_run(
-    cluster: Cluster, run_id: str, instance: str = "", recorded: Sequence[Run] = (), *, acts: bool = False
+    cluster: Cluster,
+    run_id: str,
+    instance: str = "",
+    recorded: Sequence[Run] = (),
+    *,
+    acts: bool = False,
+    earlier: bool = False,
 ) -> FoundRun:
     """Return the run of that id, or the newest for `latest`, or one instance of it. Raise SearchError with a hint.
 
     The newest is that of the nodes and of the controller's records together: a node that does not answer may be the
-    only one to have it. acts: the caller will change it, so with such a node it must be named.
+    only one to have it. acts: the caller will change it, so with such a node it must be named. earlier: what is left
+    alive of an instance that was resumed elsewhere since, and nothing else.
     """
-    found = newest_epochs(cluster)
+    newest = newest_epochs(cluster)
+    found = newest
+    if earlier:
+        found = [(node, one) for node, one in instances_of(cluster) if one.alive and (node, one) not in newest]
     here = _of_cluster(recorded, cluster)
     if acts and run_id == LATEST and cluster.silent:
         known = ", ".join(_by_time([*here, *_runs(found)])[-CLOSE:]) or "none"
@@ -84,10 +102,12 @@ def find_run(
             f" name the run, -e run=<run_id>; the newest that are known: {known}"
         )
     resolved = _resolved(run_id, found, here)
-    if resolved != run_id and resolved not in _runs(found):
+    if resolved != run_id and resolved not in _runs(newest):
         raise SearchError(_not_there(cluster, resolved, found))
     run_id = resolved
     chosen = [(node, one) for node, one in found if one.run_id == run_id and instance in ("", one.id)]
+    if not chosen and earlier:
+        raise SearchError(f"nothing of {run_id} is alive in an earlier epoch on a node that answers")
     if not chosen:
         raise SearchError(_hint(cluster, run_id, instance, found))
     entries = [Found(names.host_name(one.id, node), ref_of(cluster, node, one)) for node, one in chosen]
@@ -126,13 +146,18 @@ def experiment_of(cluster: Cluster, run_id: str) -> str:
     )
 
 
+def instances_of(cluster: Cluster) -> list[tuple[str, InstanceState]]:
+    """Return (node, instance) of all instances, in each epoch of theirs that is on a node."""
+    return [(name, one) for name, state in cluster.states.items() if state for one in state.instances]
+
+
 def newest_epochs(cluster: Cluster) -> list[tuple[str, InstanceState]]:
     """Return (node, instance) of all instances; of one that was resumed elsewhere, where it was resumed last."""
-    found = [(name, one) for name, state in cluster.states.items() if state for one in state.instances]
+    found = instances_of(cluster)
     newest: dict[tuple[str, str], int] = {}
     for _, one in found:
         newest[one.run_id, one.id] = max(one.epoch, newest.get((one.run_id, one.id), 0))
-    return [(name, one) for name, one in found if one.alive or one.epoch == newest[one.run_id, one.id]]
+    return [(name, one) for name, one in found if one.epoch == newest[one.run_id, one.id]]
 
 
 def _runs(found: Sequence[tuple[str, InstanceState]]) -> list[str]:

@@ -20,6 +20,7 @@ class ActionModule(LocalAction):
         "instance": {"type": "str", "default": ""},
         "runs_dir": {"type": "path", "default": ""},
         "acts": {"type": "bool", "default": False},
+        "earlier": {"type": "bool", "default": False},
         "report": {"type": "str", "default": "run", "choices": ["run", "nodes", "all"]},
     }
 
@@ -34,7 +35,8 @@ class ActionModule(LocalAction):
                 "table": seen.table,
             }
         runs = list_runs(Path(given["runs_dir"])) if given["runs_dir"] else []
-        found = find_run(cluster, given["run_id"], given["instance"], runs, acts=given["acts"])
+        which = {"acts": given["acts"], "earlier": given["earlier"]}
+        found = find_run(cluster, given["run_id"], given["instance"], runs, **which)
         if given["runs_dir"] and not self.check:
             recover(Path(given["runs_dir"]), found, experiment_of(cluster, found.run_id))
         return {

@@ -22,6 +22,7 @@ class ActionModule(LocalAction):
         "state": {"type": "str", "required": True, "choices": ["ended", "prepared"]},
         "run_id": {"type": "str", "required": True},
         "runs_dir": {"type": "path", "required": True},
+        "gone": {"type": "list", "elements": "str", "default": []},
         "cache": {"type": "path", "default": ""},
         "project": {"type": "path", "default": ""},
         "checkpoint": {"type": "str", "default": ""},
@@ -34,7 +35,7 @@ class ActionModule(LocalAction):
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run, cluster = Run.open(given["runs_dir"], given["run_id"]), Cluster.from_task_vars(task_vars)
         if given["state"] == "ended":
-            found = ended(run, cluster)
+            found = ended(run, cluster, given["gone"])
             return {"changed": False, "run_id": run.run_id, "instances": [one.to_json() for one in found]}
         resumption = prepare(
             run,

@@ -12,6 +12,7 @@ options:
   run_id: {description: "The run, or C(latest).", type: str, default: latest}
   instance: {description: Only this instance., type: str, default: ""}
   runs_dir: {description: "The records: the newest run may be in them only. One that is on the nodes and has no record gets one.", type: path, default: ""}
+  earlier: {description: What is left alive of instances that were resumed elsewhere since, and nothing else., type: bool, default: false}
   acts: {description: "The run is going to be changed: while a node does not answer, C(latest) is refused.", type: bool, default: false}
   report: {description: "C(run) finds the run. C(nodes) and C(all) only tell how the nodes are, and all that they hold.", choices: [run, nodes, all], type: str, default: run}
 author: [Jarfleet]

@@ -14,6 +14,7 @@ options:
   state: {description: The step., choices: [ended, prepared], required: true, type: str}
   run_id: {description: "The run; V(latest) is the newest.", type: str, required: true}
   runs_dir: {description: Folder of all runs., type: path, required: true}
+  gone: {description: "For C(ended), nodes of which a person says that they are switched off.", type: list, elements: str, default: []}
   cache: {description: "The controller's cache; for C(prepared).", type: path, default: ""}
   project: {description: "The project's clone; for C(prepared).", type: path, default: ""}
   checkpoint: {description: "The name of a checkpoint; empty - the newest.", type: str, default: ""}

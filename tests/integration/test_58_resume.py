@@ -78,7 +78,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_again_from_an_earlier_checkpoint
     assert on(cluster, "rpi1", "sh", "-c", "ls -d /home/jar/brain-in-jar/instances/*/b.e1").strip(), "put aside"
 
 
-def test_what_may_still_run_on_a_silent_node_is_not_started_elsewhere(
+def test_what_may_still_run_on_a_silent_node_is_started_elsewhere_only_at_a_persons_word(
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:
     experiment = write_experiment(tmp_path, name="silent", workload={"rounds": 900, "pause_seconds": 1})
@@ -89,8 +89,26 @@ def test_what_may_still_run_on_a_silent_node_is_not_started_elsewhere(
     refused = project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", "placement=b:host", code=2).output
     assert "b may still run on rpi1, which does not answer" in refused
     assert not project.events(run, "resumed")
+    wrong = project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", "gone=jetson", code=2).output
+    assert "gone=jetson: it answers; stop the run there" in wrong
+
+    words = ("-e", "gone=rpi1", "-e", "placement=b:host", "-e", "monitor_duration=3")
+    resumed = project.play("playbooks/resume.yml", "-e", f"run={run}", *words).output
+    assert re.search(r"b +2 +the beginning", resumed), "nothing of it had come home"
+    taken = (project.record(run) / "logs/b.log").read_text()
+    assert "taken back from a: what it was told (say)" in taken
+
+    # The node is switched on again, and so is what it had: nobody listens to it, and it is told of.
     cluster.start("rpi1")
-    assert "b is RUNNING on rpi1" in project.play("playbooks/resume.yml", "-e", f"run={run}", code=2).output
+    left = re.compile(r"b of \w+ on rpi1 is left from epoch 1: .*-e instance=b -e earlier=true")
+    status = project.play("playbooks/status.yml", "-e", f"run={run}").output
+    assert left.search(status)
+    stop = ("playbooks/stop.yml", "-e", f"run={run}", "-e", "earlier=true")
+    project.play(*stop)
+    status = project.play("playbooks/status.yml", "-e", f"run={run}").output
+    assert not left.search(status)
+    assert re.search(r" b +host +RUNNING", status)
+    assert "nothing of" in project.play(*stop, code=2).output
 
 
 COUNTS = """

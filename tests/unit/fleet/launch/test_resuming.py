@@ -30,13 +30,13 @@ def run(tmp_path: Path) -> Run:
     return made
 
 
-def found(run: Run, **nodes: Any) -> list[str]:
-    return [one.name for one in ended(run, Cluster.from_hostvars(nodes))]
+def found(run: Run, gone: str = "", **nodes: Any) -> list[str]:
+    return [one.name for one in ended(run, Cluster.from_hostvars(nodes), gone.split())]
 
 
-def why(run: Run, **nodes: Any) -> list[str]:
+def why(run: Run, gone: str = "", **nodes: Any) -> list[str]:
     with pytest.raises(ResumeRejected) as error:
-        found(run, **nodes)
+        found(run, gone, **nodes)
     return error.value.reasons
 
 
@@ -79,3 +79,10 @@ def test_a_silent_node_has_said_that_it_ended(run: Run) -> None:
 
 def test_a_node_that_answers_and_has_nothing_of_it_runs_nothing_of_it(run: Run) -> None:
     assert found(run, n1=node(("a", "STOPPED", 1)), n2=node()) == ["a@n1"]
+
+
+def test_a_person_knows_that_a_node_is_off_and_no_node_that_answers_is(run: Run) -> None:
+    nodes = {"n1": node(("a", "STOPPED", 1)), "n2": VARIABLES}
+    assert found(run, "n2", **nodes) == ["a@n1"]
+    assert why(run, "n1 n2", **nodes) == ["gone=n1: it answers; stop the run there"]
+    assert why(run, "n2 n9", **nodes) == ["gone=n9: no such node; there are n1, n2"]
