@@ -144,8 +144,8 @@ def test_sigterm_stops_at_once_by_signal_and_a_start_resumes(pair: Pair) -> None
     assert a.rows("SELECT count(*) FROM experiment_cycles WHERE death_cause IS NOT NULL") == [(2,)]
 
 
-def test_a_restored_older_database_takes_up_what_the_peer_knows(pair: Pair) -> None:
-    a, b = pair(rounds=4, pause_seconds=0.3)
+def restored(a: Mind, b: Mind, **changes: object) -> None:
+    """Have a play until the third round, and give it back its database of the first; it would say other words now."""
     a.start()
     b.start()
     wait_until(lambda: a.has("b", 1), "a hears b's first")
@@ -158,8 +158,13 @@ def test_a_restored_older_database_takes_up_what_the_peer_knows(pair: Pair) -> N
     for log in a.dir.glob("experiments.db-*"):  # a mind that is killed in the middle of writing leaves its log
         log.unlink()
     (a.dir / "older.db").replace(a.dir / "experiments.db")
-    a.file.write_text(json.dumps({**a.instance, "seed": 2}))  # it would say other words now
+    a.file.write_text(json.dumps({**a.instance, "seed": 2, **changes}))
     a.start()
+
+
+def test_a_restored_older_database_takes_up_what_the_peer_knows(pair: Pair) -> None:
+    a, b = pair(rounds=4, pause_seconds=0.3)
+    restored(a, b)
     assert (a.wait(), b.wait()) == (0, 0)
     assert_whole(a, b, 4)
     assert "has another message (say)" in a.output()
@@ -167,20 +172,7 @@ def test_a_restored_older_database_takes_up_what_the_peer_knows(pair: Pair) -> N
 
 def test_a_resumed_mind_takes_back_what_it_has_told_its_peer(pair: Pair) -> None:
     a, b = pair(rounds=4, pause_seconds=0.3)
-    a.start()
-    b.start()
-    wait_until(lambda: a.has("b", 1), "a hears b's first")
-    a.send(signal.SIGTERM)
-    shutil.copy(a.dir / "experiments.db", a.dir / "older.db")
-    a.start()
-    asked = "SELECT 1 FROM letters WHERE sender = 'a' AND topic = 'offer' AND round = 3"
-    wait_until(lambda: a.has("b", 3) and b.rows(asked), "a hears b's third, and b what a asks for then")
-    a.send(signal.SIGTERM)
-    for log in a.dir.glob("experiments.db-*"):
-        log.unlink()
-    (a.dir / "older.db").replace(a.dir / "experiments.db")
-    a.file.write_text(json.dumps({**a.instance, "seed": 2, "epoch": 2}))  # it would say other words now
-    a.start()
+    restored(a, b, epoch=2)
     assert (a.wait(), b.wait()) == (0, 0)
     assert_whole(a, b, 4)
     assert "round 3: taken back from b: what it was told (say)" in a.output()
