@@ -1,0 +1,97 @@
+"""Thousands of schedules of faults: nothing acts twice, all runs again in the end; and a fault in a rule is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from simulation import SETTINGS, Controller, Copy, Node, Violation, World
+
+from fleet.control import reconcile as rules
+from fleet.control.model import Desired, Observed, Seen, Start
+
+SCHEDULES = 10_000
+PARTS = 20
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_whatever_happens_nothing_acts_twice_and_all_that_can_runs_in_the_end(part: int) -> None:
+    for seed in range(part, SCHEDULES, PARTS):
+        World(seed).run()
+
+
+def found(kind: type[World], settings: Any = SETTINGS) -> str:
+    """The violation that the first schedules find; empty if they find none."""
+    for seed in range(1000):
+        try:
+            kind(seed, settings).run()
+        except Violation as violation:
+            return str(violation)
+    return ""
+
+
+def test_a_lease_that_is_not_waited_for_is_found() -> None:
+    assert "acts on" in found(World, replace(SETTINGS, clock_factor=0.4))
+
+
+def test_clocks_that_are_trusted_to_be_right_are_found() -> None:
+    """The factor is not caution alone: without it two act at once, when one clock is slow and the other fast."""
+    assert "acts on" in found(World, replace(SETTINGS, clock_factor=1.0, stopping=0.0))
+
+
+def test_an_epoch_that_is_not_checked_is_found() -> None:
+    class Forgetful(Node):
+        def is_new(self, action: Start, copy: Copy | None) -> bool:
+            return True
+
+    class Here(World):
+        node_kind = Forgetful
+
+    assert "has lost what it had done" in found(Here), "a start that comes twice begins the work anew"
+
+
+def test_a_node_that_takes_late_renewals_is_found() -> None:
+    class Lenient(Node):
+        def refuses(self, action: Any, t: float) -> bool:
+            return False
+
+    class Here(World):
+        node_kind = Lenient
+
+    assert "acts on" in found(Here)
+
+
+def test_a_controller_that_forgets_what_it_has_sent_is_found() -> None:
+    class Careless(Controller):
+        def begin(self, desired: Desired, now: float) -> Desired:
+            instances = {key: replace(wanted, safe_at=now) for key, wanted in desired.instances.items()}
+            return replace(desired, instances=instances)
+
+    class Here(World):
+        controller_kind = Careless
+
+    assert "acts on" in found(Here)
+
+
+def test_a_start_that_is_not_written_down_first_is_found() -> None:
+    class Hasty(Controller):
+        def record(self, actions: list[Any], observed: Observed) -> Desired:
+            return super().record([one for one in actions if not isinstance(one, Start)], observed)
+
+    class Here(World):
+        controller_kind = Hasty
+
+    assert "was sent before" in found(Here)
+
+
+def test_a_node_that_is_taken_for_dead_because_it_is_silent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = rules._Cluster._seen
+
+    def hasty(self: Any, key: Any, wanted: Any) -> Seen | None:
+        seen = real(self, key, wanted)
+        unheard = self.observed.reports.get(wanted.node) is None
+        return seen if seen or unheard else Seen(wanted.epoch, False, None, "FENCED")
+
+    monkeypatch.setattr(rules._Cluster, "_seen", hasty)
+    assert "acts on" in found(World)
