@@ -2,9 +2,10 @@
 
     base/       errors, atomic file writes, text tables, file transport: shared by all other packages
     artifacts/  what is sent to the nodes: code releases, model files, the source of llama.cpp
-    record/     a run's folder: its manifest, its events, its signature
+    record/     a run's folder: its manifest, its events, its signature, its checkpoints
     intake/     what the user asked for, read once and checked
-    launch/     from a plan to a launch spec for each instance; replays
+    launch/     from a plan to a launch spec for each instance; replays, resumed runs
+    control/    what to do about a running cluster: rules that nothing acts on yet
     observe/    what the nodes report, and which run a command refers to
     results/    the fetched results: merged databases, deaths, memory, comparisons, exports
     report/     report.html

@@ -83,14 +83,18 @@ def output(command: Sequence[str], readable: Sequence[str], gpu: bool, seconds: 
     return process.returncode, said.decode(errors="replace")
 
 
+def _of_folder(user: str, folder: Path) -> List[str]:
+    """What lets a user of a sandbox write this folder, and no other."""
+    return [f"User={user}", f"BindPaths={word(str(folder))}", f"ReadWritePaths={word(str(folder))}"]
+
+
 def unpack(archive: BinaryIO, user: str, folder: Path) -> None:
     """Unpack an archive into a folder in a sandbox, as the folder's user, who may write nothing else.
 
     Raises NodeError.
     """
-    access = [f"User={user}", f"BindPaths={word(str(folder))}", f"ReadWritePaths={word(str(folder))}"]
     limits = [f"RuntimeMaxSec={READ_SECONDS}", f"MemoryMax={READ_MEMORY}", "TasksMax=16"]
-    started = run([*known_directives(), "PrivateNetwork=yes", "PrivateTmp=yes", *access, *limits])
+    started = run([*known_directives(), "PrivateNetwork=yes", "PrivateTmp=yes", *_of_folder(user, folder), *limits])
     command = ["/usr/bin/tar", "--extract", "--no-same-owner", "--file=-", f"--directory={folder}"]
     done = subprocess.run(
         [*started, *command], stdin=archive, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
@@ -105,9 +109,8 @@ def read(command: Sequence[str], user: Optional[str], folder: Path, target: Path
 
     user: who it runs as, and may write `folder` then; None: a user made for it, which may only read. Raises NodeError.
     """
-    access = [f"User={user}", f"BindPaths={word(str(folder))}", f"ReadWritePaths={word(str(folder))}"]
-    if user is None:
-        access = ["DynamicUser=yes", f"BindReadOnlyPaths={word(str(folder))}"]
+    reading = ["DynamicUser=yes", f"BindReadOnlyPaths={word(str(folder))}"]
+    access = reading if user is None else _of_folder(user, folder)
     limits = [f"RuntimeMaxSec={READ_SECONDS}", f"MemoryMax={READ_MEMORY}", "TasksMax=16", f"LimitFSIZE={limit}"]
     started = [*run([*known_directives(), "PrivateNetwork=yes", "PrivateTmp=yes", *access, *limits]), *command]
     with target.open("wb") as file, subprocess.Popen(

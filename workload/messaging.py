@@ -117,9 +117,9 @@ class Messenger:
                 self._news_since(seen, 0.2)
 
     def _take(self, peer: str, letter: Any) -> None:
-        topic, round, body = (
-            letter.get(key) if isinstance(letter, dict) else None for key in ("topic", "round", "body")
-        )
+        if not isinstance(letter, dict):
+            return
+        topic, round, body = (letter.get(key) for key in ("topic", "round", "body"))
         if not isinstance(topic, str) or type(round) is not int or not isinstance(body, dict):
             return  # a peer may say anything
         if self.read(self.instance.id, topic, round) is None:

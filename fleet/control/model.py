@@ -35,7 +35,7 @@ class Settings:
     def wait(self) -> float:
         """How long after a node's answer arrived a lease that was counted from it has certainly ended on that node.
 
-        (L + A + K) (1 + e) / (1 - e): see docs/operations.md, Leases.
+        (L + A + K) (1 + e) / (1 - e): see docs/architecture.md, "What the control loop decides".
         """
         return (self.lease + self.stopping) * self.clock_factor
 
@@ -72,12 +72,11 @@ class Desired:
 class Seen:
     """One instance as its node reports it.
 
-    alive: it acts, or will again by itself. until: its lease, in its node's time; None: it has none, so it does not act
-    before it gets one. outcome: of one that has ended.
+    until: its lease, in its node's time; None: it has none, so it does not act before it gets one. outcome: of one that
+    has ended.
     """
 
     epoch: int
-    alive: bool
     until: float | None = None
     outcome: str = ""
 
@@ -102,8 +101,8 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Renew:
-    """Let this epoch act until a moment of this boot of its node."""
+class Grant:
+    """Lets an epoch of an instance act until a moment of this boot of its node."""
 
     node: str
     key: Key
@@ -112,15 +111,12 @@ class Renew:
     until: float
 
 
-@dataclass(frozen=True)
-class Start:
-    """Start an instance in a new epoch, from its last checkpoint; it acts until a moment of this boot of its node."""
+class Renew(Grant):
+    """Let the epoch that is on the node go on."""
 
-    node: str
-    key: Key
-    epoch: int
-    boot: str
-    until: float
+
+class Start(Grant):
+    """Start the instance in a new epoch, from its last checkpoint."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from fleet.control.model import (
     Action,
     Desired,
     Finish,
+    Grant,
     Key,
     Observed,
     Renew,
@@ -42,7 +43,7 @@ def recorded(desired: Desired, actions: Iterable[Action], observed: Observed, se
     instances = dict(desired.instances)
     for action in actions:
         match action:
-            case Renew() | Start():
+            case Grant():
                 wanted = instances[action.key]
                 # Counted from when the answer arrived that the lease is counted from: it was given before.
                 ends = observed.reports[action.node].at + settings.wait
@@ -114,13 +115,10 @@ class _Cluster:
     def _keep(self, key: Key, wanted: Wanted, seen: Seen) -> Iterator[Action]:
         """Renew the lease of what runs where it should; stop it to move it, when its node is to be empty."""
         report, settings = self.observed.reports[wanted.node], self.settings
-        if wanted.moving:
+        to_empty = wanted.movable and wanted.node in self.desired.drained
+        if wanted.moving or (to_empty and self._target(key)[0]):
             yield Stop(wanted.node, key, wanted.epoch, moving=True)
-            return
-        if wanted.node in self.desired.drained and wanted.movable and self._target(key)[0]:
-            yield Stop(wanted.node, key, wanted.epoch, moving=True)
-            return
-        if wanted.movable:
+        elif wanted.movable:
             left = -1.0 if seen.until is None else seen.until - report.clock
             if left < settings.lease - settings.interval / 2:
                 yield Renew(wanted.node, key, wanted.epoch, report.boot, report.clock + settings.lease)

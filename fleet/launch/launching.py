@@ -90,7 +90,7 @@ def create(
             saved=request.saved.file if request.saved else "",
         )
     )
-    return Created(run_id, run.path, made, sent, unsigned(run, partial(sign, run, keys)))
+    return Created(run_id, run.path, made, sent, _unsigned(run, partial(sign, run, keys)))
 
 
 def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster, keys: Keys) -> Settled:
@@ -110,7 +110,7 @@ def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster
                 run.append(Received(name, Receipt.from_json(outcome["receipt"], f"{name}: receipt")))
     known, now = run.manifest, builds(cluster)  # of a run that is resumed: what it was launched with stays
     all_builds = {key: {**found, **(known.get(key) or {})} for key, found in now.items()}
-    return Settled(failed, silent, run.run_id, unsigned(run, partial(update, run, keys, **all_builds)))
+    return Settled(failed, silent, run.run_id, _unsigned(run, partial(update, run, keys, **all_builds)))
 
 
 def detached_table(run: Run, options: str) -> str:
@@ -129,7 +129,7 @@ def detached_table(run: Run, options: str) -> str:
     return f"{run.run_id} runs by itself: {where}\n\n{table(('to', 'type'), rows)}"
 
 
-def unsigned(run: Run, signing: Callable[[], Any]) -> list[str]:
+def _unsigned(run: Run, signing: Callable[[], Any]) -> list[str]:
     """Call `signing`; if it fails, return the reason as a warning, since a run may go on unsigned."""
     try:
         signing()

@@ -19,7 +19,7 @@ from contract.node_state import InstanceState
 from contract.statuses import COMPLETED, ENDED
 from fleet.base.errors import ResumeRejected
 from fleet.base.text_table import table
-from fleet.intake.reader import Intake, Places
+from fleet.intake.reader import Places
 from fleet.intake.request import Request
 from fleet.launch import key_store, recorded
 from fleet.launch.launching import Created
@@ -43,12 +43,13 @@ class Start(Record):
 
 
 @dataclass(frozen=True)
-class Resumption(Record):
-    """What is resumed: {instance: how}. The intake replaces the user's input."""
+class Resumption:
+    """What is resumed: {instance: how}. The request replaces the user's input."""
 
-    intake: Intake
+    request: Request
     starts: Mapping[str, Start]
-    table: str = ""
+    table: str
+    warnings: tuple[str, ...]
 
 
 def ended(run: Run, cluster: Cluster, gone: Collection[str] = ()) -> list[Found]:
@@ -93,7 +94,7 @@ def prepare(
     from_now = "what it has left on its node" if check and not until else ""
     rows = [(id, str(start.epoch), from_now or start.checkpoint or "the beginning") for id, start in starts.items()]
     shown = f"{run.run_id} is resumed\n\n{table(('instance', 'epoch', 'from'), rows)}"
-    return Resumption(Intake(request, shown, warnings=found.warnings), starts, shown)
+    return Resumption(request, starts, shown, found.warnings)
 
 
 def resume(
@@ -104,7 +105,7 @@ def resume(
 
     left: {instance: {table: rows that its checkpoint does not have}}.
     """
-    kept = {id: _kept(run, id, start) for id, start in starts.items()}
+    kept = {id: checkpoints.named(run, id, start.checkpoint) for id, start in starts.items()}
     origins = {id: Origin(start.epoch, _checkpoint(run, id, kept[id])) for id, start in starts.items()}
     made = entries(run.run_id, request, request.experiment, plan, cluster, origins)
     sent = shipments(request, cluster, plan.assignments, {id: _files(run, one) for id, one in kept.items() if one})
@@ -117,10 +118,6 @@ def resume(
         run.append(Resumed(id, start.epoch, plan.assignments[id], start.checkpoint, left.get(id, {})))
     run.append(Placed(assignments=dict(plan.assignments), score=plan.score, strategy=plan.strategy, seed=plan.seed))
     return Created(run.run_id, run.path, made, sent)
-
-
-def _kept(run: Run, id: str, start: Start) -> Kept | None:
-    return checkpoints.newest(run, id, start.checkpoint) if start.checkpoint else None
 
 
 def _files(run: Run, kept: Kept) -> list[tuple[str, str]]:
@@ -164,18 +161,18 @@ def _unknown(
     """Yield the instances that may still run, on a node that does not answer."""
     places: dict[str, str] = dict(run.plan.get("assignments", {}))
     statuses: dict[str, str] = {}
+    epochs: dict[str, int] = {}
     for _, event in run.events():
         match event:
             case Resumed(instance=id):
-                places[id] = event.node
+                places[id], epochs[id] = event.node, event.epoch
                 statuses.pop(id, None)
             case Launched(instance=name):
                 statuses.pop(names.split_host_name(name)[0], None)
             case Collected():
                 statuses |= event.statuses
-    newest = checkpoints.epochs(run)
     for id, node in places.items():
-        is_here = id in here and here[id][1].epoch >= newest.get(id, 1)
+        is_here = id in here and here[id][1].epoch >= epochs.get(id, 1)
         if not is_here and node in cluster.silent and node not in gone and statuses.get(id) not in ENDED:
             yield (
                 f"{id} may still run on {node}, which does not answer: resume when it does, and it is stopped there;"

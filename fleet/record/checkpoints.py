@@ -117,6 +117,11 @@ def newest(run: Run, id: str, until: str = "") -> Kept | None:
     return None
 
 
+def named(run: Run, id: str, name: str) -> Kept | None:
+    """Return an instance's part of a checkpoint that it has; None for no name. Raise CheckpointError."""
+    return newest(run, id, name) if name else None
+
+
 def files(run: Run, kept: Kept) -> tuple[Path, Path, Path]:
     """Return where a checkpoint's database, exit log and archive of files are."""
     folder = run.path / FOLDER / kept.checkpoint

@@ -10,28 +10,23 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Protocol
 
 from fleet.base.errors import MergeError
-from fleet.record.checkpoints import files, newest
+from fleet.record.checkpoints import files, named
 from fleet.record.run_folder import Run
 from fleet.results.fetched_databases import Source, readable_uri
 from fleet.results.merge import DEATHS, LEADING, ROWID, SOURCES, attached, open_merged, schema_of
 from fleet.results.merged_database import DATABASE, quoted
 
 
-class Started(Protocol):
-    """How an instance is started again."""
+def taken_back(run: Run, checkpoints: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """Cut the merged database back to these checkpoints {instance: name}; return {instance: {table: rows}}.
 
-    @property
-    def checkpoint(self) -> str: ...
-
-
-def taken_back(run: Run, starts: Mapping[str, Started]) -> dict[str, dict[str, int]]:
-    """Cut the merged database back to the checkpoints of these instances; return {instance: {table: rows}}."""
+    An empty name: back to the beginning. Raise MergeError.
+    """
     left = {}
-    for id, start in starts.items():
-        kept = newest(run, id, start.checkpoint) if start.checkpoint else None
+    for id, name in checkpoints.items():
+        kept = named(run, id, name)
         left[id] = cut_back(run, id, files(run, kept)[0] if kept and kept.database else None)
     return left
 

@@ -141,6 +141,7 @@ def _remember(db: sqlite3.Connection, leading: tuple[str, str, str], source: Sou
 
 @contextmanager
 def attached(db: sqlite3.Connection, uri: str, tolerant: bool = False) -> Iterator[None]:
+    """Attach a source as `src`. tolerant: also one that is shorter than its header states."""
     # SQLite rejects a file shorter than its header states, except under writable_schema (as its own .recover does).
     if tolerant:
         db.execute("PRAGMA writable_schema = ON")
@@ -172,6 +173,7 @@ def _schemas(db: sqlite3.Connection, sources: dict[str, str], problems: dict[str
 
 
 def schema_of(db: sqlite3.Connection) -> dict[str, _Table]:
+    """Return {folded name under which it is merged: table} of the attached source."""
     tables: dict[str, _Table] = {}
     present = {_fold(name): (name, without_rowid) for name, without_rowid in _tables(db, "src")}
     for name, without_rowid in present.values():

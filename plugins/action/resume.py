@@ -48,7 +48,8 @@ class ActionModule(LocalAction):
         )
         return {
             "changed": False,
-            "found": resumption.to_json(),
-            "request": resumption.intake.request.to_json(),
+            "starts": {id: start.to_json() for id, start in resumption.starts.items()},
+            "request": resumption.request.to_json(),
             "table": resumption.table,
+            **({"warnings": list(resumption.warnings)} if resumption.warnings else {}),
         }

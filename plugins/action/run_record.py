@@ -13,7 +13,7 @@ from contract.description import InstanceRef
 from fleet.intake.request import Request
 from fleet.launch import key_store
 from fleet.launch.launching import Created, create, detached_table, settle
-from fleet.launch.resuming import Resumption, resume
+from fleet.launch.resuming import Start, resume
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
 from fleet.record.signing import Keys, sign, statement
@@ -36,7 +36,7 @@ class ActionModule(LocalAction):
         "run_id": {"type": "str", "default": ""},
         "request": {"type": "dict", "default": {}},
         "plan": {"type": "dict", "default": {}},
-        "resumption": {"type": "dict", "default": {}},
+        "starts": {"type": "dict", "default": {}},
         "detached": {"type": "bool", "default": False},
         "signing_key": {"type": "path", "default": ""},
         "allowed_signers": {"type": "path", "default": ""},
@@ -44,7 +44,7 @@ class ActionModule(LocalAction):
     RULES = {
         "required_if": [
             ("state", "created", ("request", "plan")),
-            ("state", "resumed", ("run_id", "request", "plan", "resumption")),
+            ("state", "resumed", ("run_id", "request", "plan", "starts")),
             ("state", "launched", ("run_id",)),
             ("state", "collected", ("run_id",)),
             ("state", "signed", ("run_id",)),
@@ -76,14 +76,14 @@ class ActionModule(LocalAction):
 
     def _resumed(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run = Run.open(given["runs_dir"], given["run_id"])
-        resumption = Resumption.from_json(given["resumption"], "resumption")
-        left = {} if self.check else taken_back(run, resumption.starts)
+        starts = {id: Start.from_json(one, f"starts.{id}") for id, one in given["starts"].items()}
+        left = {} if self.check else taken_back(run, {id: start.checkpoint for id, start in starts.items()})
         resumed = resume(
             run,
             Request.from_json(given["request"], "request"),
             Plan.from_json(given["plan"]),
             Cluster.from_task_vars(task_vars),
-            resumption.starts,
+            starts,
             left,
             check=self.check,
         )

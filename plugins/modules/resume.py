@@ -32,7 +32,7 @@ EXAMPLES = r"""
 RETURN = r"""
 run_id: {description: The run., returned: when ended, type: str}
 instances: {description: "Entries for C(add_host): C(name), C(instance_ref).", returned: when ended, type: list}
-found: {description: "What M(run_record) takes as C(resumption).", returned: when prepared, type: dict}
+starts: {description: "By instance, how it is started again: C(epoch), C(checkpoint).", returned: when prepared, type: dict}
 request: {description: What M(place) takes., returned: when prepared, type: dict}
 table: {description: "Which instance goes on from what, for a person.", returned: when prepared, type: str}
 """

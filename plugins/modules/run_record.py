@@ -18,7 +18,7 @@ options:
   run_id: {description: The run; C(created) gives it its id., type: str, default: ""}
   request: {description: The RV(ignore:request) that M(experiment) returned., type: dict, default: {}}
   plan: {description: What M(place) decided., type: dict, default: {}}
-  resumption: {description: "What M(resume) returned; for C(resumed).", type: dict, default: {}}
+  starts: {description: "How each instance is started again, as M(resume) returned it; for C(resumed).", type: dict, default: {}}
   detached: {description: "The playbook ends with the launch: say which commands go on with the run.", type: bool, default: false}
   signing_key: {description: "The SSH key that signs, or its public half when an agent holds it; empty - the first of ~/.ssh.", type: path, default: ""}
   allowed_signers: {description: "File of those whose signatures count, as ssh-keygen(1) describes it; empty - the user alone.", type: path, default: ""}

@@ -105,9 +105,7 @@ class Node:
         """What it says of itself. The first value orders its connections: the controller opens one a boot."""
         seen = {}
         for key, copy in self.copies.items():
-            until = self.leases.get(key)
-            alive = not copy.outcome and until is not None and until > self.clock(t)
-            seen[key] = Seen(copy.epoch, alive, until, copy.outcome), copy.progress
+            seen[key] = Seen(copy.epoch, self.leases.get(key), copy.outcome), copy.progress
         return self.boot, self.name_of_boot, self.clock(t), seen
 
     def cut_power(self) -> None:

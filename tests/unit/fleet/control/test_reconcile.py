@@ -12,7 +12,7 @@ KEY = Key("r", "a")
 SETTINGS = Settings(interval=5, lease=40, stopping=1, lost_after=10)
 NOW = 1000.0
 NODES = ("n1", "n2", "n3")
-RUNS = Seen(epoch=2, alive=True, until=5020.0)
+RUNS = Seen(epoch=2, until=5020.0)
 WANTED = Wanted(epoch=2, node="n1", safe_at=NOW + 30)
 
 
@@ -36,7 +36,7 @@ def test_a_lease_is_renewed_when_a_look_has_passed_since() -> None:
 
 
 def test_one_that_waits_for_a_lease_gets_one() -> None:
-    assert decide(n1=report(Seen(2, alive=False))) == [Renew("n1", KEY, 2, "boot", 5040.0)]
+    assert decide(n1=report(Seen(2))) == [Renew("n1", KEY, 2, "boot", 5040.0)]
 
 
 def test_what_is_not_movable_has_no_lease_and_is_never_started_elsewhere() -> None:
@@ -57,8 +57,8 @@ def test_a_node_that_answers_without_it_may_yet_get_the_start() -> None:
 
 
 def test_an_end_counts_however_old_its_report_is() -> None:
-    assert decide(n1=report(Seen(2, False, None, "COMPLETED"), age=99)) == [Finish(KEY, "COMPLETED")]
-    fenced = report(Seen(2, False, None, "FENCED"), age=99)
+    assert decide(n1=report(Seen(2, None, "COMPLETED"), age=99)) == [Finish(KEY, "COMPLETED")]
+    fenced = report(Seen(2, None, "FENCED"), age=99)
     assert decide(n1=fenced) == [Start("n2", KEY, 3, "boot", 5040.0)]
 
 
@@ -73,7 +73,7 @@ def test_most_nodes_silent_is_the_controllers_own_trouble() -> None:
 
 
 def test_what_is_left_of_an_earlier_epoch_is_stopped_wherever_it_turns_up() -> None:
-    old = Seen(1, alive=True, until=5030.0)
+    old = Seen(1, until=5030.0)
     assert decide(n1=report(replace(RUNS, until=5039.0)), n3=report(old)) == [Stop("n3", KEY, 1)]
     assert decide(replace(WANTED, outcome="COMPLETED"), n3=report(old)) == [Stop("n3", KEY, 1)]
 
@@ -83,7 +83,7 @@ def test_a_persons_stop_forbids_a_replacement() -> None:
     assert decide(stopped, n1=report(RUNS)) == [Stop("n1", KEY, 2)]
     assert decide(stopped, n1=report(RUNS, age=99)) == [Wait(KEY, "is to be stopped on n1, which does not answer")]
     assert decide(replace(stopped, safe_at=NOW), n1=report(RUNS, age=99)) == [Finish(KEY, "STOPPED")]
-    assert decide(stopped, n1=report(Seen(2, False, None, "STOPPED"))) == [Finish(KEY, "STOPPED")]
+    assert decide(stopped, n1=report(Seen(2, None, "STOPPED"))) == [Finish(KEY, "STOPPED")]
 
 
 def test_a_drained_node_is_emptied_if_there_is_somewhere_to_go() -> None:
@@ -91,7 +91,7 @@ def test_a_drained_node_is_emptied_if_there_is_somewhere_to_go() -> None:
     assert decide(drained="n1", fit="n9", n1=report(RUNS)) == [Renew("n1", KEY, 2, "boot", 5040.0)]
     assert decide(drained="n1 n2", n1=report(RUNS)) == [Renew("n1", KEY, 2, "boot", 5040.0)]
     moving = replace(WANTED, moving=True)
-    assert decide(moving, n1=report(Seen(2, False, None, "STOPPED"))) == [Start("n2", KEY, 3, "boot", 5040.0)]
+    assert decide(moving, n1=report(Seen(2, None, "STOPPED"))) == [Start("n2", KEY, 3, "boot", 5040.0)]
 
 
 def test_a_node_that_is_not_fit_gets_nothing() -> None:

@@ -91,7 +91,7 @@ def test_a_node_that_is_taken_for_dead_because_it_is_silent_is_found(monkeypatch
     def hasty(self: Any, key: Any, wanted: Any) -> Seen | None:
         seen = real(self, key, wanted)
         unheard = self.observed.reports.get(wanted.node) is None
-        return seen if seen or unheard else Seen(wanted.epoch, False, None, "FENCED")
+        return seen if seen or unheard else Seen(wanted.epoch, None, "FENCED")
 
     monkeypatch.setattr(rules._Cluster, "_seen", hasty)
     assert "acts on" in found(World)
