@@ -44,10 +44,14 @@ class ActionModule(Action):
             raise AnsibleActionFail(f"{ref.id}: its llama-server cannot be reached: {said}")
         with Forward(given["local_port"], connect, opening) as server:
             url = f"http://127.0.0.1:{server.server_address[1]}"
-            threading.Thread(target=server.serve_forever, daemon=True).start()
             self.show(f"{task_vars['inventory_hostname']}: {url}  (Ctrl-C ends it)")
-            threading.Event().wait(given["seconds"] or None)
-            server.shutdown()
+            if given["seconds"]:
+                ending = threading.Timer(given["seconds"], server.shutdown)
+                ending.daemon = True
+                ending.start()
+            # In the main thread, which looks for signals twice a second: one that the kernel gives to another thread
+            # does not end a wait without a limit (seen with Linux 6.18, while a connection was being closed).
+            server.serve_forever()
         return {"changed": False, "url": url}
 
     def _connect_command(self) -> list[str]:
