@@ -1,7 +1,8 @@
 """What the node's program does as root for who may not: one call a process, JSON on its standard input.
 
-A call is one line; the answer is one line on standard output (of "connect" the stream that follows instead). The verbs
-are fixed, and so is the form of what each is given: no path, unit text or command of a caller's is taken as it comes.
+A call is one line; the answer is one line on standard output (of "connect" and "attend" a stream follows instead). The
+verbs are fixed, and so is the form of what each is given: no path, unit text or command of a caller's is taken as it
+comes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .description import InstanceRef
 from .json_records import Record, choice
 from .launch_spec import LaunchSpec
 
-VERBS = ("start", "stop", "collect", "logs", "connect", "promises", "prepare", "install")
+VERBS = ("start", "stop", "collect", "logs", "connect", "attend", "promises", "prepare", "install")
 LIMIT = 128 * 2**20  # bytes of a call; the settings of an experiment's minds are in a launch spec
 
 # Root's, made by a node's administrator (`LocalRules`); without it the node takes what it is asked.

@@ -113,6 +113,15 @@ class Resumed(Event):
     left: Mapping[str, int] = field(default_factory=dict)
 
 
+@register("waits")
+@dataclass(frozen=True)
+class Waits(Event):
+    """Nothing can be done for an instance now that does not run: why."""
+
+    instance: str
+    reason: str = ""
+
+
 @register("status")
 @dataclass(frozen=True)
 class StatusChanged(Event):

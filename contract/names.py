@@ -53,6 +53,11 @@ CREDENTIALS_FOLDER = "/var/lib/jarfleet/credentials"
 SPARE_COPIES_FOLDER = "/run/jarfleet/copies"
 # Root's: what is tried from inside each instance's unit before its code runs, and what came of it.
 PROBES_FOLDER = "/var/lib/jarfleet/probes"
+# Root's: the leases of the instances on a node, gone with the boot that they are of. A folder each, since that is what
+# its units see: a file that is replaced would stay the old one in there.
+LEASES_FOLDER = "/run/jarfleet/leases"
+# Root's: which controller may renew leases here.
+CONTROLLERS_FOLDER = "/var/lib/jarfleet/controllers"
 
 
 def work_dir_problem(path: str) -> str:
@@ -139,6 +144,21 @@ def attempts_file(run_id: str, instance_id: str) -> str:
 def receipt_file(run_id: str, instance_id: str) -> str:
     """What came of it."""
     return f"{PROBES_FOLDER}/{run_id}-{instance_id}.receipt.json"
+
+
+def lease_folder(run_id: str, instance_id: str) -> str:
+    """The folder of an instance's lease."""
+    return f"{LEASES_FOLDER}/{run_id}-{instance_id}"
+
+
+def lease_file(run_id: str, instance_id: str) -> str:
+    """An instance's lease."""
+    return f"{lease_folder(run_id, instance_id)}/lease.json"
+
+
+def fence_name(run_id: str, instance_id: str, until: str = "*") -> str:
+    """The units that end an instance with a lease, a timer and its service; `until` tells one lease from the next."""
+    return f"jarfleet-lease-{run_id}-{instance_id}-{until}"
 
 
 def releases_folder(work_dir: str) -> str:

@@ -44,6 +44,8 @@ class InstanceState(Record):
     gpu_memory_gb: float = 0.0
     uses_gpu: bool = False
     observed: bool = False  # its stream relay is there
+    leased: bool = False  # it acts only while it has a lease
+    lease_seconds: float = 0.0  # that are left of its lease; 0: it has none now
     ports: Mapping[str, int] = field(default_factory=dict)
     held_ports: Tuple[int, ...] = ()  # nobody else may have them yet
     deaths: Mapping[str, int] = field(default_factory=dict)  # {unit: how often it died}

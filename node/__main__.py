@@ -2,6 +2,7 @@
 
     (nothing)                                           answers one call on its standard input, as root: see `helper`
     started|ended <instance's folder> workload|llama    root's hooks of an instance's units
+    lease <instance's folder>                           exits with 1 when the instance has no lease: its units' gate
     guard <instance's folder> <instances that fit>      keeps the folder within its size, as root
     attempt                                             an instance's receipt, as the instance
 
@@ -18,7 +19,7 @@ from typing import Sequence
 from contract.json_records import decoded
 from contract.receipt import LIMIT, Attempts, Receipt
 
-from . import attempts, guard, helper, unit_hooks
+from . import attempts, guard, held_leases, helper, instances, unit_hooks
 
 HOOKS = {"started": unit_hooks.started, "ended": unit_hooks.ended}
 
@@ -32,6 +33,9 @@ def main(words: Sequence[str]) -> None:
         if verb == "guard":
             folder, most = more
             guard.watch(Path(folder), int(most))
+        elif verb == "lease":
+            (folder,) = more
+            sys.exit(not held_leases.awaited(instances.read_description(Path(folder))))
         elif verb == "attempt":
             _attempt()
         else:

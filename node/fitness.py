@@ -13,7 +13,7 @@ from contract.calls import LocalRules
 
 from . import helper, rules
 from .errors import NodeError
-from .probe import existing
+from .probe import existing, read_only_problem
 
 ASK_SECONDS = 20
 
@@ -24,9 +24,8 @@ def reasons(work_dir: str) -> List[str]:
 
 
 def _folders(work_dir: str) -> Iterator[str]:
-    there = existing(work_dir)
-    if os.statvfs(there).f_flag & os.ST_RDONLY:
-        yield f"{there} is on a file system that is mounted read-only: mount it writable, or change remote_work_dir"
+    if problem := read_only_problem(work_dir):
+        yield problem
         return
     for make in (names.incoming_folder, names.releases_folder, names.models_folder, names.packages_folder):
         folder = make(work_dir)

@@ -13,11 +13,12 @@ import time
 from typing import Any, Callable, Dict, Mapping
 
 from contract import ContractError, names
+from contract.attention import Attend
 from contract.calls import LIMIT, Answer, Call, Install, Known, Logs, Prepare, Start
 from contract.json_records import decoded
 from contract.statuses import FAILED
 
-from . import artifacts, connection, journal, known_promises, rules
+from . import artifacts, attendance, connection, journal, known_promises, rules
 from .errors import NodeError
 from .instances import read_instances
 from .systemd_backend import Done, StartFailed, SystemdBackend
@@ -67,8 +68,8 @@ def serve() -> int:
     except ContractError as error:
         print(json.dumps(Answer(error=str(error)).to_json()))
         return 1
-    if call.verb == "connect":
-        return _connect(call)
+    if call.verb in STREAMS:
+        return _stream(call)
     answer = perform(call)
     print(json.dumps(answer.to_json()), flush=True)
     return bool(answer.error)
@@ -153,15 +154,28 @@ def _install(call: Call) -> Dict[str, Any]:
     return {}
 
 
-def _connect(call: Call) -> int:
+def _stream(call: Call) -> int:
     try:
-        ref = Known.from_json(call.given, "connect").instance_ref
-        rules.check_ref(rules.read(), ref)
-        connection.connect(ref)
+        STREAMS[call.verb](call)
     except (NodeError, ContractError, OSError) as error:
-        print(f"jarfleet: connect: {error}", file=sys.stderr)
+        print(f"jarfleet: {call.verb}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _connect(call: Call) -> None:
+    ref = Known.from_json(call.given, "connect").instance_ref
+    rules.check_ref(rules.read(), ref)
+    connection.connect(ref)
+
+
+def _attend(call: Call) -> None:
+    given = Attend.from_json(call.given, "attend")
+    rules.check_place(rules.read(), given.work_dir, given.owner)
+    attendance.attend(given, sys.stdin.buffer)
+
+
+STREAMS: Dict[str, Callable[[Call], None]] = {"connect": _connect, "attend": _attend}
 
 
 VERBS: Dict[str, Callable[[Call], Dict[str, Any]]] = {

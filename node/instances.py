@@ -19,7 +19,7 @@ from contract.outcome import Outcome
 from contract.progress import Progress
 from contract.statuses import ALIVE, CRASHED, FAILED, PENDING, RUNNING, STOPPED
 
-from . import exit_log, shared_folder, systemd
+from . import exit_log, held_leases, shared_folder, systemd
 
 R = TypeVar("R", bound=Record)
 
@@ -33,6 +33,11 @@ class _Files(NamedTuple):
     description: Optional[InstanceDescription]
     outcome: Optional[Outcome]
     faults: List[str]
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may not run now, for want of a lease."""
+        return self.description is not None and not self.outcome and not held_leases.holds(self.description)
 
 
 def read_instances(work_dir: str, run_id: str = "") -> List[InstanceState]:
@@ -55,10 +60,11 @@ def read_instances(work_dir: str, run_id: str = "") -> List[InstanceState]:
     return [_state(files, units) for files in found]
 
 
-def status(ended: Optional[Outcome], workload: Mapping[str, str]) -> str:
+def status(ended: Optional[Outcome], workload: Mapping[str, str], waits: bool = False) -> str:
     """An instance's status from what it left on disk and what systemd says of its workload unit.
 
-    The outcome on disk counts first: it survives a reboot, systemd's memory does not.
+    waits: it does not run because it has no lease. The outcome on disk counts first: it survives a reboot, systemd's
+    memory does not.
     """
     if ended:
         return ended.outcome
@@ -66,10 +72,18 @@ def status(ended: Optional[Outcome], workload: Mapping[str, str]) -> str:
     if state == "activating":
         again = workload.get("SubState") == "auto-restart" or workload.get("NRestarts", "0") != "0"
         return CRASHED if again else PENDING
+    if waits or (state in ("inactive", "failed") and workload.get("Job")):
+        return PENDING
     if state == "inactive" and workload.get("InactiveEnterTimestamp") and not systemd.is_shutting_down():
         return STOPPED  # by a person with systemctl: it ran, and left no outcome
     by_state = {"active": RUNNING, "reloading": RUNNING, "deactivating": RUNNING, "failed": FAILED}
     return by_state.get(state, PENDING)
+
+
+def status_of(folder: Path, workload: Mapping[str, str]) -> str:
+    """The status of the instance in a folder, given what systemd says of its workload unit."""
+    files = _read_files(folder)
+    return status(files.outcome, workload, files.waits) if files else status(None, workload)
 
 
 def read_outcome(folder: Path) -> Optional[Outcome]:
@@ -134,7 +148,7 @@ def _state(files: _Files, units: Mapping[str, Dict[str, str]]) -> InstanceState:
     found = InstanceState(
         run_id=files.run_id,
         id=files.id,
-        status=status(files.outcome, workload),
+        status=status(files.outcome, workload, files.waits),
         dir=str(files.folder),
         ended=files.outcome.time if files.outcome else "",
         observed=is_observed(files.run_id, files.id),
@@ -150,6 +164,8 @@ def _state(files: _Files, units: Mapping[str, Dict[str, str]]) -> InstanceState:
         found,
         experiment=files.description.experiment,
         epoch=files.description.epoch,
+        leased=files.description.leased,
+        lease_seconds=held_leases.seconds_left(files.description),
         ram_gb=resources.ram_gb,
         takes_ram_gb=resources.takes_ram_gb,
         gpu_memory_gb=resources.gpu_memory_gb,

@@ -147,6 +147,14 @@ def existing(path: str) -> str:
     return path
 
 
+def read_only_problem(work_dir: str) -> str:
+    """Where a work dir cannot be written, as that of a disk that has failed; empty if it can."""
+    there = existing(work_dir)
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        return f"{there} is on a file system that is mounted read-only: mount it writable, or change remote_work_dir"
+    return ""
+
+
 def disk_used_percent(path: str) -> float:
     """Use of the file system that holds `path`, or will hold it."""
     room = os.statvfs(existing(path))

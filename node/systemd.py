@@ -9,7 +9,7 @@ from contract.names import UNIT_FOLDER
 
 from .errors import NodeError
 
-PROPERTIES = "Id,ActiveState,SubState,InactiveEnterTimestamp,MainPID,NRestarts"
+PROPERTIES = "Id,ActiveState,SubState,InactiveEnterTimestamp,Job,MainPID,NRestarts"
 
 
 def show(names: Sequence[str]) -> Dict[str, Dict[str, str]]:
@@ -35,12 +35,12 @@ def is_shutting_down() -> bool:
     return done.stdout.strip() == "stopping"
 
 
-def systemctl(*words: str) -> None:
-    """Run systemctl. Raises NodeError with what it said."""
+def systemctl(*words: str) -> str:
+    """What systemctl says. Raises NodeError."""
     done = subprocess.run(["systemctl", *words], capture_output=True, text=True)
     if done.returncode != 0:
-        said = done.stderr.strip()
-        raise NodeError(f"systemctl {' '.join(words)} exited with {done.returncode}: {said}")
+        raise NodeError(f"systemctl {' '.join(words)} exited with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def present(names: Iterable[str]) -> List[str]:
@@ -56,7 +56,7 @@ def remove(names: Iterable[str], run_slice: str, prefix: str) -> None:
     found = present(names)
     if not found:
         return
-    said = _tried("stop", *found)  # refuses what systemd could not load; that does not run either
+    said = tried("stop", *found)  # refuses what systemd could not load; that does not run either
     alive = [name for name, shown in show(found).items() if shown["ActiveState"] not in ("inactive", "failed")]
     if alive:
         raise NodeError(f"{', '.join(alive)} cannot be stopped: {said}")
@@ -65,11 +65,11 @@ def remove(names: Iterable[str], run_slice: str, prefix: str) -> None:
             link.unlink()
         (UNIT_FOLDER / name).unlink()
     if not any(UNIT_FOLDER.glob(f"{prefix}*")):
-        _tried("stop", run_slice)  # not loaded where nothing has started
+        tried("stop", run_slice)  # not loaded where nothing has started
     systemctl("daemon-reload")
-    _tried("reset-failed", *found)  # fails when there is nothing to reset
+    tried("reset-failed", *found)  # fails when there is nothing to reset
 
 
-def _tried(*words: str) -> str:
+def tried(*words: str) -> str:
     """Run systemctl, which may fail: what it said."""
     return subprocess.run(["systemctl", *words], capture_output=True, text=True).stderr.strip()

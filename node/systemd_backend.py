@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from contract import names
+from contract import ContractError, names
 from contract.credentials import InstanceCredentials
 from contract.description import InstanceRef
 from contract.launch_spec import LaunchSpec
 from contract.node_state import InstanceState
 from contract.outcome import Outcome
 from contract.receipt import Receipt
-from contract.statuses import ALIVE, COMPLETED, FAILED, RUNNING, STOPPED
+from contract.statuses import ALIVE, COMPLETED, FAILED, FENCED, RUNNING, STOPPED
 
 from . import (
     collection,
@@ -29,9 +29,11 @@ from . import (
     epochs,
     exit_log,
     health,
+    held_leases,
     instances,
     isolation,
     journal,
+    lease_renewal,
     outcomes,
     private_network,
     probe,
@@ -93,7 +95,7 @@ class SystemdBackend:
     def status(self) -> str:
         """The instance's status now."""
         workload = self.units[names.WORKLOAD]
-        return instances.status(instances.read_outcome(self.dir), systemd.show([workload])[workload])
+        return instances.status_of(self.dir, systemd.show([workload])[workload])
 
     # submit
 
@@ -123,12 +125,15 @@ class SystemdBackend:
         try:
             credential_files.write(spec, credentials)
             isolation.prepare(spec, others)
+            if spec.description.leased:
+                lease_renewal.make_folder(spec.run_id, spec.id)
             for path, unit in files.items():
                 shared_folder.write(path, unit)
             systemd.systemctl("daemon-reload")
             guard = names.unit_name(self.ref.run_id, self.ref.id, names.GUARD)
             started = [guard, *(self.units[unit] for unit in (names.WORKLOAD, names.RELAY) if unit in spec.processes)]
             systemd.systemctl("enable", "--quiet", *started)
+            self._wait_for_lease(spec, start_timeout)
             self._start(spec, started)
             self._wait_healthy(spec, start_timeout)
         except Exception as error:
@@ -139,6 +144,16 @@ class SystemdBackend:
             reason = f"{self.ref.id} did not start: {error}{f'; its last words: {last}' if last else ''}"
             raise StartFailed(f"{reason}\n{printed}") from error
         return Done(True, self.status(), diff, receipt=self._receipt())
+
+    def _wait_for_lease(self, spec: LaunchSpec, timeout: float) -> None:
+        """Until the control loop has seen the instance here, and let it act. Raises NodeError."""
+        started = time.monotonic()
+        while not held_leases.holds(spec.description):
+            if time.monotonic() > started + timeout:
+                raise NodeError(
+                    f"no lease came for it within {timeout:.0f} s: does the control loop run, and reach this node?"
+                )
+            time.sleep(LOOK_SECONDS)
 
     def _start(self, spec: LaunchSpec, wanted: List[str]) -> None:
         """Start units. The workload's waits for llama-server, then the sockets, which join its network, then the probe.
@@ -244,7 +259,7 @@ class SystemdBackend:
             return Done(False, self.status())
         if self.check:
             return Done(True, now)
-        outcome = FAILED if now == FAILED else STOPPED
+        outcome = FAILED if now == FAILED else FENCED if self._is_fenced() else STOPPED
         told = self._conclude(outcome) if now else ""
         self._remove(self.all)
         if told:  # its disk is full: now that nothing of it writes any more there may be room
@@ -252,6 +267,13 @@ class SystemdBackend:
         if told:
             raise NodeError(f"{self.ref.id} is stopped, but {told}: make room there, and stop it again")
         return Done(True, self.status())
+
+    def _is_fenced(self) -> bool:
+        """Whether its lease had ended before anybody stopped it."""
+        try:
+            return not held_leases.holds(instances.read_description(self.dir))
+        except (FileNotFoundError, ContractError):
+            return False
 
     # collect
 
@@ -311,6 +333,7 @@ class SystemdBackend:
         if not systemd.present(self.all):
             credential_files.remove(self.ref.run_id, self.ref.id)
             isolation.remove(self.ref.run_id, self.ref.id)
+            lease_renewal.remove(self.ref.run_id, self.ref.id)
 
 
 def _changes(wanted: Dict[Path, str]) -> List[Change]:

@@ -18,7 +18,7 @@ from contract.description import InstanceDescription
 from contract.exits import Exit, ExitMemory, Start, Ways, cause_of
 from contract.outcome import Outcome
 
-from . import exit_log, instances, outcomes
+from . import exit_log, held_leases, instances, outcomes
 
 
 def started(folder: Path, unit: str) -> None:
@@ -33,6 +33,8 @@ def started(folder: Path, unit: str) -> None:
 
 def ended(folder: Path, unit: str) -> None:
     """Record the exit that systemd describes in the environment. Raises ValueError, OSError, ContractError."""
+    if os.environ.get("SERVICE_RESULT") == "exec-condition":
+        return  # it had no lease, so no process of it has started
     instance = _instance(folder, unit)
     shown = ask_systemd(names.unit_name(instance.run_id, instance.id, unit))
     if not shown:
@@ -48,6 +50,8 @@ def ended(folder: Path, unit: str) -> None:
     asked = bool(shown["Job"]) if "Job" in shown else None
     before = instances.read_outcome(folder)
     outcome, reason = (before.outcome, before.reason) if before else ("", "")
+    if not outcome and instance.leased and not held_leases.holds(instance):
+        reason = exits.FENCED
     cause = cause_of(unit, ways, outcome, out_of_memory, asked, reason)
     one = Exit(
         unit=unit,

@@ -20,6 +20,9 @@ from .quoting import exec_line, hook_line, line, word
 NOT_FOR_ROOT = ("PrivateUsers", "CapabilityBoundingSet", "RestrictAddressFamilies")
 SCRATCH_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - an instance's own
 SCRATCH = "256M"  # of each
+STOP_SECONDS = 15  # from SIGTERM to SIGKILL
+# The end of a lease is SIGKILL at once; where no process can be made that sends it, systemd's own signals must do.
+LEASED_STOP_SECONDS = 5
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # Where /etc/resolv.conf may lead: an instance that may reach anybody looks names up. Files, and no resolver's socket.
 RESOLVERS = (
@@ -176,6 +179,7 @@ def _relay(spec: LaunchSpec, process: Process) -> str:
         f"After=network-online.target {names.unit_name(spec.run_id, spec.id, names.WORKLOAD)}",
     ]
     service = [
+        *_gate(spec),
         f"Slice={names.run_slice_name(spec.run_id)}",
         "DynamicUser=yes",
         f"BindReadOnlyPaths={word(spec.dir)}",
@@ -190,12 +194,19 @@ def _relay(spec: LaunchSpec, process: Process) -> str:
 
 def _hooks(spec: LaunchSpec, unit: str) -> List[str]:
     return [
+        *_gate(spec),
         "# Root's own records, made outside of the sandbox.",
         f"ExecStartPre=-+{hook_line([*HOOK, 'started', spec.dir, unit])}",
         f"ExecStopPost=+{hook_line([*HOOK, 'ended', spec.dir, unit])}",
         f"Restart={'on-failure' if spec.restart else 'no'}",
         "RestartPreventExitStatus=69 78",
     ]
+
+
+def _gate(spec: LaunchSpec) -> List[str]:
+    if not spec.description.leased:
+        return []
+    return ["# Nothing of it starts without a lease.", f"ExecCondition=+{hook_line([*HOOK, 'lease', spec.dir])}"]
 
 
 def _own(spec: LaunchSpec, user: str) -> List[str]:
@@ -239,7 +250,7 @@ def _service(
         "Environment=PYTHONDONTWRITEBYTECODE=1",
         f"ExecStart={exec_line(process.command)}",
         f"RestartSec={restarts.SECONDS}",
-        "TimeoutStopSec=15",
+        f"TimeoutStopSec={LEASED_STOP_SECONDS if spec.description.leased else STOP_SECONDS}",
         "",
         *sandbox.directives(gpu=spec.description.resources.uses_gpu and name == names.LLAMA),
         *_sight(spec),
@@ -264,5 +275,6 @@ def _sight(spec: LaunchSpec) -> List[str]:
         f"BindReadOnlyPaths={word(spec.release_dir)}",
         *([f"BindReadOnlyPaths={word(spec.packages_dir)}"] if spec.packages_dir else []),
         f"BindReadOnlyPaths=-/sys/fs/cgroup/{group} -/sys/fs/cgroup/memory/{group}",
+        *([f"BindReadOnlyPaths={names.lease_folder(spec.run_id, spec.id)}"] if spec.description.leased else []),
         *(f"BindReadOnlyPaths=-{path}" for path in RESOLVERS if spec.workload.allowed_addresses is None),
     ]

@@ -18,7 +18,7 @@ from contract import names
 from contract.exits import read_exits
 
 from . import database as databases
-from . import life
+from . import lease_timer, life
 from .life_record import LifeRecord
 from .messaging import PeerLost
 from .settings import Settings
@@ -55,6 +55,8 @@ def main() -> int:
     except ConfigError as error:
         print(f"bad configuration: {error}", file=sys.stderr)
         return EX_CONFIG
+    if instance.leased:
+        lease_timer.obey(instance.run_id, instance.id, instance.epoch)
     instance.dir.mkdir(parents=True, exist_ok=True)
     exits = read_exits(instance.dir / names.EXIT_LOG).of(names.WORKLOAD)
     database = databases.open(instance.database)

@@ -66,6 +66,10 @@ class ResumeRejected(FleetError):
         super().__init__("\n".join([f"{run_id} cannot be resumed; nothing was changed:", *reasons]))
 
 
+class ControlError(FleetError):
+    """The control loop cannot be started, stopped, or asked."""
+
+
 class ReplayRejected(FleetError):
     """A run cannot be repeated as recorded. `differences` names everything that differs from its record."""
 

@@ -60,12 +60,13 @@ class Settled:
 
 
 def create(
-    runs_dir: Path, request: Request, plan: Plan, cluster: Cluster, keys: Keys, ansible: str, *, check: bool = False
-) -> Created:
+    runs_dir: Path, request: Request, plan: Plan, cluster: Cluster, keys: Keys, ansible: str, *,
+    leased: bool = False, check: bool = False,
+) -> Created:  # fmt: skip
     """Create the run's folder with manifest and plan, and return what each node is given."""
     experiment = request.experiment
     run_id = new_run_id(experiment.name)
-    made = entries(run_id, request, experiment, plan, cluster)
+    made = entries(run_id, request, experiment, plan, cluster, leased=leased)
     sent = shipments(request, cluster, plan.assignments)
     if check:
         return Created(run_id, runs_dir / run_id, made, sent)
@@ -113,10 +114,13 @@ def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster
     return Settled(failed, silent, run.run_id, _unsigned(run, partial(update, run, keys, **all_builds)))
 
 
-def detached_table(run: Run, options: str) -> str:
-    """Return a text for a detached run: where it runs and the next commands, each with `options`, such as ` -i lab`."""
-    plan = run.plan["assignments"]
-    where = ", ".join(f"{id} on {node}" for id, node in plan.items())
+def detached_table(run: Run, options: str, care: str) -> str:
+    """Return a text for a detached run: where it runs and the next commands, each with `options`, such as ` -i lab`.
+
+    care: whether the control loop looks after it.
+    """
+    placed = [event.assignments for _, event in run.events() if isinstance(event, Placed)]
+    where = ", ".join(f"{id} on {node}" for id, node in placed[-1].items())
     rows = [
         (what, f"ansible-playbook playbooks/{verb}.yml{options} -e run={run.run_id}")
         for what, verb in (
@@ -126,7 +130,7 @@ def detached_table(run: Run, options: str) -> str:
             ("stop it", "stop"),
         )
     ]
-    return f"{run.run_id} runs by itself: {where}\n\n{table(('to', 'type'), rows)}"
+    return f"{run.run_id} runs by itself: {where}\n{care}\n\n{table(('to', 'type'), rows)}"
 
 
 def _unsigned(run: Run, signing: Callable[[], Any]) -> list[str]:

@@ -52,13 +52,17 @@ class Resumption:
     warnings: tuple[str, ...]
 
 
-def ended(run: Run, cluster: Cluster, gone: Collection[str] = ()) -> list[Found]:
+def ended(run: Run, cluster: Cluster, gone: Collection[str] = (), *, stops: bool = False) -> list[Found]:
     """Return the run's instances where they are on nodes, to be brought home.
 
-    gone: nodes of which a person says that they are switched off. Raise ResumeRejected unless all have ended.
+    gone: nodes of which it is known that nothing of the run acts there any more. stops: what is alive is stopped before
+    anything else is done. Raise ResumeRejected unless all have ended, or will have then.
     """
     here = _states(run, cluster)
-    if reasons := [*_not_gone(cluster, gone), *_alive(run, cluster), *_unknown(run, cluster, here, gone)]:
+    alive = [one for one in _alive(run, cluster) if not stops or here[one[1].id] != one]
+    stop = f"ansible-playbook playbooks/stop.yml -e run={run.run_id}"
+    reasons = [f"{one.id} is {one.status} on {node}; stop the run first: {stop}" for node, one in alive]
+    if reasons := [*_not_gone(cluster, gone), *reasons, *_unknown(run, cluster, here, gone)]:
         raise ResumeRejected(run.run_id, reasons)
     return [Found(names.host_name(id, node), ref_of(cluster, node, one)) for id, (node, one) in here.items()]
 
@@ -99,7 +103,7 @@ def prepare(
 
 def resume(
     run: Run, request: Request, plan: Plan, cluster: Cluster, starts: Mapping[str, Start],
-    left: Mapping[str, Mapping[str, int]], *, check: bool = False,
+    left: Mapping[str, Mapping[str, int]], *, leased: bool = False, check: bool = False,
 ) -> Created:  # fmt: skip
     """Prepare the run's folder for its next epochs, and return what each node is given.
 
@@ -107,7 +111,7 @@ def resume(
     """
     kept = {id: checkpoints.named(run, id, start.checkpoint) for id, start in starts.items()}
     origins = {id: Origin(start.epoch, _checkpoint(run, id, kept[id])) for id, start in starts.items()}
-    made = entries(run.run_id, request, request.experiment, plan, cluster, origins)
+    made = entries(run.run_id, request, request.experiment, plan, cluster, origins, leased=leased)
     sent = shipments(request, cluster, plan.assignments, {id: _files(run, one) for id, one in kept.items() if one})
     if check:
         return Created(run.run_id, run.path, made, sent)
@@ -139,11 +143,9 @@ def _states(run: Run, cluster: Cluster) -> dict[str, tuple[str, InstanceState]]:
     return {one.id: (node, one) for node, one in newest_epochs(cluster) if one.run_id == run.run_id}
 
 
-def _alive(run: Run, cluster: Cluster) -> Iterator[str]:
-    stop = f"ansible-playbook playbooks/stop.yml -e run={run.run_id}"
-    for node, one in instances_of(cluster):
-        if one.run_id == run.run_id and one.alive:
-            yield f"{one.id} is {one.status} on {node}; stop the run first: {stop}"
+def _alive(run: Run, cluster: Cluster) -> list[tuple[str, InstanceState]]:
+    """Return (node, its state) of what is alive of the run, in whatever epoch."""
+    return [(node, one) for node, one in instances_of(cluster) if one.run_id == run.run_id and one.alive]
 
 
 def _not_gone(cluster: Cluster, gone: Collection[str]) -> Iterator[str]:

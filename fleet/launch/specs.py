@@ -58,13 +58,27 @@ def entries(
     plan: Plan,
     cluster: Cluster,
     origins: Mapping[str, Origin] | None = None,
+    *,
+    leased: bool = False,
 ) -> list[Entry]:
-    """Return one entry per instance, in file order. `experiment` has its sizes; origins: of a run that is resumed."""
+    """Return one entry per instance, in file order.
+
+    experiment: with its sizes. origins: of a run that is resumed. leased: it acts only while it has leases.
+    """
     nodes = {node.name: node for node in cluster.nodes}
     few = list(nodes)[: OTHER_NODES + 1]  # whose addresses a receipt may need beside those of the run
     hosts = {name: cluster.host(name) for name in dict.fromkeys([*plan.assignments.values(), *few])}
     launch = _Launch(
-        run_id, request, experiment, plan, hosts, nodes, cluster.settings.auto_restart, Peers(experiment), origins or {}
+        run_id,
+        request,
+        experiment,
+        plan,
+        hosts,
+        nodes,
+        cluster.settings.auto_restart,
+        Peers(experiment),
+        origins or {},
+        leased,
     )
     return [_entry(launch, instance) for instance in experiment.instances]
 
@@ -111,6 +125,7 @@ class _Launch:
     restart: bool
     peers: Peers
     origins: Mapping[str, Origin]
+    leased: bool
 
     def address(self, id: str) -> str:
         """Return the address of the node that an instance is on."""
@@ -204,6 +219,7 @@ def _description(
         workload=dict(launch.experiment.workload),
         config=dict(instance.config),
         epoch=launch.origins[id].epoch if id in launch.origins else 1,
+        leased=launch.leased,
         seed=instance.seed if instance.seed is not None else 1,
         context_size=instance.context_size,
         model={"path": names.model_file(host.work_dir, sha256), "sha256": sha256},

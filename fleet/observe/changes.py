@@ -14,7 +14,7 @@ class RunOnNode:
 
     def __init__(self, node: str, epochs: Mapping[str, int] | None = None) -> None:
         """epochs: {instance: its epoch} of those that were resumed; what is left of an earlier one is passed over."""
-        self.node, self._epochs = node, epochs or {}
+        self.node, self.epochs = node, epochs or {}
         self.instances: dict[str, InstanceState] = {}
         self._status = HEALTHY
 
@@ -35,7 +35,7 @@ class RunOnNode:
         if state.status != self._status:
             self._status = state.status
             events.append(NodeStatusChanged(self.node, state.status, state.reasons))
-        instances = [one for one in state.instances if one.epoch >= self._epochs.get(one.id, 1)]
+        instances = [one for one in state.instances if one.epoch >= self.epochs.get(one.id, 1)]
         for one in instances:
             events += self._events(one, self.instances.get(one.id))
             lines += _progress(one, self.instances.get(one.id))

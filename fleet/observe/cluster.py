@@ -22,9 +22,14 @@ from placement.adapters.hostvars import MAX_NODES, agreed, flag, node_status, pl
 # Settings of the whole cluster: {section: {key: (allowed types, default)}}.
 SECTIONS: dict[str, dict[str, tuple[tuple[type, ...], Any]]] = {
     "health_check": {"enabled": ((bool,), True), "interval_seconds": ((int, float), 30)},
-    "failover": {"enabled": ((bool,), True), "auto_restart": ((bool,), True)},
+    "failover": {
+        "enabled": ((bool,), True),
+        "auto_restart": ((bool,), True),
+        "most_lost_percent": ((int, float), 50),
+        "checkpoint_interval_seconds": ((int, float), 300),
+    },
 }
-POSITIVE = {"interval_seconds"}
+POSITIVE = {"interval_seconds", "checkpoint_interval_seconds"}
 OLD_PROGRAM = (
     "its program is another version's: deploy.yml brings this one's, or, where the SSH user may not become root,"
     " bootstrap.yml"
@@ -35,9 +40,14 @@ NEEDED = ("ssh_user", "remote_work_dir", "llama_cpp_build", "llama_cpp_builds") 
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """Settings of the whole cluster."""
+    """Settings of the whole cluster: cluster_name, and what stands in `failover` and `health_check`."""
 
-    auto_restart: bool = True  # failover.auto_restart: restart a process that died, on its own node
+    name: str
+    auto_restart: bool  # restart a process that died, on its own node
+    failover: bool  # start what was on a lost node elsewhere
+    most_lost_percent: float
+    checkpoint_seconds: float
+    interval_seconds: float
 
 
 @dataclass(frozen=True)
@@ -113,8 +123,19 @@ class Cluster:
     @property
     def settings(self) -> ClusterSettings:
         """The cluster's settings. Raises BadInput if nodes differ on one."""
-        failover = agreed(self.hostvars, "failover", self.source) or {}
-        return ClusterSettings(auto_restart=failover.get("auto_restart", SECTIONS["failover"]["auto_restart"][1]))
+        declared = {section: agreed(self.hostvars, section, self.source) or {} for section in SECTIONS}
+
+        def setting(section: str, key: str) -> Any:
+            return declared[section].get(key, SECTIONS[section][key][1])
+
+        return ClusterSettings(
+            name=str(agreed(self.hostvars, "cluster_name", self.source) or "jarfleet"),
+            auto_restart=setting("failover", "auto_restart"),
+            failover=setting("failover", "enabled"),
+            most_lost_percent=float(setting("failover", "most_lost_percent")),
+            checkpoint_seconds=float(setting("failover", "checkpoint_interval_seconds")),
+            interval_seconds=float(setting("health_check", "interval_seconds")),
+        )
 
     @property
     def statuses(self) -> dict[str, str]:

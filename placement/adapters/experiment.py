@@ -57,6 +57,7 @@ class Experiment:
     restart: Restart
     results: tuple[str, ...]  # patterns of the files that come home, below an instance's folder
     state: tuple[str, ...]  # and of those that a resumed instance gets back
+    movable: bool | None  # whether the control loop may move it; None: left out
     path: Path
     text: str
     raw: Mapping[str, Any]
@@ -153,6 +154,7 @@ def parse_experiment(
         restart=Restart(**raw.get("restart", {})),
         results=tuple(raw.get("results", ())),
         state=tuple(raw.get("state", ())),
+        movable=raw.get("movable"),
         path=path,
         text=text,
         raw=raw,

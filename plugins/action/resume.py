@@ -23,6 +23,7 @@ class ActionModule(LocalAction):
         "run_id": {"type": "str", "required": True},
         "runs_dir": {"type": "path", "required": True},
         "gone": {"type": "list", "elements": "str", "default": []},
+        "stops": {"type": "bool", "default": False},
         "cache": {"type": "path", "default": ""},
         "project": {"type": "path", "default": ""},
         "checkpoint": {"type": "str", "default": ""},
@@ -35,7 +36,7 @@ class ActionModule(LocalAction):
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run, cluster = Run.open(given["runs_dir"], given["run_id"]), Cluster.from_task_vars(task_vars)
         if given["state"] == "ended":
-            found = ended(run, cluster, given["gone"])
+            found = ended(run, cluster, given["gone"], stops=given["stops"])
             return {"changed": False, "run_id": run.run_id, "instances": [one.to_json() for one in found]}
         resumption = prepare(
             run,

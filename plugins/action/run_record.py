@@ -10,6 +10,7 @@ from ansible import constants, context
 from ansible.release import __version__ as ansible_version
 
 from contract.description import InstanceRef
+from fleet.control.care import Care, care_of, launched
 from fleet.intake.request import Request
 from fleet.launch import key_store
 from fleet.launch.launching import Created, create, detached_table, settle
@@ -38,6 +39,7 @@ class ActionModule(LocalAction):
         "plan": {"type": "dict", "default": {}},
         "starts": {"type": "dict", "default": {}},
         "detached": {"type": "bool", "default": False},
+        "care": {"type": "str", "default": ""},
         "signing_key": {"type": "path", "default": ""},
         "allowed_signers": {"type": "path", "default": ""},
     }
@@ -63,28 +65,34 @@ class ActionModule(LocalAction):
         return step[given["state"]](given, task_vars)
 
     def _created(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        request, cluster = Request.from_json(given["request"], "request"), Cluster.from_task_vars(task_vars)
+        care = care_of(cluster, request, detached=given["detached"])
         created = create(
             Path(given["runs_dir"]),
-            Request.from_json(given["request"], "request"),
+            request,
             Plan.from_json(given["plan"]),
-            Cluster.from_task_vars(task_vars),
+            cluster,
             self._keys,
             ansible_version,
+            leased=care.folder is not None,
             check=self.check,
         )
-        return self._to_launch(created)
+        return self._to_launch(created, care)
 
     def _resumed(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run = Run.open(given["runs_dir"], given["run_id"])
         starts = {id: Start.from_json(one, f"starts.{id}") for id, one in given["starts"].items()}
         left = {} if self.check else taken_back(run, {id: start.checkpoint for id, start in starts.items()})
+        request, cluster = Request.from_json(given["request"], "request"), Cluster.from_task_vars(task_vars)
+        care = care_of(cluster, request, detached=given["detached"])
         resumed = resume(
             run,
-            Request.from_json(given["request"], "request"),
+            request,
             Plan.from_json(given["plan"]),
-            Cluster.from_task_vars(task_vars),
+            cluster,
             starts,
             left,
+            leased=care.folder is not None,
             check=self.check,
         )
         beyond = [
@@ -92,11 +100,15 @@ class ActionModule(LocalAction):
             for id, rows in left.items()
             if rows
         ]
-        result = self._to_launch(resumed)
+        result = self._to_launch(resumed, care)
         return {**result, "table": "\n".join([result["table"], *beyond])}
 
-    def _to_launch(self, created: Created) -> Result:
+    def _to_launch(self, created: Created, care: Care) -> Result:
+        launched = [entry.launch_spec.description for entry in created.entries]
+        if not self.check:
+            care.look_after(created.run_id, created.path.parent, {one.id: (one.node, one.epoch) for one in launched})
         return {
+            "care": care.words,
             "changed": True,
             "run_id": created.run_id,
             "path": str(created.path),
@@ -108,10 +120,14 @@ class ActionModule(LocalAction):
 
     def _launched(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run = Run.open(given["runs_dir"], given["run_id"])
-        settled = settle(run, _results(task_vars, "instance_started"), Cluster.from_task_vars(task_vars), self._keys)
+        cluster = Cluster.from_task_vars(task_vars)
+        settled = settle(run, _results(task_vars, "instance_started"), cluster, self._keys)
+        launched(run.run_id, cluster.settings.name, started=not settled.failed)
         if settled.failed:
             key_store.remove(run.run_id)
-        shown = {"table": detached_table(run, _inventory())} if given["detached"] and not settled.failed else {}
+        shown = {}
+        if given["detached"] and not settled.failed:
+            shown = {"table": detached_table(run, _inventory(), given["care"])}
         return {
             "changed": False,
             "failed_instances": settled.failed,

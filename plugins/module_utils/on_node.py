@@ -12,6 +12,7 @@ import sys
 
 from ansible.module_utils import contract  # shipped, see above
 from ansible.module_utils.contract import (  # Ansible ships the modules that are named
+    attention,
     calls,
     cgroup,
     collected,
@@ -21,6 +22,7 @@ from ansible.module_utils.contract import (  # Ansible ships the modules that ar
     exits,
     json_records,
     launch_spec,
+    leases,
     names,
     node_state,
     outcome,
@@ -53,6 +55,7 @@ from ansible.module_utils.node import (
     admission,
     artifacts,
     attempts,
+    attendance,
     bootstrap,
     changes,
     collection,
@@ -65,11 +68,13 @@ from ansible.module_utils.node import (
     fitness,
     guard,
     health,
+    held_leases,
     helper,
     instances,
     isolation,
     journal,
     known_promises,
+    lease_renewal,
     llama_cpp_build,
     outcomes,
     private_network,

@@ -14,7 +14,8 @@ options:
   state: {description: The step., choices: [ended, prepared], required: true, type: str}
   run_id: {description: "The run; V(latest) is the newest.", type: str, required: true}
   runs_dir: {description: Folder of all runs., type: path, required: true}
-  gone: {description: "For C(ended), nodes of which a person says that they are switched off.", type: list, elements: str, default: []}
+  gone: {description: "For C(ended), nodes of which it is known that nothing of the run acts there any more.", type: list, elements: str, default: []}
+  stops: {description: "For C(ended), whether what is alive of the run is stopped next, and does not stand against it.", type: bool, default: false}
   cache: {description: "The controller's cache; for C(prepared).", type: path, default: ""}
   project: {description: "The project's clone; for C(prepared).", type: path, default: ""}
   checkpoint: {description: "The name of a checkpoint; empty - the newest.", type: str, default: ""}

@@ -1,0 +1,66 @@
+"""Which runs the control loop looks after: those that are launched for it while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.control.desired_store import FILE, DesiredStore
+from fleet.control.loop_file import LoopFile, folder_of
+from fleet.control.one_at_a_time import holder
+from fleet.intake.request import Request
+from fleet.observe.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Care:
+    """Whether the loop looks after a run. words: that, or why not, for a person."""
+
+    folder: Path | None
+    words: str
+
+    def look_after(self, run_id: str, runs_dir: Path, instances: Mapping[str, tuple[str, int]]) -> None:
+        """Note the run before it is launched; instances: {id: (node, epoch)}."""
+        if self.folder:
+            DesiredStore(self.folder).look_after(run_id, runs_dir, instances)
+
+
+def care_of(cluster: Cluster, request: Request, *, detached: bool) -> Care:
+    """Return whether a run that is launched now is looked after. Raise BadInput, ControlError."""
+    if why := _why_not(cluster, request, detached=detached):
+        return Care(None, f"nobody moves it when its node is lost: {why}")
+    folder = folder_of(cluster.settings.name)
+    seconds = LoopFile.of(folder).settings.lease
+    words = f"the control loop moves it when a node is lost; without the loop it stops after {seconds:.0f} s, and waits"
+    return Care(folder, words)
+
+
+def _why_not(cluster: Cluster, request: Request, *, detached: bool) -> str:
+    experiment = request.experiment
+    own = bool(request.command or experiment.command or request.release.has_code)
+    if not cluster.settings.failover:
+        return "failover.enabled is false"
+    if experiment.movable is False:
+        return "movable is false"
+    if experiment.movable is None and own and not experiment.state:
+        return "its program declares no state"
+    folder = folder_of(cluster.settings.name)
+    if holder(folder) is None:
+        return "no control loop runs (playbooks/control.yml starts one)"
+    if set(LoopFile.of(folder).nodes) != set(cluster.names):
+        return "the control loop was started for other nodes (playbooks/control.yml starts it for these)"
+    return "" if detached else "it is watched from here (-e detach=true leaves it to the loop)"
+
+
+def launched(run_id: str, cluster: str, *, started: bool) -> None:
+    """Note that a run that is looked after has started, or that it has not."""
+    folder = folder_of(cluster)
+    if not (folder / FILE).is_file():
+        return
+    store = DesiredStore(folder)
+    found = {key: one for key, one in store.read().instances.items() if key.run_id == run_id}
+    if found and started:
+        store.launched(run_id)
+    elif found and all(one.epoch == 1 for one in found.values()):
+        store.forget(run_id)  # what had started is stopped again

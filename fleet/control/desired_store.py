@@ -1,0 +1,162 @@
+"""The desired state of a cluster on the disk: what the control loop looks after, and what a person said of it.
+
+One SQLite file (WAL, synchronous=FULL). Playbooks write it beside the loop: a launch before it touches a node, a stop
+before it stops. What runs is never in here: that is always asked of the nodes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet.control.model import Desired, Key, Wanted
+
+FILE = "desired.db"
+BUSY_SECONDS = 30
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    run_id TEXT PRIMARY KEY,
+    runs_dir TEXT NOT NULL,
+    launched INTEGER NOT NULL DEFAULT 0,  -- 0: a playbook is starting it
+    acting TEXT NOT NULL DEFAULT ''       -- what the loop is doing with it
+);
+CREATE TABLE IF NOT EXISTS instances (
+    run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    node TEXT NOT NULL,
+    stopped INTEGER NOT NULL DEFAULT 0,   -- a person's word
+    moving INTEGER NOT NULL DEFAULT 0,
+    outcome TEXT NOT NULL DEFAULT '',
+    waits TEXT NOT NULL DEFAULT '',       -- why nothing can be done for it now
+    PRIMARY KEY (run_id, id)
+);
+"""
+
+
+@dataclass(frozen=True)
+class LookedAfter:
+    """A run that the loop looks after. waits: {instance: why nothing can be done for it now}."""
+
+    run_id: str
+    runs_dir: str
+    launched: bool = False
+    acting: str = ""
+    waits: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Everything in the store."""
+
+    runs: Mapping[str, LookedAfter]
+    instances: Mapping[Key, Wanted]
+
+
+class DesiredStore:
+    """The store of one cluster. Every call is one transaction, on the disk when it returns."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = folder / FILE
+        with closing(self._open()) as database:
+            database.executescript(SCHEMA)
+
+    def look_after(self, run_id: str, runs_dir: Path, instances: Mapping[str, tuple[str, int]]) -> None:
+        """Note a run that is about to be launched, or resumed. instances: {id: (node, epoch)}."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+            database.execute("INSERT INTO runs (run_id, runs_dir) VALUES (?, ?)", (run_id, str(runs_dir)))
+            database.executemany(
+                "INSERT INTO instances (run_id, id, epoch, node) VALUES (?, ?, ?, ?)",
+                [(run_id, id, epoch, node) for id, (node, epoch) in instances.items()],
+            )
+
+    def launched(self, run_id: str) -> None:
+        """Note that all of a run has started: from now on the loop acts for it."""
+        with self._transaction() as database:
+            database.execute("UPDATE runs SET launched = 1 WHERE run_id = ?", (run_id,))
+
+    def forget(self, run_id: str) -> None:
+        """Look after a run no more."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+
+    def stop(self, run_id: str, ids: Collection[str] = ()) -> None:
+        """Note that a person wants a run stopped, or some of its instances: nothing of them is started again."""
+        with self._transaction() as database:
+            where = f" AND id IN ({', '.join('?' * len(ids))})" if ids else ""
+            database.execute(f"UPDATE instances SET stopped = 1 WHERE run_id = ?{where}", (run_id, *ids))  # noqa: S608
+            database.execute("UPDATE runs SET launched = 1 WHERE run_id = ?", (run_id,))
+
+    def acting(self, run_id: str, what: str) -> None:
+        """Note what the loop does with a run; empty: nothing any more. Its instances may stop meanwhile."""
+        with self._transaction() as database:
+            database.execute("UPDATE runs SET acting = ? WHERE run_id = ?", (what, run_id))
+            if what:
+                database.execute("UPDATE instances SET moving = 1 WHERE run_id = ? AND outcome = ''", (run_id,))
+
+    def waits(self, reasons: Mapping[Key, str]) -> None:
+        """Note why nothing can be done for these instances now; of all others, that nothing is waited for."""
+        with self._transaction() as database:
+            database.execute("UPDATE instances SET waits = '' WHERE waits <> ''")
+            database.executemany(
+                "UPDATE instances SET waits = ? WHERE run_id = ? AND id = ?",
+                [(reason, *key) for key, reason in reasons.items()],
+            )
+
+    def decided(self, before: Desired, after: Desired) -> None:
+        """Write down what the loop has decided, unless somebody has begun another epoch meanwhile."""
+        changed = [
+            (wanted.outcome, *key, wanted.epoch)
+            for key, wanted in after.instances.items()
+            if wanted.outcome != before.instances[key].outcome
+        ]
+        if changed:
+            with self._transaction() as database:
+                database.executemany(
+                    "UPDATE instances SET outcome = ? WHERE run_id = ? AND id = ? AND epoch = ?", changed
+                )
+
+    def read(self) -> Stored:
+        """Return all of it."""
+        with closing(self._open()) as database:
+            runs = {
+                run_id: LookedAfter(run_id, runs_dir, bool(launched), acting)
+                for run_id, runs_dir, launched, acting in database.execute(
+                    "SELECT run_id, runs_dir, launched, acting FROM runs ORDER BY rowid"
+                )
+            }
+            rows = database.execute(
+                "SELECT run_id, id, epoch, node, stopped, moving, outcome, waits FROM instances ORDER BY rowid"
+            ).fetchall()
+        waits: dict[str, dict[str, str]] = {}
+        for run_id, id, *_, reason in rows:
+            if reason:
+                waits.setdefault(run_id, {})[id] = reason
+        return Stored(
+            {
+                id: LookedAfter(id, run.runs_dir, run.launched, run.acting, waits.get(id, {}))
+                for id, run in runs.items()
+            },
+            {
+                Key(run_id, id): Wanted(epoch, node, stopped=bool(stopped), moving=bool(moving), outcome=outcome)
+                for run_id, id, epoch, node, stopped, moving, outcome, _ in rows
+            },
+        )
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            database.execute(f"PRAGMA {pragma}")
+        return database
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with closing(self._open()) as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+            database.execute("COMMIT")

@@ -1,0 +1,116 @@
+"""One connection a node, kept open: reports come in, renewals of leases go out. One that hangs delays no other.
+
+What a node says is data with a size limit and a schema; a line that is anything else closes the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+
+from contract import ContractError
+from contract.attention import LIMIT, Attend, Renewal, Report
+from contract.calls import Call
+from contract.json_records import decoded
+from fleet.base.terminal import plain
+from fleet.control.loop_file import LoopFile
+
+AGAIN_SECONDS = 2.0  # after a connection has ended
+ANSWER_SECONDS = 15.0  # beyond the interval, after which a connection counts as dead
+SAID = 300  # characters of what a connection's end is explained with
+
+
+class NodeLink:
+    """The connection to one node; opened again whenever it ends."""
+
+    def __init__(self, name: str, file: LoopFile, heard: Callable[[str, Report], None]) -> None:
+        """heard: called with the node's name and each report."""
+        self.name, self.problem, self.bytes_read = name, "", 0
+        self._file, self._node, self._heard = file, file.nodes[name], heard
+        self._process: asyncio.subprocess.Process | None = None
+
+    def renew(self, renewal: Renewal) -> None:
+        """Send a renewal; nothing happens where there is no connection, or it takes nothing more."""
+        process = self._process
+        if process and process.stdin and not process.stdin.is_closing():
+            if process.stdin.transport.get_write_buffer_size() > LIMIT:  # a node that reads nothing
+                return
+            process.stdin.write(_line(renewal.to_json()))
+
+    async def keep_open(self) -> None:
+        """Connect, listen, and connect again, until cancelled."""
+        while True:
+            try:
+                self.problem = await self._listen()
+            except (OSError, ContractError, TimeoutError) as error:
+                self.problem = str(error) or "it did not answer in time"
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _listen(self) -> str:
+        """Serve one connection to its end, and return why it ended."""
+        process = await asyncio.create_subprocess_exec(
+            *self._node.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LIMIT,
+            start_new_session=True,  # a Ctrl-C is the loop's alone
+        )
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: S101, PT018
+        said = asyncio.create_task(_last_line(process.stderr))
+        try:
+            process.stdin.write(_line(Call("attend", self._opening().to_json()).to_json()))
+            self._process = process
+            closing = ""
+            while not closing:
+                line = await asyncio.wait_for(_read(process.stdout), self._file.interval_seconds + ANSWER_SECONDS)
+                if not line:
+                    break
+                self.bytes_read += len(line)
+                report = Report.from_json(decoded(line, self.name), self.name)
+                closing = plain(report.closing)
+                self._heard(self.name, report)
+            return closing or await asyncio.wait_for(said, AGAIN_SECONDS) or "the connection ended"
+        finally:
+            self._process = None
+            said.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    def _opening(self) -> Attend:
+        file, node = self._file, self._node
+        return Attend(
+            work_dir=node.work_dir,
+            owner=node.owner,
+            controller=file.controller,
+            term=file.term,
+            takeover=file.takeover,
+            interval_seconds=file.interval_seconds,
+            memory_percent=node.memory_percent,
+            disk_percent=node.disk_percent,
+        )
+
+
+def _line(value: object) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+async def _read(stream: asyncio.StreamReader) -> bytes:
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.IncompleteReadError:
+        return b""
+    except asyncio.LimitOverrunError as error:
+        raise ContractError(f"a report of more than {LIMIT} bytes") from error
+
+
+async def _last_line(stream: asyncio.StreamReader) -> str:
+    """Return the end of what is printed, read to its end so that nobody waits for room."""
+    last = b""
+    while block := await stream.read(4096):
+        last = (last + block)[-SAID:]
+    lines = last.decode(errors="replace").strip().splitlines()
+    return plain(lines[-1]) if lines else ""

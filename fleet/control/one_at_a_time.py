@@ -1,0 +1,72 @@
+"""One control loop a cluster: it holds a lock as long as it lives, and the lock says who it is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contract.json_records import ContractError, Record, decoded
+from fleet.base.errors import ControlError
+
+LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Holder(Record):
+    """The process that is the loop. since: ISO 8601, UTC."""
+
+    pid: int
+    host: str
+    since: str
+
+    @property
+    def words(self) -> str:
+        """It, for a person."""
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Be the loop of this folder. Raise ControlError, which names it, if there is one."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            first = holder(folder)
+            who = first.words if first else "a process that is about to end"
+            raise ControlError(f"a control loop runs already: {who}; there is one at a time") from None
+        me = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(me.to_json()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def holder(folder: Path) -> Holder | None:
+    """Return who is the loop of this folder now; None if nobody is."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, 4096, 0)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+    try:
+        return Holder.from_json(decoded(text, LOCK), LOCK)
+    except ContractError:
+        return Holder(0, "this machine", "a moment ago")  # it has the lock, and has not yet written who it is

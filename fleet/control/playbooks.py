@@ -1,0 +1,68 @@
+"""How the control loop acts: by the playbooks that a person would use, each with a log of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from fleet.base.terminal import plain
+from fleet.control.loop_file import LoopFile
+
+LOGS = "logs"
+KEPT_LOGS = 200
+REASON = re.compile(r"^ {4}(\S.*)$")  # how the callback prints why a task failed
+ACT_SECONDS = 3600
+
+
+class Playbooks:
+    """Runs playbooks of this project on the loop's inventory."""
+
+    def __init__(self, file: LoopFile, folder: Path) -> None:
+        self._file, self._logs, self._number = file, folder / LOGS, 0
+        self._logs.mkdir(parents=True, exist_ok=True)
+
+    async def play(self, verb: str, runs_dir: str, **variables: str) -> str:
+        """Run playbooks/<verb>.yml to its end. Return why it failed; empty if it did not."""
+        self._number += 1
+        log = self._logs / f"{os.getpid()}-{self._number:05}-{verb}.log"
+        words = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
+        command = [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            f"playbooks/{verb}.yml",
+            *self._file.inventory,
+        ]
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *command, *words, cwd=self._file.project, env=_environment(runs_dir),
+                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            code = await asyncio.wait_for(process.wait(), ACT_SECONDS)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            raise
+        self._forget_old()
+        return "" if code == 0 else f"{verb}.yml exited with {code}: {_reason(log)} (all of it: {log})"
+
+    def _forget_old(self) -> None:
+        logs = sorted(self._logs.glob("*.log"), key=lambda path: path.stat().st_mtime)
+        for path in logs[:-KEPT_LOGS]:
+            path.unlink()
+
+
+def _environment(runs_dir: str) -> Mapping[str, str]:
+    return {**os.environ, "JARFLEET_RUNS": runs_dir, "ANSIBLE_NOCOLOR": "1"}
+
+
+def _reason(log: Path) -> str:
+    """Return why the playbook failed, for a person."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = [match[1] for line in lines if (match := REASON.match(line))]
+    return plain("; ".join((found or [line for line in lines if line.strip()] or ["it printed nothing"])[:4]))

@@ -1,0 +1,91 @@
+"""Starts and stops the control loop of a cluster as a process of its own, on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fleet.base.errors import ControlError
+from fleet.control.loop_file import FILE, LoopFile
+from fleet.control.one_at_a_time import Holder, holder
+
+LOG = "loop.log"
+WAIT_SECONDS = 20.0
+LOOK_SECONDS = 0.05
+
+
+def check_coordinator(host: str) -> None:
+    """Raise ControlError unless that is this machine: a loop is started where it is to run."""
+    if host in ("localhost", socket.gethostname(), socket.getfqdn()):
+        return
+    try:
+        addresses = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        addresses = set()
+    for address in addresses:
+        try:
+            family = socket.AF_INET6 if ":" in str(address) else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.bind((str(address), 0))  # only to an address of this machine's
+                return
+        except OSError:
+            continue
+    raise ControlError(f"coordinator_host: {host} is not this machine ({socket.gethostname()}): start it there")
+
+
+def start(file: LoopFile, folder: Path, *, check: bool = False) -> bool:
+    """Start the loop, and again where it runs with other settings. Return whether that changed anything.
+
+    Raise ControlError when it does not come up.
+    """
+    same = (folder / FILE).is_file() and LoopFile.of(folder) == file
+    if holder(folder) and same:
+        return False
+    if check:
+        return True
+    stop(folder)
+    file.write(folder)
+    with (folder / LOG).open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - this very program
+            [sys.executable, "-m", "fleet.control", str(folder)],
+            cwd=file.project, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    _wait(lambda: process.poll() is not None or _is(holder(folder), process.pid))
+    if process.poll() is not None:
+        last = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        raise ControlError(f"the control loop did not come up; the end of {folder / LOG}: {' | '.join(last)}")
+    return True
+
+
+def stop(folder: Path, *, check: bool = False) -> bool:
+    """Stop the loop, and wait for its end. Return whether there was one. Raise ControlError when it does not end."""
+    found = holder(folder)
+    if found is None or check:
+        return found is not None
+    if found.host != socket.gethostname() or not found.pid:
+        raise ControlError(f"the control loop is {found.words}: stop it there")
+    os.kill(found.pid, signal.SIGTERM)
+    if not _wait(lambda: holder(folder) is None):
+        raise ControlError(
+            f"the control loop, {found.words}, does not end within {WAIT_SECONDS:.0f} s; see {folder / LOG}"
+        )
+    return True
+
+
+def _is(found: Holder | None, pid: int) -> bool:
+    return found is not None and found.pid == pid
+
+
+def _wait(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True

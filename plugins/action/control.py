@@ -1,0 +1,109 @@
+"""Action plugin `control`: see plugins/modules/control.py for its documentation."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible import constants, context
+from ansible.errors import AnsibleActionFail
+
+from contract.names import NODE_PROGRAM
+from fleet.base.transport import ssh_command
+from fleet.control.desired_store import DesiredStore
+from fleet.control.loop_file import FILE, LoopFile, NodeToAttend, folder_of
+from fleet.control.processes import check_coordinator, start, stop
+from fleet.observe.cluster import Cluster
+from plugins.base import Action, Result
+
+# A connection of its own, which fails soon when its node is gone; the first value of an option counts.
+OWN = ("-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=3")
+
+
+class ActionModule(Action):
+    """Starts and stops the control loop, and tells it what a person wants."""
+
+    ARGUMENTS = {
+        "state": {"type": "str", "required": True, "choices": ["linked", "started", "stopped", "run_stopped"]},
+        "work_dir": {"type": "str", "default": ""},
+        "owner": {"type": "str", "default": ""},
+        "memory_percent": {"type": "float", "default": 90},
+        "disk_percent": {"type": "float", "default": 95},
+        "maintenance": {"type": "bool", "default": False},
+        "project": {"type": "path", "default": ""},
+        "takeover": {"type": "bool", "default": False},
+        "hook": {"type": "list", "elements": "str", "default": []},
+        "run_id": {"type": "str", "default": ""},
+        "instance": {"type": "str", "default": ""},
+    }
+    RULES = {"required_if": [("state", "started", ("project",)), ("state", "linked", ("work_dir", "owner"))]}
+
+    def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        if given["state"] == "linked":
+            return {"changed": False, "node": self._node(given).to_json()}
+        settings = Cluster.from_task_vars(task_vars).settings
+        folder = folder_of(settings.name)
+        if given["state"] == "stopped":
+            return {"changed": stop(folder, check=self.check)}
+        if given["state"] == "run_stopped":
+            if given["run_id"] and (folder / FILE).is_file() and not self.check:
+                DesiredStore(folder).stop(given["run_id"], [given["instance"]] if given["instance"] else [])
+            return {"changed": False}
+        check_coordinator(str(task_vars["coordinator_host"]))
+        file = self._file(given, task_vars, folder)
+        return {"changed": start(file, folder, check=self.check), "folder": str(folder)}
+
+    def _node(self, given: dict[str, Any]) -> NodeToAttend:
+        return NodeToAttend(
+            command=tuple(self._command()),
+            work_dir=given["work_dir"],
+            owner=given["owner"],
+            memory_percent=given["memory_percent"],
+            disk_percent=given["disk_percent"],
+            maintenance=given["maintenance"],
+        )
+
+    def _command(self) -> list[str]:
+        """Return the command that opens a connection to the node's program, as Ansible would open one."""
+        program = ["sudo", "-n", NODE_PROGRAM]
+        if self._connection.transport == "local":
+            return program
+        words = ssh_command(self._connection, self._connection.get_option("host"), shlex.join(program))
+        if Path(words[0]).name != "ssh":
+            raise AnsibleActionFail(f"the control loop needs a login by key, not by {Path(words[0]).name}")
+        return [words[0], *OWN, *words[1:]]
+
+    def _file(self, given: dict[str, Any], task_vars: Mapping[str, Any], folder: Path) -> LoopFile:
+        cluster, hostvars = Cluster.from_task_vars(task_vars), task_vars["hostvars"]
+        settings = cluster.settings
+        before = LoopFile.of(folder) if (folder / FILE).is_file() else None
+        takeover = given["takeover"] or (before.takeover if before else False)
+        return LoopFile(
+            cluster=settings.name,
+            project=given["project"],
+            inventory=_inventory(),
+            nodes={
+                name: NodeToAttend.from_json(hostvars[name]["control_linked"]["node"], name) for name in cluster.names
+            },
+            interval_seconds=settings.interval_seconds,
+            checkpoint_seconds=settings.checkpoint_seconds,
+            most_lost_percent=settings.most_lost_percent,
+            controller=before.controller
+            if before
+            else f"{getpass.getuser()}@{socket.gethostname()}:{os.urandom(4).hex()}",
+            term=int(time.time()) if before is None or given["takeover"] else before.term,
+            takeover=takeover,
+            hook=tuple(given["hook"]),
+        )
+
+
+def _inventory() -> tuple[str, ...]:
+    """Return ansible-playbook's options for the inventory of this command line."""
+    given = [Path(source) for source in context.CLIARGS.get("inventory") or constants.DEFAULT_HOST_LIST]
+    return tuple(word for path in given for word in ("-i", str(path.absolute() if path.exists() else path)))
