@@ -11,6 +11,8 @@ from .names import lease_file
 
 LIMIT = 4096  # bytes
 MOST_SECONDS = 3600.0  # that a lease may last
+# Its end is SIGKILL at once; where no process can be made that sends it, systemd's SIGTERM, and SIGKILL so much later.
+STOP_SECONDS = 5
 
 
 @dataclass(frozen=True)

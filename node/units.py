@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from typing import Dict, List
 
-from contract import names, restarts
+from contract import leases, names, restarts
 from contract.launch_spec import LaunchSpec, Process
 
 from . import guard, private_network, sandbox
@@ -21,8 +21,6 @@ NOT_FOR_ROOT = ("PrivateUsers", "CapabilityBoundingSet", "RestrictAddressFamilie
 SCRATCH_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - an instance's own
 SCRATCH = "256M"  # of each
 STOP_SECONDS = 15  # from SIGTERM to SIGKILL
-# The end of a lease is SIGKILL at once; where no process can be made that sends it, systemd's own signals must do.
-LEASED_STOP_SECONDS = 5
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # Where /etc/resolv.conf may lead: an instance that may reach anybody looks names up. Files, and no resolver's socket.
 RESOLVERS = (
@@ -250,7 +248,7 @@ def _service(
         "Environment=PYTHONDONTWRITEBYTECODE=1",
         f"ExecStart={exec_line(process.command)}",
         f"RestartSec={restarts.SECONDS}",
-        f"TimeoutStopSec={LEASED_STOP_SECONDS if spec.description.leased else STOP_SECONDS}",
+        f"TimeoutStopSec={leases.STOP_SECONDS if spec.description.leased else STOP_SECONDS}",
         "",
         *sandbox.directives(gpu=spec.description.resources.uses_gpu and name == names.LLAMA),
         *_sight(spec),

@@ -18,7 +18,7 @@ from contract.description import InstanceRef
 from contract.events import Event, NodeLost, NodeStatusChanged, Waits
 from contract.leases import Lease
 from contract.node_state import InstanceState
-from contract.statuses import ENDED, HEALTHY, RUNNING
+from contract.statuses import ENDED, HEALTHY, RUNNING, UNAVAILABLE
 from fleet.base.errors import RunError
 from fleet.control import model
 from fleet.control.cluster_events import ClusterEvents
@@ -57,7 +57,7 @@ class Loop:
         self._problems: dict[str, str] = {}  # {run: why it could not be moved}
         self._checkpointed: dict[str, float] = {}
         self._stopping: dict[Key, float] = {}  # {instance: since when a person wants it stopped}
-        self._news = asyncio.Event()
+        self._news, self._started = asyncio.Event(), time.monotonic()
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -256,14 +256,14 @@ class Loop:
 
     def _tell_node(self, node: str, stored: Stored, now: float) -> None:
         silent = self._is_silent(node, now)
-        if silent and node not in self.reports:
+        if silent and node not in self.reports and now - self._started < self.settings.lost_after:
             return
-        state = self.reports[node][1].state
-        status = "UNAVAILABLE" if silent else state.status
+        state = self.reports[node][1].state if node in self.reports else None
+        status = state.status if state and not silent else UNAVAILABLE
         if status == self._statuses.get(node, HEALTHY):
             return
         self._statuses[node] = status
-        if not silent:
+        if state and not silent:
             self.events.append(NodeStatusChanged(node, status, state.reasons))
             return
         lost = NodeLost(node, reason=self.links[node].problem)

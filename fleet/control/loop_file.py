@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.json_records import Record
+from contract.leases import STOP_SECONDS
 from fleet.base.errors import ControlError
 from fleet.base.files import write_json
 from fleet.control.model import Settings
@@ -17,6 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 FILE = "loop.json"
 LIMIT = 16 * 2**20  # bytes
 LEAST_LEASE_SECONDS = 20.0
+TIMER_SECONDS = 1.0  # for systemd's timer to be noticed on a busy node
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class LoopFile(Record):
         return Settings(
             interval=self.interval_seconds,
             lease=lease,
+            stopping=STOP_SECONDS + TIMER_SECONDS,
             lost_after=2 * self.interval_seconds,
             most_lost_percent=self.most_lost_percent,
         )

@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
+import os
+import signal
 from collections.abc import Callable
 
 from contract import ContractError
@@ -20,6 +23,8 @@ from fleet.control.loop_file import LoopFile
 AGAIN_SECONDS = 2.0  # after a connection has ended
 ANSWER_SECONDS = 15.0  # beyond the interval, after which a connection counts as dead
 SAID = 300  # characters of what a connection's end is explained with
+
+log = logging.getLogger("control")
 
 
 class NodeLink:
@@ -43,9 +48,12 @@ class NodeLink:
         """Connect, listen, and connect again, until cancelled."""
         while True:
             try:
-                self.problem = await self._listen()
+                problem = await self._listen()
             except (OSError, ContractError, TimeoutError) as error:
-                self.problem = str(error) or "it did not answer in time"
+                problem = str(error) or "it did not answer in time"
+            if problem != self.problem:
+                log.warning("%s: %s", self.name, problem)
+            self.problem = problem
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _listen(self) -> str:
@@ -77,7 +85,7 @@ class NodeLink:
             self._process = None
             said.cancel()
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                os.kill(process.pid, signal.SIGKILL)  # process.kill() would take its exit status from asyncio
             await process.wait()
 
     def _opening(self) -> Attend:

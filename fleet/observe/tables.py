@@ -37,6 +37,7 @@ def instance_table(instances: Sequence[tuple[str, InstanceState]]) -> str:
     """Return a table of instances, given as (node, instance), one line each."""
     if not instances:
         return "no instances"
+    leased = any(one.leased and one.alive for _, one in instances)
     rows = [
         (
             one.run_id,
@@ -48,10 +49,19 @@ def instance_table(instances: Sequence[tuple[str, InstanceState]]) -> str:
             sum(one.deaths.values()),
             f"{one.ram_gb:g}",
             one.ended or "-",
+            *([_lease(one)] if leased else []),
         )
         for node, one in instances
     ]
-    return table(("run", "instance", "node", "status", "cycle", "round", "deaths", "GB", "ended"), rows)
+    names = ("run", "instance", "node", "status", "cycle", "round", "deaths", "GB", "ended")
+    return table((*names, "lease") if leased else names, rows)
+
+
+def _lease(one: InstanceState) -> str:
+    """Return how long an instance acts without the control loop."""
+    if not (one.leased and one.alive):
+        return "-"
+    return f"{one.lease_seconds:.0f} s" if one.lease_seconds else "none: it waits for the control loop"
 
 
 def _shown(value: int | None) -> str | int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fleet.control.told import told
 from fleet.observe.cluster import Cluster
 from fleet.observe.search import experiment_of, find_run, overview, recover
 from fleet.record.run_folder import LATEST, list_runs
@@ -32,7 +33,7 @@ class ActionModule(LocalAction):
                 "nodes": seen.statuses,
                 "unwell": seen.unwell,
                 "found": [{**one.to_json(), "node": node} for node, one in seen.instances],
-                "table": seen.table,
+                "table": "\n\n".join(filter(None, [seen.table, told(cluster.settings.name)])),
             }
         runs = list_runs(Path(given["runs_dir"])) if given["runs_dir"] else []
         which = {"acts": given["acts"], "earlier": given["earlier"]}

@@ -91,6 +91,7 @@ class Project:
         self.environment = {
             **os.environ,
             "JARFLEET_RUNS": str(runs),
+            "XDG_STATE_HOME": str(runs.parent / "state"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "ANSIBLE_NOCOLOR": "1",
         }
@@ -148,6 +149,7 @@ def _clean_nodes(request: pytest.FixtureRequest) -> Iterator[None]:
 # Ends whatever runs and forgets it, so that each test starts on nodes with all their room. Where nothing runs, what has
 # ended stays: it takes no room, and the tests of one run look at it one after the other.
 FORGET = """
+rm -rf /var/lib/jarfleet/controllers /run/jarfleet/leases
 units=$(cd /etc/systemd/system && ls -d jarfleet-* 2>/dev/null) || exit 0
 systemctl stop jarfleet.slice $units
 cd /etc/systemd/system && rm -f $units multi-user.target.wants/jarfleet-*

@@ -1,0 +1,21 @@
+"""What `status` tells of the control loop: whether it runs, what it looks after, and what waits for something."""
+
+from __future__ import annotations
+
+from fleet.control.desired_store import DesiredStore
+from fleet.control.loop_file import FILE, folder_of
+from fleet.control.one_at_a_time import holder
+
+
+def told(cluster: str) -> str:
+    """Return lines for a person; empty where no loop was ever started. Raise ControlError."""
+    folder = folder_of(cluster)
+    if not (folder / FILE).is_file():
+        return ""
+    stored, who = DesiredStore(folder).read(), holder(folder)
+    lines = [f"control loop: {who.words}" if who else "control loop: none runs; playbooks/control.yml starts it"]
+    for run in stored.runs.values():
+        does = f", which it {run.acting}" if run.acting else "" if run.launched else ", which is being started"
+        lines.append(f"it looks after {run.run_id}{does}")
+        lines += [f"{id} of {run.run_id} waits: {reason}" for id, reason in run.waits.items()]
+    return "\n".join(lines)

@@ -1,0 +1,175 @@
+"""The control loop on real nodes: leases, what ends without them, and runs that go on elsewhere when a node is lost."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from fleet.control.one_at_a_time import holder
+from tests.integration.conftest import ROOT, Project, eventually, on, write_experiment
+from tests.nodes import Cluster
+
+
+class Watch:
+    """Every process of one instance's workload, on whichever node, seen from outside: from this machine's /proc."""
+
+    def __init__(self, run_id: str, id: str) -> None:
+        self._unit = f"/jarfleet-{run_id}-{id}-workload.service"
+        self.lives: dict[tuple[str, int], tuple[float, float]] = {}  # {(node's container, pid): (first, last seen)}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.1):
+            now = time.monotonic()
+            for path in Path("/proc").glob("[0-9]*/cgroup"):
+                try:
+                    text = path.read_text()
+                    command = (path.parent / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if self._unit in text and b"\0-m\0workload\0" in command:
+                    container = text.split("libpod-")[1][:12]
+                    first = self.lives.get((container, int(path.parent.name)), (now, now))[0]
+                    self.lives[container, int(path.parent.name)] = (first, now)
+
+    def in_order(self) -> list[tuple[str, tuple[float, float]]]:
+        """[(node's container, (first, last seen))] in the order of their beginning."""
+        return sorted(((node, life) for (node, _), life in self.lives.items()), key=lambda one: one[1])
+
+
+@pytest.fixture
+def loop(project: Project, cluster: Cluster) -> Iterator[Path]:
+    """The control loop, started by its playbook: its folder."""
+    started = project.play("playbooks/control.yml", "-e", "state=started")
+    assert "changed: " in started.output
+    folder = Path(project.environment["XDG_STATE_HOME"]) / "jarfleet" / "control" / "brain-in-jar-virtual"
+    yield folder
+    project.play("playbooks/control.yml", "-e", "state=stopped")
+    assert holder(folder) is None
+
+
+def log(folder: Path) -> str:
+    return (folder / "loop.log").read_text()
+
+
+def done(folder: Path, run: str, what: str) -> int:
+    """How often the loop has done a thing for a run."""
+    return log(folder).count(f"{run}: {what}: done")
+
+
+def status(project: Project) -> str:
+    return project.play("playbooks/status.yml").output
+
+
+def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off_and_when_it_hangs(
+    project: Project, cluster: Cluster, loop: Path, tmp_path: Path
+) -> None:
+    experiment = write_experiment(tmp_path, name="moved", workload={"rounds": 1000, "pause_seconds": 1})
+    launched = project.run(experiment, "-e", "detach=true")
+    assert "the control loop moves it when a node is lost; without the loop it stops after 20 s" in launched.output
+    run = project.newest()
+    assert re.search(r"b +rpi1 +RUNNING .* \d+ s$", status(project), re.MULTILINE), "its lease is told"
+    eventually("a checkpoint", lambda: done(loop, run, "checkpoints"))
+    with Watch(run, "b") as watched:
+        cluster.cut("rpi1")
+        eventually("it is moved", lambda: done(loop, run, "moves") == 1, 120)
+        assert re.search(r"b +rpi2 +RUNNING", status(project))
+        cluster.heal("rpi1")
+        eventually("the node that came back is cleaned", lambda: done(loop, run, "cleans up") == 1)
+        kept = f"cat /home/jar/brain-in-jar/instances/{run}/b/outcome.json"
+        assert json.loads(on(cluster, "rpi1", "sh", "-c", kept))["outcome"] == "FENCED"
+        eventually("a checkpoint of it there", lambda: done(loop, run, "checkpoints") >= 2)
+
+        frozen_at = time.time()
+        cluster.freeze("rpi2")
+        eventually("it is moved again", lambda: done(loop, run, "moves") == 2, 120)
+        cluster.thaw("rpi2")
+        eventually("what hung is cleaned", lambda: done(loop, run, "cleans up") == 2)
+    (at_first, life), *_, (_, last) = lives = watched.in_order()
+    assert [node for node, _ in lives] == [at_first, lives[1][0], at_first], "from rpi1 to rpi2 and back"
+    assert life[1] < lives[1][1][0], "never on two nodes at once, but where it hung"
+    assert lives[1][1][0] < last[0]
+    written = "SELECT max(timestamp) FROM system_metrics"
+    database = f"/home/jar/brain-in-jar/instances/{run}/b/experiments.db"
+    code = f"import sqlite3; print(sqlite3.connect({database!r}).execute({written!r}).fetchone()[0])"
+    last_row = datetime.fromisoformat(on(cluster, "rpi2", "python3", "-c", code).strip())
+    assert last_row.timestamp() <= frozen_at + 1, "what hung did nothing when it went on"
+
+    moved = [(one["instance"], one["epoch"]) for one in project.events(run, "resumed")]
+    assert moved == [("a", 2), ("b", 2), ("a", 3), ("b", 3)]
+    assert [one["node"] for one in project.events(run, "node_lost")] == ["rpi1", "rpi2"]
+    assert project.events(run, "waits"), "while it could not be known that it had ended"
+    project.play("playbooks/stop.yml", "-e", f"run={run}")
+    eventually("it is home", lambda: done(loop, run, "collects"))
+    with closing(sqlite3.connect(project.record(run) / "db" / "b.db")) as db:
+        rounds = [number for (number,) in db.execute("SELECT round FROM system_metrics ORDER BY 1")]
+    assert rounds == list(range(1, len(rounds) + 1)), "no round is missing, and none was there twice"
+    everything = [json.loads(line)["event"] for line in (loop / "events.jsonl").read_text().splitlines()]
+    assert {"node_lost", "node_status", "status", "waits"} <= set(everything)
+
+
+def test_without_the_loop_what_is_leased_stops_and_goes_on_when_there_is_one_again(
+    project: Project, cluster: Cluster, loop: Path, tmp_path: Path
+) -> None:
+    assert "nothing changed" in project.play("playbooks/control.yml", "-e", "state=started").output
+    second = subprocess.run(
+        [sys.executable, "-m", "fleet.control", str(loop)],
+        cwd=ROOT,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+    )
+    first = holder(loop)
+    assert first
+    assert second.returncode == 2
+    assert f"a control loop runs already: process {first.pid} on " in second.stderr
+
+    experiment = write_experiment(tmp_path, name="fenced", workload={"rounds": 1000, "pause_seconds": 1})
+    project.run(experiment, "-e", "detach=true")
+    run = project.newest()
+    pids = "systemctl show -p MainPID --value 'jarfleet-*-workload.service'"
+
+    def running(node: str) -> bool:
+        return on(cluster, node, "sh", "-c", pids).strip() not in ("", "0")
+
+    assert running("rpi1")
+    signal_to = holder(loop)
+    assert signal_to
+    subprocess.run(["kill", f"-{signal.SIGKILL.value}", str(signal_to.pid)], check=True)
+    eventually("both stop by themselves", lambda: not (running("jetson") or running("rpi1")), 30)
+    told = status(project)
+    assert len(re.findall(r"PENDING .* none: it waits for the control loop", told)) == 2
+    assert "control loop: none runs" in told
+    cluster.reboot("rpi1")
+    assert not running("rpi1"), "nor does it come back with its node"
+
+    project.play("playbooks/control.yml", "-e", "state=started")
+    eventually("both go on", lambda: running("jetson") and running("rpi1"))
+    assert len(re.findall(r" RUNNING .* \d+ s$", status(project), re.MULTILINE)) == 2
+    exits = on(
+        cluster, "rpi1", "sh", "-c", f"cat /home/jar/brain-in-jar/instances/{run}/b/logs/exits.jsonl"
+    ).splitlines()
+    assert [json.loads(line)["cause"] for line in exits] == ["fenced", "fenced"], "of its llama-server too"
+    project.play("playbooks/stop.yml", "-e", f"run={run}")
+    eventually("the loop is done with it", lambda: f"it looks after {run}" not in status(project))
