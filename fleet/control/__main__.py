@@ -20,8 +20,8 @@ from fleet.control.loop_file import LoopFile
 from fleet.control.one_at_a_time import held
 
 
-async def _until_stopped(folder: Path) -> None:
-    work = asyncio.create_task(Loop(LoopFile.of(folder), folder).run())
+async def _until_stopped(loop: Loop) -> None:
+    work = asyncio.create_task(loop.run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)
     try:
@@ -37,9 +37,11 @@ def main() -> int:
     folder = parser.parse_args().folder
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s")
     try:
-        with held(folder):
+        with held(folder) as announce:
+            loop = Loop(LoopFile.of(folder), folder)
+            announce()
             logging.getLogger("control").info("started")
-            asyncio.run(_until_stopped(folder))
+            asyncio.run(_until_stopped(loop))
     except (ControlError, ContractError) as error:
         print(error, file=sys.stderr)
         return 2

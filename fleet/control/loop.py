@@ -180,8 +180,10 @@ class Loop:
         elif left:
             self._job(run, "cleans up", self._play("stop", run, earlier="true"))
         elif starts:
-            gone = {wanted[key].node for key in wanted if self._is_silent(wanted[key].node, now)}
-            self._job(run, "moves", self._move(run, sorted(gone)))
+            silent = {key for key, one in wanted.items() if self._is_silent(one.node, now)}
+            # All of a run moves, so each instance that cannot be asked must be among those that may be replaced.
+            if all(key in {one.key for one in starts} or wanted[key].outcome for key in silent):
+                self._job(run, "moves", self._move(run, sorted({wanted[key].node for key in silent})))
         elif any(now - began > PERSONS_SECONDS for began in since):
             self._job(run, "stops", self._play("stop", run))
         elif self._needs_checkpoint(run, wanted, now):

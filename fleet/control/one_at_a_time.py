@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,8 +33,8 @@ class Holder(Record):
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Be the loop of this folder. Raise ControlError, which names it, if there is one."""
+def held(folder: Path) -> Iterator[Callable[[], None]]:
+    """Be the loop of this folder; what is yielded says that it has come up. Raise ControlError if there is one."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -44,10 +44,14 @@ def held(folder: Path) -> Iterator[None]:
             first = holder(folder)
             who = first.words if first else "a process that is about to end"
             raise ControlError(f"a control loop runs already: {who}; there is one at a time") from None
-        me = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(me.to_json()).encode(), 0)
-        yield
+        me = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
+        text = json.dumps(me.to_json()).encode()
+
+        def announce() -> None:
+            os.pwrite(descriptor, text, 0)
+
+        yield announce
     finally:
         os.close(descriptor)
 
@@ -69,4 +73,4 @@ def holder(folder: Path) -> Holder | None:
     try:
         return Holder.from_json(decoded(text, LOCK), LOCK)
     except ContractError:
-        return Holder(0, "this machine", "a moment ago")  # it has the lock, and has not yet written who it is
+        return Holder(0, "this machine", "a moment ago")  # it has the lock, and has not yet come up
