@@ -66,10 +66,17 @@ class DesiredStore:
             database.executescript(SCHEMA)
 
     def look_after(self, run_id: str, runs_dir: Path, instances: Mapping[str, tuple[str, int]]) -> None:
-        """Note a run that is about to be launched, or resumed. instances: {id: (node, epoch)}."""
+        """Note a run that is about to be launched, or resumed. instances: {id: (node, epoch)}.
+
+        What the loop does with it goes on: it may be the loop that resumes it.
+        """
         with self._transaction() as database:
-            database.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
-            database.execute("INSERT INTO runs (run_id, runs_dir) VALUES (?, ?)", (run_id, str(runs_dir)))
+            database.execute("DELETE FROM instances WHERE run_id = ?", (run_id,))
+            database.execute(
+                "INSERT INTO runs (run_id, runs_dir) VALUES (?, ?)"
+                " ON CONFLICT DO UPDATE SET runs_dir = excluded.runs_dir, launched = 0",
+                (run_id, str(runs_dir)),
+            )
             database.executemany(
                 "INSERT INTO instances (run_id, id, epoch, node) VALUES (?, ?, ?, ?)",
                 [(run_id, id, epoch, node) for id, (node, epoch) in instances.items()],

@@ -61,10 +61,6 @@ class Loop:
 
     async def run(self) -> None:
         """Go on until cancelled."""
-        for run in self.store.read().runs.values():
-            if run.acting:  # cut off by the end of the loop before this one: its instances are still to be moved
-                self.store.launched(run.run_id)
-                self.store.acting(run.run_id, "")
         opened = [asyncio.create_task(link.keep_open()) for link in self.links.values()]
         try:
             while True:
@@ -137,7 +133,11 @@ class Loop:
     def _may(self, action: Renew | Finish, stored: Stored) -> bool:
         """Whether it is done at once: while a run is started or moved, what is there of it is let act, and no more."""
         run = stored.runs[action.key.run_id]
-        return isinstance(action, Renew) or (run.launched and run.run_id not in self._jobs)
+        return isinstance(action, Renew) or (run.launched and not run.acting and not self._is_busy(run))
+
+    def _is_busy(self, run: LookedAfter) -> bool:
+        """Whether something is done for a run: by this loop, or still by a playbook of one that was killed."""
+        return run.run_id in self._jobs or self.playbooks.is_busy(run.run_id)
 
     # act
 
@@ -154,7 +154,12 @@ class Loop:
             wanted = {key: one for key, one in desired.instances.items() if key.run_id == run.run_id}
             if run.launched:
                 waits |= {one.key: one.reason for one in mine if isinstance(one, Wait)}
-            if run.run_id in self._jobs or not run.launched or now < self._not_before.get(run.run_id, 0.0):
+            busy = self._is_busy(run)
+            if run.acting and not busy:  # it was cut off with the loop before this one: decided anew, next time
+                self.store.launched(run.run_id)
+                self.store.acting(run.run_id, "")
+                continue
+            if busy or not run.launched or now < self._not_before.get(run.run_id, 0.0):
                 if problem := self._problems.get(run.run_id):
                     waits |= {key: problem for key, one in wanted.items() if one.moving}
                 continue
@@ -222,7 +227,7 @@ class Loop:
         self._jobs[run.run_id] = asyncio.create_task(job())
 
     async def _play(self, verb: str, run: LookedAfter, **variables: str) -> str:
-        return await self.playbooks.play(verb, run.runs_dir, run=run.run_id, **variables)
+        return await self.playbooks.play(verb, run.run_id, run.runs_dir, **variables)
 
     async def _move(self, run: LookedAfter, gone: Sequence[str]) -> str:
         """Stop what is left of a run, and start all of it again in the next epoch, on the nodes that there are."""

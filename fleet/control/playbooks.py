@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fleet.base.terminal import plain
 from fleet.control.loop_file import LoopFile
 
-LOGS = "logs"
+LOGS, LOCKS = "logs", "locks"
 KEPT_LOGS = 200
 REASON = re.compile(r"^ {4}(\S.*)$")  # how the callback prints why a task failed
 ACT_SECONDS = 3600
@@ -23,11 +24,34 @@ class Playbooks:
     """Runs playbooks of this project on the loop's inventory."""
 
     def __init__(self, file: LoopFile, folder: Path) -> None:
-        self._file, self._logs, self._number = file, folder / LOGS, 0
-        self._logs.mkdir(parents=True, exist_ok=True)
+        self._file, self._logs, self._locks, self._number = file, folder / LOGS, folder / LOCKS, 0
+        for made in (self._logs, self._locks):
+            made.mkdir(parents=True, exist_ok=True)
 
-    async def play(self, verb: str, runs_dir: str, **variables: str) -> str:
-        """Run playbooks/<verb>.yml to its end. Return why it failed; empty if it did not."""
+    def is_busy(self, run_id: str) -> bool:
+        """Whether a playbook works on a run: also one that outlived the loop that had begun it."""
+        try:
+            with self._lock(run_id):
+                return False
+        except BlockingIOError:
+            return True
+
+    async def play(self, verb: str, run_id: str, runs_dir: str, **variables: str) -> str:
+        """Run playbooks/<verb>.yml about a run to its end. Return why it failed; empty if it did not."""
+        with self._lock(run_id) as lock:
+            return await self._play(lock, verb, runs_dir, run=run_id, **variables)
+
+    @contextlib.contextmanager
+    def _lock(self, run_id: str) -> Iterator[int]:
+        """Hold the lock of a run, which a playbook holds as long as it lives. Raise BlockingIOError if one has it."""
+        descriptor = os.open(self._locks / run_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    async def _play(self, lock: int, verb: str, runs_dir: str, **variables: str) -> str:
         self._number += 1
         log = self._logs / f"{os.getpid()}-{self._number:05}-{verb}.log"
         words = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
@@ -40,7 +64,7 @@ class Playbooks:
             process = await asyncio.create_subprocess_exec(
                 *command, *words, cwd=self._file.project, env=_environment(runs_dir),
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
+                start_new_session=True, pass_fds=(lock,),
             )  # fmt: skip
         try:
             code = await asyncio.wait_for(process.wait(), ACT_SECONDS)

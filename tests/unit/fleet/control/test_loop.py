@@ -62,8 +62,8 @@ class Cluster:
         for link in self.loop.links.values():
             link.renew = self._renew  # type: ignore[method-assign]
 
-    async def _play(self, verb: str, runs_dir: str, **variables: str) -> str:
-        self.played.append((verb, variables))
+    async def _play(self, verb: str, run_id: str, runs_dir: str, **variables: str) -> str:
+        self.played.append((verb, {"run": run_id, **variables}))
         return self.problem
 
     def _renew(self, renewal: Renewal) -> None:
@@ -225,17 +225,17 @@ def test_a_loop_that_starts_waits_the_full_length_and_takes_up_what_was_cut_off(
         await cluster.pass_seconds(5)
         cluster.store.acting(RUN, "moves")  # killed then
         cluster.on["n1"] = [instance("a", status="STOPPED", lease=0.0)]
-        cluster.begin()
-        loop = asyncio.create_task(cluster.loop.run())
-        await asyncio.sleep(0)
-        loop.cancel()
-        await asyncio.gather(loop, return_exceptions=True)
-        assert cluster.store.read().runs[RUN].acting == ""
+        with cluster.loop.playbooks._lock(RUN):  # as the playbook that outlived it does
+            cluster.begin()
+            await cluster.pass_seconds(2 * WAIT)
+            assert cluster.played == []
+            assert cluster.renewed
         cluster.begin()
         await cluster.pass_seconds(WAIT - 2, silent=("n2",))
         assert cluster.played == [], "what it stopped itself could be started, but not yet what was on n2"
         await cluster.pass_seconds(4, silent=("n2",))
         assert cluster.played[0] == ("resume", {"run": RUN, "detach": "true", "stop": "true", "gone": "n2"})
+        assert cluster.store.read().runs[RUN].acting == ""
         assert cluster.store.read().instances[Key(RUN, "a")].outcome == "", "the loop stopped it, no person did"
 
     play(scene)

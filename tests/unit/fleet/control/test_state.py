@@ -48,6 +48,7 @@ def test_a_resumed_run_takes_the_place_of_what_was_known_of_it(store: DesiredSto
     store.look_after(RUN, tmp_path, {"a": ("n1", 2)})
     (wanted,) = store.read().instances.values()
     assert (wanted.epoch, wanted.stopped, wanted.moving) == (2, False, False)
+    assert store.read().runs[RUN].acting == "moves", "by the loop itself, which may be killed before it has started"
 
 
 def test_a_stop_is_of_a_run_or_of_one_instance(store: DesiredStore) -> None:
