@@ -30,7 +30,12 @@ test: lint ## every check and every test
 	[ -n "$$(python -m tests.nodes list)" ] || trap 'python -m tests.nodes down' EXIT # as it was before
 	$(MAKE) --no-print-directory llama
 	pytest --numprocesses auto tests/unit
-	pytest tests/integration
+	pytest --durations=25 tests/integration
+
+.PHONY: chaos
+chaos: setup ## random faults of nodes and of the control loop, for an hour and a half (SCHEDULES=50 SEED=1)
+	$(MAKE) --no-print-directory llama
+	python -m tests.chaos --schedules $${SCHEDULES:-50} --seed $${SEED:-1}
 
 .PHONY: lint
 lint: setup ## ruff, mypy, import-linter, vermin, ansible-lint

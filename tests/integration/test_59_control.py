@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -82,7 +81,7 @@ def status(project: Project) -> str:
     return project.play("playbooks/status.yml").output
 
 
-def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off_and_when_it_hangs(
+def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     project: Project, cluster: Cluster, loop: Path, tmp_path: Path
 ) -> None:
     experiment = write_experiment(tmp_path, name="moved", workload={"rounds": 1000, "pause_seconds": 1})
@@ -99,26 +98,14 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off_and_when_it_hangs(
         eventually("the node that came back is cleaned", lambda: done(loop, run, "cleans up") == 1)
         kept = f"cat /home/jar/brain-in-jar/instances/{run}/b/outcome.json"
         assert json.loads(on(cluster, "rpi1", "sh", "-c", kept))["outcome"] == "FENCED"
-        eventually("a checkpoint of it there", lambda: done(loop, run, "checkpoints") >= 2)
-
-        frozen_at = time.time()
-        cluster.freeze("rpi2")
-        eventually("it is moved again", lambda: done(loop, run, "moves") == 2, 120)
-        cluster.thaw("rpi2")
-        eventually("what hung is cleaned", lambda: done(loop, run, "cleans up") == 2)
-    (at_first, life), *_, (_, last) = lives = watched.in_order()
-    assert [node for node, _ in lives] == [at_first, lives[1][0], at_first], "from rpi1 to rpi2 and back"
-    assert life[1] < lives[1][1][0], "never on two nodes at once, but where it hung"
-    assert lives[1][1][0] < last[0]
-    written = "SELECT max(timestamp) FROM system_metrics"
-    database = f"/home/jar/brain-in-jar/instances/{run}/b/experiments.db"
-    code = f"import sqlite3; print(sqlite3.connect({database!r}).execute({written!r}).fetchone()[0])"
-    last_row = datetime.fromisoformat(on(cluster, "rpi2", "python3", "-c", code).strip())
-    assert last_row.timestamp() <= frozen_at + 1, "what hung did nothing when it went on"
+    lives = watched.in_order()
+    (first, life), (second, later) = lives
+    assert first != second
+    assert life[1] < later[0], "never on two nodes at once"
 
     moved = [(one["instance"], one["epoch"]) for one in project.events(run, "resumed")]
-    assert moved == [("a", 2), ("b", 2), ("a", 3), ("b", 3)]
-    assert [one["node"] for one in project.events(run, "node_lost")] == ["rpi1", "rpi2"]
+    assert moved == [("a", 2), ("b", 2)]
+    assert [one["node"] for one in project.events(run, "node_lost")] == ["rpi1"]
     assert project.events(run, "waits"), "while it could not be known that it had ended"
     project.play("playbooks/stop.yml", "-e", f"run={run}")
     eventually("it is home", lambda: done(loop, run, "collects"))

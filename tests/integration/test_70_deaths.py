@@ -173,7 +173,9 @@ def test_a_node_that_never_comes_back_is_a_death_and_one_that_does_reports_it_it
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:
     experiment = write(tmp_path, "unplugged", "broken")
-    running = project.start("run_experiment.yml", "-e", f"experiment={experiment}", *own_program(tmp_path, MORTAL))
+    given_up = ["-e", "node_lost_seconds=15"]
+    program = own_program(tmp_path, MORTAL)
+    running = project.start("run_experiment.yml", "-e", f"experiment={experiment}", *program, *given_up)
     run_id = watched(project, running, 2)
     minds = Minds(cluster, run_id)
     minds.go("broken")

@@ -1,0 +1,1 @@
+"""Random faults on the test nodes while the control loop looks after a run: `make chaos`."""
