@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,12 +39,10 @@ def held(folder: Path) -> Iterator[Callable[[], None]]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            first = holder(folder)
-            who = first.words if first else "a process that is about to end"
-            raise ControlError(f"a control loop runs already: {who}; there is one at a time") from None
+        while not _is_locked(descriptor):
+            if first := holder(folder):
+                raise ControlError(f"a control loop runs already: {first.words}; there is one at a time")
+            time.sleep(0.01)  # it was somebody who asked who has it
         os.ftruncate(descriptor, 0)
         me = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
         text = json.dumps(me.to_json()).encode()
@@ -54,6 +53,14 @@ def held(folder: Path) -> Iterator[Callable[[], None]]:
         yield announce
     finally:
         os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def holder(folder: Path) -> Holder | None:

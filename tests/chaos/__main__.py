@@ -142,6 +142,7 @@ class Chaos:
         """`kill -9`, at whatever it is, and start it again."""
         if (found := holder(self.loop)) and found.pid:
             os.kill(found.pid, signal.SIGKILL)
+            eventually("it has ended", lambda: holder(self.loop) is None)
         self.start_loop()
 
     def end(self) -> list[str]:
