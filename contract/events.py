@@ -113,6 +113,20 @@ class Resumed(Event):
     left: Mapping[str, int] = field(default_factory=dict)
 
 
+@register("recovered")
+@dataclass(frozen=True)
+class Recovered(Event):
+    """What an earlier epoch of an instance had left on a node that was away came home, beside the record's databases.
+
+    rows: {table: rows of it that are in no checkpoint}; they are not merged.
+    """
+
+    instance: str
+    epoch: int
+    node: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+
 @register("waits")
 @dataclass(frozen=True)
 class Waits(Event):

@@ -23,10 +23,11 @@ CLOSE = 5  # number of runs that a hint names
 
 @dataclass(frozen=True)
 class Found(Record):
-    """An instance of a run as an in-memory host of Ansible."""
+    """An instance of a run as an in-memory host of Ansible. epoch: which of its epochs is there."""
 
     name: str
     instance_ref: InstanceRef
+    epoch: int = 1
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def find_run(
         raise SearchError(f"nothing of {run_id} is alive in an earlier epoch on a node that answers")
     if not chosen:
         raise SearchError(_hint(cluster, run_id, instance, found))
-    entries = [Found(names.host_name(one.id, node), ref_of(cluster, node, one)) for node, one in chosen]
+    entries = [Found(names.host_name(one.id, node), ref_of(cluster, node, one), one.epoch) for node, one in chosen]
     return FoundRun(run_id, entries, cluster.silent, instance_table(chosen))
 
 

@@ -154,5 +154,21 @@ def put_aside(run: Run, id: str, epoch: int) -> None:
             source.replace(run.path / copy.name(f"{id}.e{epoch}"))
 
 
+def keep_earlier(run: Run, id: str, epoch: int, folder: Path) -> list[str]:
+    """Take what was brought into a folder of an earlier epoch into the record, as `put_aside` names it.
+
+    Return the names. A file that is the same as the one there is left out. Raise OSError.
+    """
+    kept = []
+    for copy in COPIES:
+        source, name = folder / copy.name(id), copy.name(f"{id}.e{epoch}")
+        target = run.path / name
+        if source.is_file() and _sha256(source) != _sha256(target):
+            target.parent.mkdir(exist_ok=True)
+            source.replace(target)
+            kept.append(name)
+    return kept
+
+
 def _sha256(path: Path) -> str:
     return file_sha256(path) if path.is_file() else ""

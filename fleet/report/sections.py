@@ -16,6 +16,7 @@ from contract.events import (
     LaunchFailed,
     NodeLost,
     NodeStatusChanged,
+    Recovered,
     Resumed,
     TaskFailed,
 )
@@ -167,6 +168,11 @@ def _run(source: Source) -> Blocks:
         ]
         head = ("time", "mind", "epoch", "node", "from the checkpoint", "rows left behind")
         blocks.append(table("Resumed", head, epochs, len(epochs), "events.jsonl"))
+    came = [(clock(time), event) for time, event in source.happened(Recovered) if isinstance(event, Recovered)]
+    if came:
+        late = [(time, one.instance, one.epoch, one.node, sum(one.rows.values())) for time, one in came]
+        head_of_late = ("time", "mind", "epoch", "node", "rows in no checkpoint")
+        blocks.append(table("Came home late", head_of_late, late, len(late), "events.jsonl"))
     raw = manifest.get("experiment")
     if isinstance(raw, str) and raw:
         blocks.append(Fold("The experiment's file", [Text(raw)]))

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
 
+from contract.collected import DATABASE as DATABASE_COPY
+from contract.events import Resumed
 from fleet.base.errors import MergeError
 from fleet.record.checkpoints import files, named
 from fleet.record.run_folder import Run
@@ -56,6 +58,36 @@ def cut_back(run: Run, id: str, checkpoint: Path | None) -> dict[str, int]:
         except sqlite3.Error as error:
             raise MergeError(f"{run.path / DATABASE}: {error}; nothing of {id} was taken back") from error
     return left
+
+
+def beyond(run: Run, id: str, epoch: int) -> dict[str, int]:
+    """Return {table: rows} of an earlier epoch's database that the checkpoint does not have that followed it.
+
+    Only rows that have numbers are counted. What cannot be read counts as nothing.
+    """
+    database = run.path / DATABASE_COPY.name(f"{id}.e{epoch}")
+    after = [one.event for one in run.events() if isinstance(one.event, Resumed) and one.event.instance == id]
+    name = next((event.checkpoint for event in after if event.epoch > epoch), "")
+    kept = named(run, id, name) if name else None
+    try:
+        before = _rows(files(run, kept)[0], id, run.path) if kept and kept.database else {}
+        found = {table: len(rows - before.get(table, set())) for table, rows in _rows(database, id, run.path).items()}
+    except (sqlite3.Error, MergeError, OSError):
+        return {}
+    return {table: count for table, count in found.items() if count}
+
+
+def _rows(database: Path, id: str, folder: Path) -> dict[str, set[int]]:
+    """Return {table: the numbers of its rows}."""
+    with tempfile.TemporaryDirectory(prefix=".rows.", dir=folder) as name:
+        scratch = Path(name)
+        with closing(open_merged(scratch / "none.db")) as db, attached(db, _uri(database, id, scratch)):
+            queries = _numbers(db)
+            return {
+                table.name: {number for (number,) in db.execute(queries[name])}
+                for name, table in schema_of(db).items()
+                if name in queries
+            }
 
 
 def _uri(checkpoint: Path, id: str, scratch: Path) -> str:

@@ -11,6 +11,7 @@ description:
 options:
   instance_ref: {description: "Which instance it is, as C(InstanceRef) of C(contract/description.py) has it.", type: dict, required: true}
   runs_dir: {description: Folder of all runs., type: path, required: true}
+  of_epoch: {description: "The epoch that is there, where it is an earlier one: it comes home under names of its own, and is not merged. 0 - the newest.", type: int, default: 0}
 author: [Jarfleet]
 """
 

@@ -20,6 +20,7 @@ options:
   plan: {description: What M(place) decided., type: dict, default: {}}
   starts: {description: "How each instance is started again, as M(resume) returned it; for C(resumed).", type: dict, default: {}}
   detached: {description: "The playbook ends with the launch: say which commands go on with the run.", type: bool, default: false}
+  care: {description: "Whether the control loop looks after the run, in words, as C(created) or C(resumed) returned it.", type: str, default: ""}
   signing_key: {description: "The SSH key that signs, or its public half when an agent holds it; empty - the first of ~/.ssh.", type: path, default: ""}
   allowed_signers: {description: "File of those whose signatures count, as ssh-keygen(1) describes it; empty - the user alone.", type: path, default: ""}
 author: [Jarfleet]

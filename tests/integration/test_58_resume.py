@@ -108,6 +108,9 @@ def test_what_may_still_run_on_a_silent_node_is_started_elsewhere_only_at_a_pers
     status = project.play("playbooks/status.yml", "-e", f"run={run}").output
     assert not left.search(status)
     assert re.search(r" b +host +RUNNING", status)
+    (late,) = project.events(run, "recovered")
+    assert (late["instance"], late["epoch"], late["node"]) == ("b", 1, "rpi1")
+    assert late["rows"]["system_metrics"] == rounds_of(project.record(run) / "db" / "b.e1.db") > 0
     assert "nothing of" in project.play(*stop, code=2).output
 
 

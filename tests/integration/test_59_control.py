@@ -106,6 +106,9 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     moved = [(one["instance"], one["epoch"]) for one in project.events(run, "resumed")]
     assert moved == [("a", 2), ("b", 2)]
     assert [one["node"] for one in project.events(run, "node_lost")] == ["rpi1"]
+    (late,) = project.events(run, "recovered")
+    assert (late["instance"], late["epoch"], late["node"]) == ("b", 1, "rpi1"), "what it did after the checkpoint"
+    assert late["rows"]["system_metrics"] > 0
     assert project.events(run, "waits"), "while it could not be known that it had ended"
     project.play("playbooks/stop.yml", "-e", f"run={run}")
     eventually("it is home", lambda: done(loop, run, "collects"))

@@ -6,11 +6,14 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from contract.events import Resumed
+from fleet.record import checkpoints
 from fleet.record.run_folder import Run
-from fleet.results.cut_back import cut_back
+from fleet.results.cut_back import beyond, cut_back
 from fleet.results.merge import merge
 
 RUN = "x_20261123T141500Z_aaaa"
+MANIFEST = {"models": {"a": {"sha256": "m"}, "b": {"sha256": "m"}}, "code": {"hash": "c"}}
 
 
 def write(path: Path, rounds: int) -> None:
@@ -30,7 +33,7 @@ def merged(run: Run, table: str) -> dict[str, int]:
 
 
 def a_run(tmp_path: Path) -> Run:
-    run = Run.create(tmp_path, RUN, {}, {"assignments": {"a": "n1", "b": "n2"}})
+    run = Run.create(tmp_path, RUN, MANIFEST, {"assignments": {"a": "n1", "b": "n2"}})
     for id in "ab":
         write(run.path / "db" / f"{id}.db", 5)
     merge(run.path, {"a": "n1", "b": "n2"}, RUN)
@@ -62,3 +65,20 @@ def test_nothing_was_merged_yet(tmp_path: Path) -> None:
     run = Run.create(tmp_path, RUN, {}, {"assignments": {}})
     assert cut_back(run, "a", None) == {}
     assert not (run.path / "experiments.db").exists()
+
+
+def test_what_comes_home_late_is_counted_against_the_checkpoint_that_followed_it(tmp_path: Path) -> None:
+    run, came = a_run(tmp_path), tmp_path / "came"
+    (run.path / "logs/a.exits.jsonl").write_text("")
+    kept = checkpoints.take(run, {"a": (1, "RUNNING")}).kept["a"]
+    run.append(Resumed("a", 2, "n2", kept.checkpoint))
+    for folder in ("db", "logs"):
+        (came / folder).mkdir(parents=True)
+    write(came / "db/a.db", 9)
+    (came / "logs/a.log").write_text("its last words")
+    assert checkpoints.keep_earlier(run, "a", 1, came) == ["logs/a.e1.log", "db/a.e1.db"]
+    assert beyond(run, "a", 1) == {"Said So": 4}
+    assert merged(run, "Said So") == {"a": 5, "b": 5}, "nothing of it is merged"
+    write(came / "db/a.db", 9)
+    (run.path / "db/a.e1.db").write_bytes(b"nonsense" * 1000)
+    assert beyond(run, "a", 1) == {}
