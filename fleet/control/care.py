@@ -53,6 +53,13 @@ def _why_not(cluster: Cluster, request: Request, *, detached: bool) -> str:
     return "" if detached else "it is watched from here (-e detach=true leaves it to the loop)"
 
 
+def starting(run_id: str, cluster: str) -> None:
+    """Note that a run, if it is looked after, is about to be started anew by a playbook, which has it now."""
+    folder = folder_of(cluster)
+    if (folder / FILE).is_file():
+        DesiredStore(folder).starting(run_id)
+
+
 def launched(run_id: str, cluster: str, *, started: bool) -> None:
     """Note that a run that is looked after has started, or that it has not."""
     folder = folder_of(cluster)

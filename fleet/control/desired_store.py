@@ -82,6 +82,11 @@ class DesiredStore:
                 [(run_id, id, epoch, node) for id, (node, epoch) in instances.items()],
             )
 
+    def starting(self, run_id: str) -> None:
+        """Note that a playbook is about to start a run anew: the loop lets act what there is of it, and no more."""
+        with self._transaction() as database:
+            database.execute("UPDATE runs SET launched = 0 WHERE run_id = ?", (run_id,))
+
     def launched(self, run_id: str) -> None:
         """Note that all of a run has started: from now on the loop acts for it."""
         with self._transaction() as database:

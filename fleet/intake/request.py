@@ -86,6 +86,7 @@ class Request(Record):
     without_packages: Mapping[str, str] = field(default_factory=dict)  # {node: why they cannot be had for it}
     overrides: Mapping[str, Any] = field(default_factory=dict)  # of the command line, in `text` already
     replay: ReplayOf | None = None
+    resumes: str = ""  # the run that goes on by it, of which nothing is alive any more when it is placed
 
     @property
     def experiment(self) -> Experiment:

@@ -27,7 +27,7 @@ def place(request: Request, cluster: Cluster) -> Placed:
     Raise Infeasible or BadInput; for a saved or recorded plan PlanFileError, PlanChanged or ReplayRejected.
     """
     experiment = request.experiment
-    cluster = cluster.degraded(request.without_packages)
+    cluster = cluster.degraded(request.without_packages).without_run(request.resumes)
     code, command = request.release.hash, request.command
     now = depends_on(experiment, cluster.nodes, cluster.ports, request.model_hashes, code, command)
     if request.replay:

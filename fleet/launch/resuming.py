@@ -93,7 +93,7 @@ def prepare(
         id: Start(1 + max(before.get(id, 1), states[id][1].epoch if id in states else 1), one.checkpoint if one else "")
         for id, one in kept.items()
     }
-    request = replace(found.request, pins={**found.request.pins, **pins})
+    request = replace(found.request, pins={**found.request.pins, **pins}, resumes=run.run_id)
     # In a check nothing comes home, so its newest checkpoint is not yet what it will go on from.
     from_now = "what it has left on its node" if check and not until else ""
     rows = [(id, str(start.epoch), from_now or start.checkpoint or "the beginning") for id, start in starts.items()]

@@ -105,6 +105,16 @@ class Cluster:
         }
         return replace(self, states=states)
 
+    def without_run(self, run_id: str) -> Cluster:
+        """Return the cluster as it is once nothing of a run is there: its nodes were asked before that was stopped."""
+        states = {
+            name: replace(state, instances=tuple(one for one in state.instances if one.run_id != run_id))
+            if state
+            else None
+            for name, state in self.states.items()
+        }
+        return replace(self, states=states)
+
     @property
     def names(self) -> list[str]:
         """The nodes' names."""

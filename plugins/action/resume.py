@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fleet.control.care import starting
 from fleet.intake.reader import Places
 from fleet.launch.resuming import ended, prepare
 from fleet.observe.cluster import Cluster
@@ -37,6 +38,8 @@ class ActionModule(LocalAction):
         run, cluster = Run.open(given["runs_dir"], given["run_id"]), Cluster.from_task_vars(task_vars)
         if given["state"] == "ended":
             found = ended(run, cluster, given["gone"], stops=given["stops"])
+            if given["stops"] and not self.check:
+                starting(run.run_id, cluster.settings.name)
             return {"changed": False, "run_id": run.run_id, "instances": [one.to_json() for one in found]}
         resumption = prepare(
             run,

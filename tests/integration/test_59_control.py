@@ -103,9 +103,14 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     assert first != second
     assert life[1] < later[0], "never on two nodes at once"
 
-    moved = [(one["instance"], one["epoch"]) for one in project.events(run, "resumed")]
-    assert moved == [("a", 2), ("b", 2)]
     assert [one["node"] for one in project.events(run, "node_lost")] == ["rpi1"]
+    # A person moves it on, where it has the node's only slot itself: the loop does not interfere, and looks after it.
+    there = ("-e", f"run={run}", "-e", "stop=true", "-e", "detach=true", "-e", "placement=b:rpi2")
+    assert "the control loop moves it when a node is lost" in project.play("playbooks/resume.yml", *there).output
+    assert re.search(r"b +rpi2 +RUNNING .* \d+ s$", status(project), re.MULTILINE)
+
+    moved = [(one["instance"], one["epoch"]) for one in project.events(run, "resumed")]
+    assert moved == [("a", 2), ("b", 2), ("a", 3), ("b", 3)]
     (late,) = project.events(run, "recovered")
     assert (late["instance"], late["epoch"], late["node"]) == ("b", 1, "rpi1"), "what it did after the checkpoint"
     assert late["rows"]["system_metrics"] > 0

@@ -51,6 +51,14 @@ def test_a_resumed_run_takes_the_place_of_what_was_known_of_it(store: DesiredSto
     assert store.read().runs[RUN].acting == "moves", "by the loop itself, which may be killed before it has started"
 
 
+def test_a_run_that_a_person_starts_anew_is_theirs_until_it_has_started(store: DesiredStore) -> None:
+    store.launched(RUN)
+    store.starting(RUN)
+    assert not store.read().runs[RUN].launched
+    store.starting("y_20261123T141500Z_aaaa")
+    assert list(store.read().runs) == [RUN]
+
+
 def test_a_stop_is_of_a_run_or_of_one_instance(store: DesiredStore) -> None:
     store.stop(RUN, ["b"])
     assert [key.id for key, one in store.read().instances.items() if one.stopped] == ["b"]

@@ -73,6 +73,14 @@ def test_a_node_whose_answer_is_nonsense_is_unavailable_with_the_reason(state: A
     assert made.state_faults["a"].startswith("a: ")
 
 
+def test_a_run_that_is_resumed_takes_no_room_from_itself() -> None:
+    instances = [{"run_id": run, "id": "a", "status": "RUNNING"} for run in ("mine", "other")]
+    found = cluster(n=measured({**STATE, "instances": instances}), silent={}).without_run("mine")
+    assert found.states["n"]
+    assert [one.run_id for one in found.states["n"].instances] == ["other"]
+    assert found.states["silent"] is None
+
+
 def test_a_setting_of_the_whole_cluster_is_read_once() -> None:
     settings = {"failover": {"enabled": True, "auto_restart": False}}
     assert cluster(a=settings, b=settings).settings.auto_restart is False
