@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.events import Launched, LaunchFailed
+from contract.events import Launched, LaunchFailed, Placed
 from contract.promises import PROMISES
 from fleet.intake.request import ModelRef, ReleaseRef, Request
 from fleet.launch.launching import Settled, detached_table, settle
@@ -64,8 +64,10 @@ def test_what_started_and_what_did_not_is_written_down(tmp_path: Path, cluster: 
 
 def test_a_detached_run_says_what_runs_and_what_goes_on_with_it(tmp_path: Path) -> None:
     run = Run.create(tmp_path, RUN, {}, {"assignments": {"a": "n1", "b": "n2"}})
-    lines = detached_table(run, " -i inventory/lab").splitlines()
-    assert lines[0] == f"{RUN} runs by itself: a on n1, b on n2"
+    run.append(Placed({"a": "n1", "b": "n2"}))
+    run.append(Placed({"a": "n1", "b": "n3"}))  # it was resumed
+    lines = detached_table(run, " -i inventory/lab", "nobody moves it").splitlines()
+    assert lines[:2] == [f"{RUN} runs by itself: a on n1, b on n3", "nobody moves it"]
     for verb in ("logs", "status", "fetch", "stop"):
         command = f"ansible-playbook playbooks/{verb}.yml -i inventory/lab -e run={RUN}"
         assert any(line.endswith(command) for line in lines)

@@ -17,6 +17,7 @@ NODE = {
     "inventory_file": "inventory/lab/hosts.yml",
 }
 ALL_KEPT = {"kept": dict.fromkeys(PROMISES, True)}
+FAILOVER = "enabled, auto_restart, most_lost_percent, checkpoint_interval_seconds"
 STATE = {"status": "HEALTHY", "ram_gb": 8.0, "cores": 4, "address": "10.0.0.5", "promises": ALL_KEPT}
 
 
@@ -115,9 +116,9 @@ def test_nodes_that_differ_on_a_setting_of_the_whole_cluster_are_a_fault() -> No
     [
         ({"ssh_user": ""}, "nodes.a.ssh_user: missing; declare it for the node or its group"),
         ({"llama_cpp_build": "y"}, "nodes.a.llama_cpp_build: 'y' is none of x"),
-        ({"failover": {"auto_restrat": True}}, "failover.auto_restrat: unknown; known are enabled, auto_restart"),
+        ({"failover": {"auto_restrat": True}}, f"failover.auto_restrat: unknown; known are {FAILOVER}"),
         ({"health_check": {"interval_seconds": "30"}}, "health_check.interval_seconds: '30' is of the wrong type"),
-        ({"failover": [1]}, "failover: [1] is not a mapping of enabled, auto_restart"),
+        ({"failover": [1]}, f"failover: [1] is not a mapping of {FAILOVER}"),
     ],
 )
 def test_each_fault_of_the_variables_that_launching_needs_is_named(variables: dict[str, Any], fault: str) -> None:
