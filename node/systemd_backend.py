@@ -134,8 +134,9 @@ class SystemdBackend:
             started = [guard, *(self.units[unit] for unit in (names.WORKLOAD, names.RELAY) if unit in spec.processes)]
             systemd.systemctl("enable", "--quiet", *started)
             self._wait_for_lease(spec, start_timeout)
+            before = exit_log.exits(self.dir)  # of its earlier epochs
             self._start(spec, started)
-            self._wait_healthy(spec, start_timeout)
+            self._wait_healthy(spec, start_timeout, {unit: before.deaths(unit) for unit in names.UNITS})
         except Exception as error:
             printed = journal.text(self.all, "--lines=30")
             last = journal.last_line(self.units[names.WORKLOAD])
@@ -223,11 +224,11 @@ class SystemdBackend:
         checkpoints.mkdir(exist_ok=True)
         os.chown(str(checkpoints), user.pw_uid, user.pw_gid)
 
-    def _wait_healthy(self, spec: LaunchSpec, start_timeout: float) -> None:
+    def _wait_healthy(self, spec: LaunchSpec, start_timeout: float, before: Dict[str, int]) -> None:
         """Until all that must answer answers 200 and the workload is at work, or has ended already, as a short one may.
 
         At work is a workload that reports progress; one that does not must have lived for a few seconds. One that dies
-        again and again has started; a llama-server that does has not.
+        again and again has started; a llama-server that does has not. before: {unit: how often it had died before}.
         """
         answers = dict.fromkeys(spec.health, "nothing")
         started = time.monotonic()
@@ -235,10 +236,11 @@ class SystemdBackend:
             now = self.status()
             shown = systemd.show([self.units[unit] for unit in spec.health])
             exits = exit_log.exits(self.dir)
+            deaths = {unit: exits.deaths(unit) - before[unit] for unit in names.UNITS}
             gives_up = any(unit["ActiveState"] == "failed" for unit in shown.values())
-            if now in (COMPLETED, FAILED) or gives_up or exits.deaths(names.LLAMA) >= MOST_DEATHS:
+            if now in (COMPLETED, FAILED) or gives_up or deaths[names.LLAMA] >= MOST_DEATHS:
                 break
-            if exits.deaths(names.WORKLOAD) >= MOST_DEATHS:
+            if deaths[names.WORKLOAD] >= MOST_DEATHS:
                 return  # it starts, and dies: what comes of that is told by who watches
             answers = {unit: health.ask(shown[self.units[unit]]["MainPID"], url) for unit, url in spec.health.items()}
             settled = time.monotonic() > started + SETTLED_SECONDS

@@ -28,6 +28,7 @@ from fleet.control.model import Desired, Finish, Key, Observed, Renew, Seen, Sta
 from fleet.control.node_link import NodeLink
 from fleet.control.playbooks import Playbooks
 from fleet.control.reconcile import reconcile, recorded
+from fleet.observe import service_words
 from fleet.observe.changes import RunOnNode
 from fleet.record.run_folder import Run
 
@@ -52,6 +53,7 @@ class Loop:
         ] = {}  # {instance: (epoch, from when on nothing lets one before it act)}
         self._seen: dict[tuple[str, str], RunOnNode] = {}  # {(run, node): what was seen there}
         self._statuses: dict[str, str] = {}  # of nodes, as told last
+        self._words: Mapping[str, str] = {}  # what a person said of nodes
         self._jobs: dict[str, asyncio.Task[None]] = {}  # {run: what is done for it}
         self._not_before: dict[str, float] = {}  # {run: when an act that failed is tried again}
         self._problems: dict[str, str] = {}  # {run: why it could not be moved}
@@ -98,14 +100,14 @@ class Loop:
             for one in said.state.instances
             if Key(one.run_id, one.id) in stored.instances
         }
-        fit = said.state.status == HEALTHY and not self.file.nodes[node].maintenance
+        fit = said.state.status == HEALTHY and not self.file.nodes[node].maintenance and not self._words.get(node)
         return model.Report(at, said.boot, said.clock, seen, fit)
 
     # decide
 
     def tick(self, now: float) -> None:
         """Decide and act once."""
-        stored = self.store.read()
+        stored, self._words = self.store.read(), service_words.read(self.file.cluster)
         desired, observed = self._desired(stored, now), self.observed(stored)
         self._tell(stored, now)
         actions = reconcile(desired, observed, self.settings, _any, now)
@@ -128,7 +130,8 @@ class Loop:
                 safe_at = now + self.settings.wait
             instances[key] = replace(wanted, safe_at=safe_at)
         self._safe = {key: value for key, value in self._safe.items() if key in instances}
-        return Desired(instances)
+        drained = (node for node, word in self._words.items() if word == service_words.DRAINED)
+        return Desired(instances, frozenset(drained))
 
     def _may(self, action: Renew | Finish, stored: Stored) -> bool:
         """Whether it is done at once: while a run is started or moved, what is there of it is let act, and no more."""
@@ -161,7 +164,7 @@ class Loop:
                 continue
             if busy or not run.launched or now < self._not_before.get(run.run_id, 0.0):
                 if problem := self._problems.get(run.run_id):
-                    waits |= {key: problem for key, one in wanted.items() if one.moving}
+                    waits |= {key: problem for key, one in wanted.items() if one.moving or one.node in desired.drained}
                 continue
             self._begin(run, wanted, mine, now)
         told = {Key(run.run_id, id): why for run in stored.runs.values() for id, why in run.waits.items()}
@@ -187,7 +190,9 @@ class Loop:
         elif starts:
             silent = {key for key, one in wanted.items() if self._is_silent(one.node, now)}
             # All of a run moves, so each instance that cannot be asked must be among those that may be replaced.
-            if all(key in {one.key for one in starts} or wanted[key].outcome for key in silent):
+            if all(isinstance(one, Stop) and not wanted[one.key].moving for one in starts) and not silent:
+                self._job(run, "empties a node", self._empty(run))
+            elif all(key in {one.key for one in starts} or wanted[key].outcome for key in silent):
                 self._job(run, "moves", self._move(run, sorted({wanted[key].node for key in silent})))
         elif any(now - began > PERSONS_SECONDS for began in since):
             self._job(run, "stops", self._play("stop", run))
@@ -226,14 +231,19 @@ class Loop:
         log.info("%s: %s", run.run_id, what)
         self._jobs[run.run_id] = asyncio.create_task(job())
 
-    async def _play(self, verb: str, run: LookedAfter, **variables: str) -> str:
-        return await self.playbooks.play(verb, run.run_id, run.runs_dir, **variables)
+    async def _play(self, verb: str, run: LookedAfter, *, check: bool = False, **variables: str) -> str:
+        return await self.playbooks.play(verb, run.run_id, run.runs_dir, check=check, **variables)
+
+    async def _empty(self, run: LookedAfter) -> str:
+        """Move a run that is well off a node that a person wants empty, if there is a plan for it."""
+        problem = await self._play("resume", run, check=True, detach="true", stop="true")
+        self._problems[run.run_id] = problem
+        return problem or await self._move(run, [])
 
     async def _move(self, run: LookedAfter, gone: Sequence[str]) -> str:
         """Stop what is left of a run, and start all of it again in the next epoch, on the nodes that there are."""
         self.store.acting(run.run_id, "moves")
-        known_gone = {"gone": ",".join(gone)} if gone else {}
-        problem = await self._play("resume", run, detach="true", stop="true", **known_gone)
+        problem = await self._play("resume", run, detach="true", stop="true", gone=",".join(gone))
         if problem:
             self.store.acting(run.run_id, "moves")  # also where the next epoch was begun, and did not start
             self.store.launched(run.run_id)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +10,10 @@ from contract.json_records import Record
 from contract.leases import STOP_SECONDS
 from fleet.base.errors import ControlError
 from fleet.base.files import write_json
+from fleet.base.state_folder import state_folder
 from fleet.control.model import Settings
+from fleet.observe.service_words import named
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 FILE = "loop.json"
 LIMIT = 16 * 2**20  # bytes
 LEAST_LEASE_SECONDS = 20.0
@@ -76,8 +75,5 @@ class LoopFile(Record):
 
 
 def folder_of(cluster: str) -> Path:
-    """Return where the control loop of a cluster keeps its state: below $XDG_STATE_HOME. Raise ControlError."""
-    if not NAME.fullmatch(cluster):
-        raise ControlError(f"cluster_name: {cluster!r}: letters, digits, _ . and - only, for it names a folder")
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "jarfleet" / "control" / cluster
+    """Return where the control loop of a cluster keeps its state. Raise ControlError."""
+    return state_folder("control") / named(cluster)

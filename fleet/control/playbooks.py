@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from fleet.control.loop_file import LoopFile
 LOGS, LOCKS = "logs", "locks"
 KEPT_LOGS = 200
 REASON = re.compile(r"^ {4}(\S.*)$")  # how the callback prints why a task failed
+PRINTED = re.compile(r"\d{4}-\d\d-\d\dT")  # of an instance, by its journal
 ACT_SECONDS = 3600
 
 
@@ -36,10 +38,13 @@ class Playbooks:
         except BlockingIOError:
             return True
 
-    async def play(self, verb: str, run_id: str, runs_dir: str, **variables: str) -> str:
-        """Run playbooks/<verb>.yml about a run to its end. Return why it failed; empty if it did not."""
+    async def play(self, verb: str, run_id: str, runs_dir: str, *, check: bool = False, **variables: str) -> str:
+        """Run playbooks/<verb>.yml about a run to its end. Return why it failed; empty if it did not.
+
+        check: only try whether it could be done.
+        """
         with self._lock(run_id) as lock:
-            return await self._play(lock, verb, runs_dir, run=run_id, **variables)
+            return await self._play(lock, verb, runs_dir, ["--check"] if check else [], run=run_id, **variables)
 
     @contextlib.contextmanager
     def _lock(self, run_id: str) -> Iterator[int]:
@@ -51,7 +56,7 @@ class Playbooks:
         finally:
             os.close(descriptor)
 
-    async def _play(self, lock: int, verb: str, runs_dir: str, **variables: str) -> str:
+    async def _play(self, lock: int, verb: str, runs_dir: str, options: list[str], **variables: str) -> str:
         self._number += 1
         log = self._logs / f"{os.getpid()}-{self._number:05}-{verb}.log"
         words = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
@@ -62,7 +67,7 @@ class Playbooks:
         ]
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *command, *words, cwd=self._file.project, env=_environment(runs_dir),
+                *command, *options, *words, cwd=self._file.project, env=_environment(runs_dir),
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True, pass_fds=(lock,),
             )  # fmt: skip
@@ -89,4 +94,5 @@ def _reason(log: Path) -> str:
     """Return why the playbook failed, for a person."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     found = [match[1] for line in lines if (match := REASON.match(line))]
+    found = list(itertools.takewhile(lambda line: not PRINTED.match(line), found))
     return plain("; ".join((found or [line for line in lines if line.strip()] or ["it printed nothing"])[:4]))

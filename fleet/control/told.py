@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fleet.control.desired_store import DesiredStore
 from fleet.control.loop_file import FILE, folder_of
 from fleet.control.one_at_a_time import holder
@@ -19,3 +21,13 @@ def told(cluster: str) -> str:
         lines.append(f"it looks after {run.run_id}{does}")
         lines += [f"{id} of {run.run_id} waits: {reason}" for id, reason in run.waits.items()]
     return "\n".join(lines)
+
+
+def problems(cluster: str, instances: Collection[tuple[str, str]]) -> str:
+    """Return why these instances (run, id) of a node that is drained cannot be moved; empty where that is not known."""
+    folder = folder_of(cluster)
+    if not (folder / FILE).is_file():
+        return ""
+    runs = DesiredStore(folder).read().runs
+    found = (runs[run_id].waits.get(id) for run_id, id in instances if run_id in runs)
+    return "; ".join(dict.fromkeys(filter(None, found)))

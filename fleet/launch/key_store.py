@@ -5,7 +5,6 @@ One file a run, `~/.local/state/jarfleet/keys/<run_id>.json` (or below $XDG_STAT
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from contract.json_records import ContractError, Record
 from contract.names import RUN_ID
 from fleet.base.errors import RunError
 from fleet.base.files import write_json
+from fleet.base.state_folder import state_folder
 
 KEY_BYTES = 32
 LIMIT = 64 * 2**20  # bytes
@@ -67,5 +67,4 @@ def remove(run_id: str) -> None:
 def _file(run_id: str) -> Path:
     if not RUN_ID.fullmatch(run_id):
         raise RunError(f"{run_id!r}: not a run id")
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "jarfleet" / "keys" / f"{run_id}.json"
+    return state_folder("keys") / f"{run_id}.json"

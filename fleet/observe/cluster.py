@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from contract.node_state import NodeState
 from contract.promises import PROMISES, Promises
 from contract.statuses import DEGRADED
 from fleet.artifacts.node_program import sha256
+from fleet.observe import service_words
 from placement import BadInput, Fault, Node, nodes_from_hostvars, port_range_from_hostvars
 from placement.adapters.hostvars import MAX_NODES, agreed, flag, node_status, plain, too_many
 
@@ -29,6 +31,7 @@ SECTIONS: dict[str, dict[str, tuple[tuple[type, ...], Any]]] = {
         "checkpoint_interval_seconds": ((int, float), 300),
     },
 }
+DEFAULT_NAME = "jarfleet"  # cluster_name
 POSITIVE = {"interval_seconds", "checkpoint_interval_seconds"}
 OLD_PROGRAM = (
     "its program is another version's: deploy.yml brings this one's, or, where the SSH user may not become root,"
@@ -80,7 +83,11 @@ class Cluster:
         hostvars, names = task_vars["hostvars"], task_vars["groups"].get("nodes", [])
         if len(names) > MAX_NODES:
             raise BadInput([too_many("inventory", len(names))])
-        return cls.from_hostvars({str(name): hostvars[name] for name in names})
+        variables = {str(name): hostvars[name] for name in names}
+        for name, word in service_words.read(_name_of(variables)).items():
+            if name in variables and word:
+                variables[name] = ChainMap({"node_maintenance": True}, variables[name])
+        return cls.from_hostvars(variables)
 
     @classmethod
     def from_hostvars(cls, hostvars: Mapping[str, Mapping[str, Any]]) -> Cluster:
@@ -139,7 +146,7 @@ class Cluster:
             return declared[section].get(key, SECTIONS[section][key][1])
 
         return ClusterSettings(
-            name=str(agreed(self.hostvars, "cluster_name", self.source) or "jarfleet"),
+            name=str(agreed(self.hostvars, "cluster_name", self.source) or DEFAULT_NAME),
             auto_restart=setting("failover", "auto_restart"),
             failover=setting("failover", "enabled"),
             most_lost_percent=float(setting("failover", "most_lost_percent")),
@@ -208,6 +215,11 @@ class Cluster:
                 declared = plain(variables.get(section)) or {}
                 found |= {("", fault.key): fault for fault in _section_faults(self.source, section, keys, declared)}
         return list(found.values())
+
+
+def _name_of(hostvars: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the cluster's name, as the first node has it."""
+    return str(next((variables.get("cluster_name") for variables in hostvars.values()), None) or DEFAULT_NAME)
 
 
 def _state(name: str, variables: Mapping[str, Any]) -> NodeState | None:

@@ -109,8 +109,20 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     assert "the control loop moves it when a node is lost" in project.play("playbooks/resume.yml", *there).output
     assert re.search(r"b +rpi2 +RUNNING .* \d+ s$", status(project), re.MULTILINE)
 
+    # A node is emptied for a person; one that cannot be is left as it is.
+    refused = project.play("playbooks/drain.yml", "-e", "node=jetson", code=2).output
+    assert "jetson still holds a of" in refused
+    assert "it cannot be moved: resume.yml exited with 2: " in refused
+    project.play("playbooks/drain.yml", "-e", "node=rpi2")
+    told = status(project)
+    assert re.search(r"b +(rpi1|host) +RUNNING", told)
+    assert re.search(r"rpi2 +raspberry_pi +MAINTENANCE", told)
+    assert re.search(r"jetson +jetson_orin +HEALTHY", told)
+    project.play("playbooks/uncordon.yml", "-e", "node=rpi2")
+    assert re.search(r"rpi2 +raspberry_pi +HEALTHY", status(project))
+
     moved = [(one["instance"], one["epoch"]) for one in project.events(run, "resumed")]
-    assert moved == [("a", 2), ("b", 2), ("a", 3), ("b", 3)]
+    assert moved == [(id, epoch) for epoch in (2, 3, 4) for id in "ab"]
     (late,) = project.events(run, "recovered")
     assert (late["instance"], late["epoch"], late["node"]) == ("b", 1, "rpi1"), "what it did after the checkpoint"
     assert late["rows"]["system_metrics"] > 0

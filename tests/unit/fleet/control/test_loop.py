@@ -19,6 +19,7 @@ from fleet.control.desired_store import DesiredStore
 from fleet.control.loop import AGAIN_SECONDS, PERSONS_SECONDS, Loop
 from fleet.control.loop_file import LoopFile, NodeToAttend
 from fleet.control.model import Key
+from fleet.observe import service_words
 from fleet.record.run_folder import Run
 
 RUN = "x_20261123T141500Z_aaaa"
@@ -62,8 +63,8 @@ class Cluster:
         for link in self.loop.links.values():
             link.renew = self._renew  # type: ignore[method-assign]
 
-    async def _play(self, verb: str, run_id: str, runs_dir: str, **variables: str) -> str:
-        self.played.append((verb, {"run": run_id, **variables}))
+    async def _play(self, verb: str, run_id: str, runs_dir: str, *, check: bool = False, **variables: str) -> str:
+        self.played.append((f"{verb} --check" if check else verb, {"run": run_id, **variables}))
         return self.problem
 
     def _renew(self, renewal: Renewal) -> None:
@@ -252,3 +253,24 @@ def test_events_go_to_the_run_to_the_cluster_and_to_the_hook(tmp_path: Path) -> 
     line = json.loads(told.read_text())
     assert (line["event"], line["node"], line["run_id"]) == ("node_lost", "n1", RUN)
     assert json.loads((tmp_path / "events.jsonl").read_text()) == line
+
+
+def test_a_node_that_is_drained_is_emptied_where_there_is_a_plan(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(cluster: Cluster) -> None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(cluster.folder))
+        await cluster.pass_seconds(5)
+        service_words.write("c", "n2", service_words.MAINTENANCE)
+        await cluster.pass_seconds(5)
+        assert cluster.played == [], "what is there may stay"
+        service_words.write("c", "n2", service_words.DRAINED)
+        cluster.problem = "no plan"
+        await cluster.pass_seconds(5)
+        assert set(cluster.verbs) == {"resume --check"}, "nothing is stopped before there is a plan"
+        cluster.loop._not_before[RUN] = cluster.now + AGAIN_SECONDS
+        await cluster.pass_seconds(2)
+        assert cluster.waits() == {"b": "no plan"}
+        cluster.problem, cluster.loop._not_before = "", {}
+        await cluster.pass_seconds(2)
+        assert cluster.verbs[cluster.verbs.index("resume") - 1] == "resume --check"
+
+    play(scene)
