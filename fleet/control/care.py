@@ -50,6 +50,9 @@ def _why_not(cluster: Cluster, request: Request, *, detached: bool) -> str:
         return "no control loop runs (playbooks/control.yml starts one)"
     if set(LoopFile.of(folder).nodes) != set(cluster.names):
         return "the control loop was started for other nodes (playbooks/control.yml starts it for these)"
+    for node, problem in DesiredStore(folder).read().links.items():
+        if problem and node not in cluster.silent:
+            return f"the control loop does not hear of {node}: {problem}"
     return "" if detached else "it is watched from here (-e detach=true leaves it to the loop)"
 
 

@@ -12,10 +12,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fleet.base.errors import ControlError
 from fleet.control.model import Desired, Key, Wanted
 
 FILE = "desired.db"
 BUSY_SECONDS = 30
+NOT_YET = "it has not answered yet"  # a link's problem
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run_id TEXT PRIMARY KEY,
@@ -33,6 +35,10 @@ CREATE TABLE IF NOT EXISTS instances (
     outcome TEXT NOT NULL DEFAULT '',
     waits TEXT NOT NULL DEFAULT '',       -- why nothing can be done for it now
     PRIMARY KEY (run_id, id)
+);
+CREATE TABLE IF NOT EXISTS links (
+    node TEXT PRIMARY KEY,
+    problem TEXT NOT NULL                 -- why the loop does not hear of it; empty: it does
 );
 """
 
@@ -54,10 +60,14 @@ class Stored:
 
     runs: Mapping[str, LookedAfter]
     instances: Mapping[Key, Wanted]
+    links: Mapping[str, str] = field(default_factory=dict)  # {node: why the loop does not hear of it, or empty}
 
 
 class DesiredStore:
-    """The store of one cluster. Every call is one transaction, on the disk when it returns."""
+    """The store of one cluster. Every call is one transaction, on the disk when it returns.
+
+    Each may raise ControlError when the file cannot be opened, and sqlite3.Error when it cannot be written.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -120,6 +130,12 @@ class DesiredStore:
                 [(reason, *key) for key, reason in reasons.items()],
             )
 
+    def links(self, problems: Mapping[str, str]) -> None:
+        """Note why the loop does not hear of a node, empty where it does; of all its nodes."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM links")
+            database.executemany("INSERT INTO links VALUES (?, ?)", problems.items())
+
     def decided(self, before: Desired, after: Desired) -> None:
         """Write down what the loop has decided, unless somebody has begun another epoch meanwhile."""
         changed = [
@@ -145,6 +161,7 @@ class DesiredStore:
             rows = database.execute(
                 "SELECT run_id, id, epoch, node, stopped, moving, outcome, waits FROM instances ORDER BY rowid"
             ).fetchall()
+            links = dict(database.execute("SELECT node, problem FROM links").fetchall())
         waits: dict[str, dict[str, str]] = {}
         for run_id, id, *_, reason in rows:
             if reason:
@@ -158,12 +175,16 @@ class DesiredStore:
                 Key(run_id, id): Wanted(epoch, node, stopped=bool(stopped), moving=bool(moving), outcome=outcome)
                 for run_id, id, epoch, node, stopped, moving, outcome, _ in rows
             },
+            links,
         )
 
     def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            database.execute(f"PRAGMA {pragma}")
+        try:
+            database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                database.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error as error:
+            raise ControlError(f"{self._path}: {error}") from error
         return database
 
     @contextmanager

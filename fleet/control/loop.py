@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from contract import ContractError
 from contract.attention import Renewal, Report
 from contract.description import InstanceRef
 from contract.events import Event, NodeLost, NodeStatusChanged, Waits
 from contract.leases import Lease
 from contract.node_state import InstanceState
 from contract.statuses import ENDED, HEALTHY, RUNNING, UNAVAILABLE
-from fleet.base.errors import RunError
+from fleet.base.errors import FleetError, RunError
 from fleet.control import model
 from fleet.control.cluster_events import ClusterEvents
-from fleet.control.desired_store import DesiredStore, LookedAfter, Stored
+from fleet.control.desired_store import NOT_YET, DesiredStore, LookedAfter, Stored
 from fleet.control.loop_file import LoopFile
 from fleet.control.model import Desired, Finish, Key, Observed, Renew, Seen, Start, Stop, Wait, Wanted
 from fleet.control.node_link import NodeLink
@@ -67,7 +69,10 @@ class Loop:
         try:
             while True:
                 self._news.clear()
-                self.tick(time.monotonic())
+                try:
+                    self.tick(time.monotonic())
+                except (sqlite3.Error, OSError, ContractError, FleetError) as error:
+                    log.error("nothing can be decided now: %s", error)  # as when the disk is full
                 try:
                     await asyncio.wait_for(self._news.wait(), TICK_SECONDS)
                 except TimeoutError:
@@ -110,6 +115,9 @@ class Loop:
         stored, self._words = self.store.read(), service_words.read(self.file.cluster)
         desired, observed = self._desired(stored, now), self.observed(stored)
         self._tell(stored, now)
+        links = {name: self._link_problem(name, now) for name in self.links}
+        if links != stored.links:
+            self.store.links(links)
         actions = reconcile(desired, observed, self.settings, _any, now)
         done = [one for one in actions if isinstance(one, Renew | Finish) and self._may(one, stored)]
         after = recorded(desired, done, observed, self.settings)
@@ -200,6 +208,10 @@ class Loop:
             self._checkpointed[run.run_id] = now
             self._job(run, "checkpoints", self._play("checkpoint", run))
 
+    def _link_problem(self, node: str, now: float) -> str:
+        """Return why a node is not heard of; empty where it is."""
+        return (self.links[node].problem or NOT_YET) if self._is_silent(node, now) else ""
+
     def _is_silent(self, node: str, now: float) -> bool:
         return node not in self.reports or now - self.reports[node][0] >= self.settings.lost_after
 
@@ -207,7 +219,7 @@ class Loop:
         """Whether the last one is old, or unknown to this process; while all its nodes answer, so that it is whole."""
         old = now - self._checkpointed.get(run.run_id, float("-inf")) >= self.file.checkpoint_seconds
         return old and all(
-            not one.outcome and not self._is_silent(one.node, now) and self._status(key, one) == RUNNING
+            one.outcome or (not self._is_silent(one.node, now) and self._status(key, one) == RUNNING)
             for key, one in wanted.items()
         )
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fleet.base.errors import ControlError
+from fleet.control.desired_store import NOT_YET, DesiredStore
 from fleet.control.loop_file import FILE, LoopFile
 from fleet.control.one_at_a_time import Holder, holder
 
@@ -40,7 +41,9 @@ def check_coordinator(host: str) -> None:
 
 
 def start(file: LoopFile, folder: Path, *, check: bool = False) -> bool:
-    """Start the loop, and again where it runs with other settings. Return whether that changed anything.
+    """Start the loop, and again where it runs with other settings, and wait until it has tried to reach each node.
+
+    Return whether that changed anything.
 
     Raise ControlError when it does not come up.
     """
@@ -51,12 +54,15 @@ def start(file: LoopFile, folder: Path, *, check: bool = False) -> bool:
         return True
     stop(folder)
     file.write(folder)
+    DesiredStore(folder).links(dict.fromkeys(file.nodes, NOT_YET))
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - this very program
             [sys.executable, "-m", "fleet.control", str(folder)],
             cwd=file.project, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     _wait(lambda: process.poll() is not None or _is(holder(folder), process.pid))
+    store = DesiredStore(folder)
+    _wait(lambda: process.poll() is not None or NOT_YET not in store.read().links.values())
     if process.poll() is not None:
         last = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         raise ControlError(f"the control loop did not come up; the end of {folder / LOG}: {' | '.join(last)}")

@@ -16,6 +16,7 @@ def told(cluster: str) -> str:
         return ""
     stored, who = DesiredStore(folder).read(), holder(folder)
     lines = [f"control loop: {who.words}" if who else "control loop: none runs; playbooks/control.yml starts it"]
+    lines += [f"it does not hear of {node}: {problem}" for node, problem in stored.links.items() if who and problem]
     for run in stored.runs.values():
         does = f", which it {run.acting}" if run.acting else "" if run.launched else ", which is being started"
         lines.append(f"it looks after {run.run_id}{does}")

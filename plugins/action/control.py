@@ -57,7 +57,12 @@ class ActionModule(Action):
             return {"changed": False}
         check_coordinator(str(task_vars["coordinator_host"]))
         file = self._file(given, task_vars, folder)
-        return {"changed": start(file, folder, check=self.check), "folder": str(folder)}
+        changed = start(file, folder, check=self.check)
+        links = {} if self.check else DesiredStore(folder).read().links
+        warnings = [
+            f"the control loop does not hear of {node}: {problem}" for node, problem in links.items() if problem
+        ]
+        return {"changed": changed, "folder": str(folder), **({"warnings": warnings} if warnings else {})}
 
     def _node(self, given: dict[str, Any]) -> NodeToAttend:
         return NodeToAttend(

@@ -82,7 +82,7 @@ class Chaos:
     def start_loop(self) -> None:
         """Start the loop, unless it runs; also while nodes do not answer."""
         if holder(self.loop) is None:
-            self.project.play("playbooks/control.yml", "-e", "state=started", code=None)
+            self.project.play("playbooks/control.yml", "-e", "state=started", "-e", "takeover=true", code=None)
 
     def places(self) -> dict[str, str]:
         """{instance: the node where the loop wants it}."""

@@ -83,6 +83,17 @@ def test_without_a_loop_or_with_one_for_other_nodes_it_is_autonomous(folder: Pat
 
 
 @pytest.mark.usefixtures("runs")
+def test_it_is_not_looked_after_where_the_loop_does_not_hear_of_a_node(folder: Path) -> None:
+    DesiredStore(folder).links({"n": "it is attended by another"})
+    assert care_of(cluster(), request(), detached=True).folder, "a node that is silent gets nothing anyway"
+    state = {"status": "HEALTHY", "promises": {"kept": {}}}
+    heard = Cluster.from_hostvars({"n": {"cluster_name": "lab", "node_probe": {"state": state}}})
+    care = care_of(heard, request(), detached=True)
+    assert care.folder is None
+    assert "the control loop does not hear of n: it is attended by another" in care.words
+
+
+@pytest.mark.usefixtures("runs")
 def test_a_launch_that_failed_is_forgotten_and_a_resumption_that_failed_is_not(folder: Path) -> None:
     care = care_of(cluster(), request(), detached=True)
     care.look_after(RUN, Path("/runs"), {"a": ("n", 1)})

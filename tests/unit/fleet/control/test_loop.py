@@ -122,6 +122,17 @@ def test_a_healthy_run_is_renewed_and_checkpointed_and_left_alone(play: Play) ->
     play(scene)
 
 
+def test_of_whom_it_does_not_hear_is_written_down(play: Play) -> None:
+    async def scene(cluster: Cluster) -> None:
+        await cluster.pass_seconds(1, silent=NODES)
+        assert cluster.store.read().links == dict.fromkeys(NODES, "it has not answered yet")
+        cluster.loop.links["n2"].problem = "Permission denied"
+        await cluster.pass_seconds(1, silent=("n2",))
+        assert cluster.store.read().links == {"n1": "", "n2": "Permission denied", "n3": "", "n4": ""}
+
+    play(scene)
+
+
 def test_a_lost_node_is_waited_for_and_then_the_run_is_moved(play: Play) -> None:
     async def scene(cluster: Cluster) -> None:
         await cluster.pass_seconds(5)

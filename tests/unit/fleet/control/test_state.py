@@ -18,9 +18,7 @@ from fleet.control.one_at_a_time import held, holder
 
 RUN = "x_20261123T141500Z_aaaa"
 ROOT = Path(__file__).parents[4]
-FILE = LoopFile(
-    "c", str(ROOT), (), {"n": NodeToAttend(("sleep", "60"), "/w", "jar", 90.0, 95.0)}, 5.0, 300.0, 50.0, "me", 7
-)
+FILE = LoopFile("c", str(ROOT), (), {"n": NodeToAttend(("false",), "/w", "jar", 90.0, 95.0)}, 5.0, 300.0, 50.0, "me", 7)
 
 
 @pytest.fixture
@@ -126,8 +124,12 @@ def test_the_loop_is_started_and_stopped_as_a_process(tmp_path: Path) -> None:
 
 
 def test_a_loop_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("")
+    with pytest.raises(ControlError, match=r"did not come up; the end of .*File exists"):
+        processes.start(FILE, tmp_path)
+    (tmp_path / "desired.db").unlink()
     (tmp_path / "desired.db").mkdir()
-    with pytest.raises(ControlError, match=r"did not come up; the end of .*unable to open database file"):
+    with pytest.raises(ControlError, match=r"desired.db: unable to open database file"):
         processes.start(FILE, tmp_path)
 
 
