@@ -13,7 +13,7 @@ from contract import names
 from contract.node_state import Gpu, InstanceState, NodeState
 from contract.statuses import DEGRADED, HEALTHY
 
-from . import known_promises
+from . import board, known_promises
 
 GB = 2**30
 BOARD = Path("/proc/device-tree/compatible")
@@ -45,7 +45,7 @@ def node_state(
         "disk": (disk_used_percent(work_dir), disk_percent),
         "disk's number of files": (inodes_used_percent(work_dir), disk_percent),
     }
-    reasons = [*unfit]
+    reasons = [*unfit, *board.reasons()]
     reasons += [
         f"{what} is {percent:.0f} % used (limit {limit:.0f} %)"
         for what, (percent, limit) in used.items()
