@@ -56,6 +56,7 @@ from ansible.module_utils.node import (
     artifacts,
     attempts,
     attendance,
+    board,
     bootstrap,
     changes,
     collection,
