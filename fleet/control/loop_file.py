@@ -10,9 +10,8 @@ from contract.json_records import Record
 from contract.leases import STOP_SECONDS
 from fleet.base.errors import ControlError
 from fleet.base.files import write_json
-from fleet.base.state_folder import state_folder
+from fleet.base.state_folder import as_file_name, state_folder
 from fleet.control.model import Settings
-from fleet.observe.service_words import named
 
 FILE = "loop.json"
 LIMIT = 16 * 2**20  # bytes
@@ -75,5 +74,5 @@ class LoopFile(Record):
 
 
 def folder_of(cluster: str) -> Path:
-    """Return where the control loop of a cluster keeps its state. Raise ControlError."""
-    return state_folder("control") / named(cluster)
+    """Return where the control loop of a cluster keeps its state."""
+    return state_folder("control") / as_file_name(cluster)

@@ -10,7 +10,7 @@ from fleet.control.one_at_a_time import holder
 
 
 def told(cluster: str) -> str:
-    """Return lines for a person; empty where no loop was ever started. Raise ControlError."""
+    """Return lines for a person; empty where no loop was ever started."""
     folder = folder_of(cluster)
     if not (folder / FILE).is_file():
         return ""

@@ -6,17 +6,14 @@ the same as MAINTENANCE, for good.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from contract.json_records import Record
-from fleet.base.errors import ControlError
 from fleet.base.files import locked, write_json
-from fleet.base.state_folder import state_folder
+from fleet.base.state_folder import as_file_name, state_folder
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 MAINTENANCE, DRAINED = "maintenance", "drained"  # nothing new goes there; and what may move is moved away
 LIMIT = 2**20  # bytes
 
@@ -28,15 +25,8 @@ class Words(Record):
     nodes: Mapping[str, str] = field(default_factory=dict)
 
 
-def named(cluster: str) -> str:
-    """Return a cluster's name if it can be a file's. Raise ControlError."""
-    if not NAME.fullmatch(cluster):
-        raise ControlError(f"cluster_name: {cluster!r}: letters, digits, _ . and - only, for it names a file")
-    return cluster
-
-
 def read(cluster: str) -> Mapping[str, str]:
-    """Return {node: its word}. Raise ContractError, ControlError."""
+    """Return {node: its word}. Raise ContractError."""
     try:
         return Words.from_file(_file(cluster), LIMIT).nodes
     except FileNotFoundError:
@@ -56,4 +46,4 @@ def write(cluster: str, node: str, word: str, *, check: bool = False) -> bool:
 
 
 def _file(cluster: str) -> Path:
-    return state_folder("nodes") / f"{named(cluster)}.json"
+    return state_folder("nodes") / f"{as_file_name(cluster)}.json"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fleet.base.errors import ControlError
 from fleet.observe import service_words
 from fleet.observe.cluster import Cluster
 
@@ -46,9 +45,3 @@ def test_every_plan_heeds_it() -> None:
     nodes["c"] = {"cluster_name": "lab", "node_maintenance": True}
     cluster = Cluster.from_task_vars({"hostvars": nodes, "groups": {"nodes": list(nodes)}})
     assert [name for name, status in cluster.statuses.items() if status == "MAINTENANCE"] == ["a", "c"]
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "x" * 81])
-def test_a_clusters_name_must_be_a_files(name: str) -> None:
-    with pytest.raises(ControlError, match="cluster_name"):
-        service_words.read(name)
