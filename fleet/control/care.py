@@ -26,9 +26,9 @@ class Care:
             DesiredStore(self.folder).look_after(run_id, runs_dir, instances)
 
 
-def care_of(cluster: Cluster, request: Request, *, detached: bool) -> Care:
+def care_of(cluster: Cluster, request: Request) -> Care:
     """Return whether a run that is launched now is looked after. Raise BadInput, ControlError."""
-    if why := _why_not(cluster, request, detached=detached):
+    if why := _why_not(cluster, request):
         return Care(None, f"nobody moves it when its node is lost: {why}")
     folder = folder_of(cluster.settings.name)
     seconds = LoopFile.of(folder).settings.lease
@@ -36,7 +36,7 @@ def care_of(cluster: Cluster, request: Request, *, detached: bool) -> Care:
     return Care(folder, words)
 
 
-def _why_not(cluster: Cluster, request: Request, *, detached: bool) -> str:
+def _why_not(cluster: Cluster, request: Request) -> str:
     experiment = request.experiment
     own = bool(request.command or experiment.command or request.release.has_code)
     if not cluster.settings.failover:
@@ -53,7 +53,7 @@ def _why_not(cluster: Cluster, request: Request, *, detached: bool) -> str:
     for node, problem in DesiredStore(folder).read().links.items():
         if problem and node not in cluster.silent:
             return f"the control loop does not hear of {node}: {problem}"
-    return "" if detached else "it is watched from here (-e detach=true leaves it to the loop)"
+    return ""
 
 
 def starting(run_id: str, cluster: str) -> None:

@@ -112,7 +112,11 @@ class Loop:
 
     def tick(self, now: float) -> None:
         """Decide and act once."""
-        stored, self._words = self.store.read(), service_words.read(self.file.cluster)
+        stored, words = self.store.read(), service_words.read(self.file.cluster)
+        if words != self._words:  # what could not be done before may be possible, or not wanted any more
+            self._words = words
+            self._problems.clear()
+            self._not_before.clear()
         desired, observed = self._desired(stored, now), self.observed(stored)
         self._tell(stored, now)
         links = {name: self._link_problem(name, now) for name in self.links}

@@ -17,7 +17,8 @@ from fleet.control.loop_file import LoopFile
 
 LOGS, LOCKS = "logs", "locks"
 KEPT_LOGS = 200
-REASON = re.compile(r"^ {4}(\S.*)$")  # how the callback prints why a task failed
+REASON = re.compile(r"^ {4}\s*(\S.*)$")  # how the callback prints why a task failed
+MOST_LINES = 8  # of a reason
 PRINTED = re.compile(r"\d{4}-\d\d-\d\dT")  # of an instance, by its journal
 ACT_SECONDS = 3600
 
@@ -95,4 +96,4 @@ def _reason(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     found = [match[1] for line in lines if (match := REASON.match(line))]
     found = list(itertools.takewhile(lambda line: not PRINTED.match(line), found))
-    return plain("; ".join((found or [line for line in lines if line.strip()] or ["it printed nothing"])[:4]))
+    return plain("; ".join((found or [line for line in lines if line.strip()] or ["it printed nothing"])[:MOST_LINES]))

@@ -114,11 +114,8 @@ def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster
     return Settled(failed, silent, run.run_id, _unsigned(run, partial(update, run, keys, **all_builds)))
 
 
-def detached_table(run: Run, options: str, care: str) -> str:
-    """Return a text for a detached run: where it runs and the next commands, each with `options`, such as ` -i lab`.
-
-    care: whether the control loop looks after it.
-    """
+def detached_table(run: Run, options: str) -> str:
+    """Return a text for a detached run: where it runs and the next commands, each with `options`, such as ` -i lab`."""
     placed = [event.assignments for _, event in run.events() if isinstance(event, Placed)]
     where = ", ".join(f"{id} on {node}" for id, node in placed[-1].items())
     rows = [
@@ -130,7 +127,7 @@ def detached_table(run: Run, options: str, care: str) -> str:
             ("stop it", "stop"),
         )
     ]
-    return f"{run.run_id} runs by itself: {where}\n{care}\n\n{table(('to', 'type'), rows)}"
+    return f"{run.run_id} runs by itself: {where}\n\n{table(('to', 'type'), rows)}"
 
 
 def _unsigned(run: Run, signing: Callable[[], Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from contract.collected import DATABASE, RAW_DATABASE
 from contract.description import InstanceRef
-from contract.events import Collected
+from contract.events import Collected, Placed
 from contract.statuses import BAD, ENDED, LOST
 from fleet.record.run_folder import Run
 from fleet.results.deaths import write_deaths
@@ -72,6 +72,20 @@ def conclude(
         table="\n\n".join(filter(None, (summary, verdict(run)))),
         warnings=warnings,
     )
+
+
+def collected_last(run: Run) -> tuple[list[InstanceRef], list[Mapping[str, Any]]]:
+    """Return what `conclude` takes, for a run that somebody else has collected: as its record says."""
+    statuses: dict[str, str] = {}
+    nodes: dict[str, str] = {}
+    for _, event in run.events():
+        match event:
+            case Collected():
+                statuses |= event.statuses
+            case Placed():
+                nodes = dict(event.assignments)
+    refs = [InstanceRef(run.run_id, id, node, "", "") for id, node in nodes.items()]
+    return refs, [{"status": statuses.get(ref.id, LOST)} for ref in refs]
 
 
 def _report(run: Run, check: bool) -> tuple[bool, list[str]]:

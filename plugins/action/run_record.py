@@ -18,7 +18,7 @@ from fleet.launch.resuming import Start, resume
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
 from fleet.record.signing import Keys, sign, statement
-from fleet.report.conclude import conclude
+from fleet.report.conclude import Conclusion, collected_last, conclude
 from fleet.results.cut_back import taken_back
 from placement import Plan
 from plugins.base import LocalAction, Result
@@ -31,7 +31,7 @@ class ActionModule(LocalAction):
         "state": {
             "type": "str",
             "required": True,
-            "choices": ["created", "resumed", "launched", "collected", "signed"],
+            "choices": ["created", "resumed", "launched", "collected", "concluded", "signed"],
         },
         "runs_dir": {"type": "path", "required": True},
         "run_id": {"type": "str", "default": ""},
@@ -39,7 +39,6 @@ class ActionModule(LocalAction):
         "plan": {"type": "dict", "default": {}},
         "starts": {"type": "dict", "default": {}},
         "detached": {"type": "bool", "default": False},
-        "care": {"type": "str", "default": ""},
         "signing_key": {"type": "path", "default": ""},
         "allowed_signers": {"type": "path", "default": ""},
     }
@@ -49,6 +48,7 @@ class ActionModule(LocalAction):
             ("state", "resumed", ("run_id", "request", "plan", "starts")),
             ("state", "launched", ("run_id",)),
             ("state", "collected", ("run_id",)),
+            ("state", "concluded", ("run_id",)),
             ("state", "signed", ("run_id",)),
         ]
     }
@@ -60,13 +60,14 @@ class ActionModule(LocalAction):
             "resumed": self._resumed,
             "launched": self._launched,
             "collected": self._collected,
+            "concluded": self._concluded,
             "signed": self._signed,
         }
         return step[given["state"]](given, task_vars)
 
     def _created(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         request, cluster = Request.from_json(given["request"], "request"), Cluster.from_task_vars(task_vars)
-        care = care_of(cluster, request, detached=given["detached"])
+        care = care_of(cluster, request)
         created = create(
             Path(given["runs_dir"]),
             request,
@@ -77,14 +78,14 @@ class ActionModule(LocalAction):
             leased=care.folder is not None,
             check=self.check,
         )
-        return self._to_launch(created, care)
+        return self._to_launch(created, care, given["detached"])
 
     def _resumed(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run = Run.open(given["runs_dir"], given["run_id"])
         starts = {id: Start.from_json(one, f"starts.{id}") for id, one in given["starts"].items()}
         left = {} if self.check else taken_back(run, {id: start.checkpoint for id, start in starts.items()})
         request, cluster = Request.from_json(given["request"], "request"), Cluster.from_task_vars(task_vars)
-        care = care_of(cluster, request, detached=given["detached"])
+        care = care_of(cluster, request)
         resumed = resume(
             run,
             request,
@@ -100,21 +101,21 @@ class ActionModule(LocalAction):
             for id, rows in left.items()
             if rows
         ]
-        result = self._to_launch(resumed, care)
+        result = self._to_launch(resumed, care, given["detached"])
         return {**result, "table": "\n".join([result["table"], *beyond])}
 
-    def _to_launch(self, created: Created, care: Care) -> Result:
+    def _to_launch(self, created: Created, care: Care, detached: bool) -> Result:
         launched = [entry.launch_spec.description for entry in created.entries]
         if not self.check:
             care.look_after(created.run_id, created.path.parent, {one.id: (one.node, one.epoch) for one in launched})
         return {
-            "care": care.words,
+            "watched_by": "nobody" if detached or self.check else "record" if care.folder else "nodes",
             "changed": True,
             "run_id": created.run_id,
             "path": str(created.path),
             "instances": [entry.to_json() for entry in created.entries],
             "nodes": [shipment.to_json() for shipment in created.shipments],
-            "table": f"run {created.run_id}",
+            "table": f"run {created.run_id}\n{care.words}",
             "warnings": created.warnings,
         }
 
@@ -127,7 +128,7 @@ class ActionModule(LocalAction):
             key_store.remove(run.run_id)
         shown = {}
         if given["detached"] and not settled.failed:
-            shown = {"table": detached_table(run, _inventory(), given["care"])}
+            shown = {"table": detached_table(run, _inventory())}
         return {
             "changed": False,
             "failed_instances": settled.failed,
@@ -143,23 +144,31 @@ class ActionModule(LocalAction):
         conclusion = conclude(run, refs, list(outcomes.values()), check=self.check)
         if conclusion.over and not self.check:
             key_store.remove(run.run_id)
-        return {
-            "changed": conclusion.changed,
-            "warnings": conclusion.warnings,
-            "statuses": conclusion.statuses,
-            "bad": conclusion.bad,
-            # While the run goes on, an observer may not yet have read everything from a subject that has ended.
-            "relays": [name for name, ref in zip(outcomes, refs, strict=True) if conclusion.over and ref.observed],
-            "problems": conclusion.problems,
-            "memory": conclusion.memory,
-            "path": str(run.path),
-            "table": conclusion.table,
-        }
+        # While the run goes on, an observer may not yet have read everything from a subject that has ended.
+        relays = [name for name, ref in zip(outcomes, refs, strict=True) if conclusion.over and ref.observed]
+        return {**_told(run, conclusion), "relays": relays}
+
+    def _concluded(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        run = Run.open(given["runs_dir"], given["run_id"])
+        return _told(run, conclude(run, *collected_last(run), check=self.check))
 
     def _signed(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run = Run.open(given["runs_dir"], given["run_id"])
         stated = statement(run.manifest)
         return {"changed": sign(run, self._keys, check=self.check), "table": stated}
+
+
+def _told(run: Run, conclusion: Conclusion) -> Result:
+    return {
+        "changed": conclusion.changed,
+        "warnings": conclusion.warnings,
+        "statuses": conclusion.statuses,
+        "bad": conclusion.bad,
+        "problems": conclusion.problems,
+        "memory": conclusion.memory,
+        "path": str(run.path),
+        "table": conclusion.table,
+    }
 
 
 def _results(task_vars: Mapping[str, Any], registered: str) -> dict[str, Mapping[str, Any]]:

@@ -44,11 +44,11 @@ class ActionModule(Action):
     def _wait(self, given: dict[str, Any], cluster: str, task_vars: Mapping[str, Any]) -> Result:
         """Wait until nothing is alive on the node; tell what is there, and why it is not moved."""
         deadline = time.monotonic() + given["seconds"] if given["seconds"] else float("inf")
-        told = ""
+        told, looked = "", False
         while alive := self._alive(given, task_vars):
             names = ", ".join(f"{one.id} of {one.run_id}" for one in alive)
             why = problems(cluster, {(one.run_id, one.id) for one in alive})
-            if why:
+            if why and looked:  # not what was true before the loop has seen the word for this node
                 raise AnsibleActionFail(f"{given['node']} still holds {names}; it cannot be moved: {why}")
             stays = ", ".join(f"{one.id} of {one.run_id}" for one in alive if not one.leased)
             line = f"  {given['node']} still holds {names}" + (f"; nobody moves {stays}, so its end" if stays else "")
@@ -58,6 +58,7 @@ class ActionModule(Action):
             if time.monotonic() > deadline:
                 raise AnsibleActionFail(f"{given['node']} still holds {names} after {given['seconds']:.0f} s")
             time.sleep(LOOK_SECONDS)
+            looked = True
         return {"changed": False}
 
     def _alive(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> list[InstanceState]:

@@ -11,16 +11,16 @@ description:
     checkpoints do not have, and returns what C(created) does.
   - C(launched) writes down which instances started and which did not, and which llama.cpp each node runs.
   - Both sign the manifest with the user's SSH key, or warn why they cannot. C(signed) signs that of a run that has no signature.
+  - C(concluded) sums up a run that somebody else has collected, as its record says.
   - C(collected) merges the fetched databases into C(experiments.db), writes C(report.html), or warns why it cannot, and sums the run up.
 options:
-  state: {description: The step., choices: [created, resumed, launched, collected, signed], required: true, type: str}
+  state: {description: The step., choices: [created, resumed, launched, collected, concluded, signed], required: true, type: str}
   runs_dir: {description: Folder of all runs., type: path, required: true}
   run_id: {description: The run; C(created) gives it its id., type: str, default: ""}
   request: {description: The RV(ignore:request) that M(experiment) returned., type: dict, default: {}}
   plan: {description: What M(place) decided., type: dict, default: {}}
   starts: {description: "How each instance is started again, as M(resume) returned it; for C(resumed).", type: dict, default: {}}
   detached: {description: "The playbook ends with the launch: say which commands go on with the run.", type: bool, default: false}
-  care: {description: "Whether the control loop looks after the run, in words, as C(created) or C(resumed) returned it.", type: str, default: ""}
   signing_key: {description: "The SSH key that signs, or its public half when an agent holds it; empty - the first of ~/.ssh.", type: path, default: ""}
   allowed_signers: {description: "File of those whose signatures count, as ssh-keygen(1) describes it; empty - the user alone.", type: path, default: ""}
 author: [Jarfleet]
@@ -38,7 +38,8 @@ instances: {description: "Entries for C(add_host): C(name), C(launch_spec), C(in
 nodes: {description: "Entries for C(add_host): C(name) of each node that takes part, and C(artifacts), what has to be sent there.", returned: when created, type: list}
 failed_instances: {description: Instances that did not start, with the reason., returned: when launched, type: dict}
 rejection: {description: "Why the run is rejected, a line an instance that did not start; empty when all did.", returned: when launched, type: str}
-statuses: {description: Status of each instance., returned: when collected, type: dict}
+watched_by: {description: "Who is asked how the run fares - C(nodes), C(record) where the control loop looks after it, C(nobody).", returned: when created, type: str}
+statuses: {description: Status of each instance., returned: when collected or concluded, type: dict}
 memory: {description: "By instance, what C(memory.json) says - predicted and measured GB (2**30 bytes).", returned: when collected, type: dict}
 bad: {description: "Those that failed or were lost, with the status and the reason.", returned: when collected, type: dict}
 relays: {description: "Of a run that is over, the hosts in C(instances) whose stream relays are to be closed.", returned: when collected, type: list}

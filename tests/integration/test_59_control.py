@@ -86,9 +86,11 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     project: Project, cluster: Cluster, loop: Path, tmp_path: Path
 ) -> None:
     experiment = write_experiment(tmp_path, name="moved", workload={"rounds": 1000, "pause_seconds": 1})
-    launched = project.run(experiment, "-e", "detach=true")
-    assert "the control loop moves it when a node is lost; without the loop it stops after 20 s" in launched.output
+    watching = project.start("run_experiment.yml", "-e", f"experiment={experiment}")
+    looks = "the control loop moves it when a node is lost; without the loop it stops after 20 s"
+    eventually("it is launched", lambda: watching.printed(looks))
     run = project.newest()
+    eventually("it runs", lambda: project.events(run, "launched"))
     assert re.search(r"b +rpi1 +RUNNING .* \d+ s$", status(project), re.MULTILINE), "its lease is told"
     eventually("a checkpoint", lambda: done(loop, run, "checkpoints"))
     with Watch(run, "b") as watched:
@@ -129,7 +131,9 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     assert late["rows"]["system_metrics"] > 0
     assert project.events(run, "waits"), "while it could not be known that it had ended"
     project.play("playbooks/stop.yml", "-e", f"run={run}")
-    eventually("it is home", lambda: done(loop, run, "collects"))
+    watched_to_its_end = watching.finish().output
+    assert f"results of {run}" in watched_to_its_end
+    assert re.search(r"rpi2: resumed b 2 ", watched_to_its_end), "told by the command that launched it"
     with closing(sqlite3.connect(project.record(run) / "db" / "b.db")) as db:
         rounds = [number for (number,) in db.execute("SELECT round FROM system_metrics ORDER BY 1")]
     assert rounds == list(range(1, len(rounds) + 1)), "no round is missing, and none was there twice"

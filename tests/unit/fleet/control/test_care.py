@@ -50,7 +50,7 @@ def runs(folder: Path) -> Iterator[None]:
     ids=["the built-in workload", "as it says itself", "a program that declares its state"],
 )
 def test_it_is_looked_after(folder: Path, given: Request) -> None:
-    care = care_of(cluster(), given, detached=True)
+    care = care_of(cluster(), given)
     assert care.folder == folder
     assert "without the loop it stops after 40 s" in care.words
     care.look_after(RUN, Path("/runs"), {"a": ("n", 1)})
@@ -60,42 +60,41 @@ def test_it_is_looked_after(folder: Path, given: Request) -> None:
 
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize(
-    ("given", "settings", "detached", "why"),
+    ("given", "settings", "why"),
     [
-        (request(), {"enabled": False}, True, "failover.enabled is false"),
-        (request("movable: false\n"), {}, True, "movable is false"),
-        (request("", OWN), {}, True, "its program declares no state"),
-        (request(), {}, False, "it is watched from here"),
+        (request(), {"enabled": False}, "failover.enabled is false"),
+        (request("movable: false\n"), {}, "movable is false"),
+        (request("", OWN), {}, "its program declares no state"),
     ],
 )
-def test_it_is_not_looked_after(given: Request, settings: dict[str, object], detached: bool, why: str) -> None:
-    care = care_of(cluster(**settings), given, detached=detached)
+def test_it_is_not_looked_after(given: Request, settings: dict[str, object], why: str) -> None:
+    care = care_of(cluster(**settings), given)
     assert care.folder is None
     assert why in care.words
     care.look_after(RUN, Path("/runs"), {"a": ("n", 1)})
 
 
 def test_without_a_loop_or_with_one_for_other_nodes_it_is_autonomous(folder: Path) -> None:
-    assert "no control loop runs" in care_of(cluster(), request(), detached=True).words
+    assert "no control loop runs" in care_of(cluster(), request()).words
     with held(folder):
         other = Cluster.from_hostvars({"m": {"cluster_name": "lab"}})
-        assert "was started for other nodes" in care_of(other, request(), detached=True).words
+        assert "was started for other nodes" in care_of(other, request()).words
 
 
 @pytest.mark.usefixtures("runs")
 def test_it_is_not_looked_after_where_the_loop_does_not_hear_of_a_node(folder: Path) -> None:
     DesiredStore(folder).links({"n": "it is attended by another"})
-    assert care_of(cluster(), request(), detached=True).folder, "a node that is silent gets nothing anyway"
+    assert care_of(cluster(), request()).folder, "a node that is silent gets nothing anyway"
     state = {"status": "HEALTHY", "promises": {"kept": {}}}
     heard = Cluster.from_hostvars({"n": {"cluster_name": "lab", "node_probe": {"state": state}}})
-    care = care_of(heard, request(), detached=True)
+    care = care_of(heard, request())
     assert care.folder is None
     assert "the control loop does not hear of n: it is attended by another" in care.words
 
 
 @pytest.mark.usefixtures("runs")
 def test_a_launch_that_failed_is_forgotten_and_a_resumption_that_failed_is_not(folder: Path) -> None:
-    care = care_of(cluster(), request(), detached=True)
+    care = care_of(cluster(), request())
     care.look_after(RUN, Path("/runs"), {"a": ("n", 1)})
     launched(RUN, "lab", started=False)
     assert DesiredStore(folder).read().runs == {}
