@@ -117,6 +117,7 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     assert "jetson still holds a of" in refused
     assert "it cannot be moved: resume.yml exited with 2: " in refused
     project.play("playbooks/drain.yml", "-e", "node=rpi2")
+    eventually("it goes on elsewhere", lambda: done(loop, run, "empties a node"))
     told = status(project)
     assert re.search(r"b +(rpi1|host) +RUNNING", told)
     assert re.search(r"rpi2 +raspberry_pi +MAINTENANCE", told)
