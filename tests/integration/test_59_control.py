@@ -93,6 +93,13 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     eventually("it runs", lambda: project.events(run, "launched"))
     assert re.search(r"b +rpi1 +RUNNING .* \d+ s$", status(project), re.MULTILINE), "its lease is told"
     eventually("a checkpoint", lambda: done(loop, run, "checkpoints"))
+
+    def rounds_there() -> int:
+        progress = f"/home/jar/brain-in-jar/instances/{run}/b/progress.json"
+        return int(json.loads(on(cluster, "rpi1", "cat", progress))["round"])
+
+    before = rounds_there()
+    eventually("rounds that are in no checkpoint", lambda: rounds_there() > before + 1)
     with Watch(run, "b") as watched:
         cluster.cut("rpi1")
         eventually("it is moved", lambda: done(loop, run, "moves") == 1, 120)
