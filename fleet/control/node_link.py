@@ -22,6 +22,7 @@ from fleet.control.loop_file import LoopFile
 
 AGAIN_SECONDS = 2.0  # after a connection has ended
 ANSWER_SECONDS = 15.0  # beyond the interval, after which a connection counts as dead
+BLOCK = 65536
 SAID = 300  # characters of what a connection's end is explained with
 
 log = logging.getLogger("control")
@@ -63,7 +64,6 @@ class NodeLink:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            limit=LIMIT,
             start_new_session=True,  # a Ctrl-C is the loop's alone
         )
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: S101, PT018
@@ -71,9 +71,10 @@ class NodeLink:
         try:
             process.stdin.write(_line(Call("attend", self._opening().to_json()).to_json()))
             self._process = process
-            closing = ""
+            closing, buffer = "", bytearray()
             while not closing:
-                line = await asyncio.wait_for(_read(process.stdout), self._file.interval_seconds + ANSWER_SECONDS)
+                reading = _read(process.stdout, buffer)
+                line = await asyncio.wait_for(reading, self._file.interval_seconds + ANSWER_SECONDS)
                 if not line:
                     break
                 self.bytes_read += len(line)
@@ -83,10 +84,12 @@ class NodeLink:
             return closing or await asyncio.wait_for(said, AGAIN_SECONDS) or "the connection ended"
         finally:
             self._process = None
-            said.cancel()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)  # process.kill() would take its exit status from asyncio
-            await process.wait()
+            # asyncio notices the end of a process once all that it had written is read.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.gather(_drain(process.stdout), process.wait()), AGAIN_SECONDS)
+            said.cancel()
 
     def _opening(self) -> Attend:
         file, node = self._file, self._node
@@ -106,13 +109,23 @@ def _line(value: object) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    try:
-        return await stream.readuntil(b"\n")
-    except asyncio.IncompleteReadError:
-        return b""
-    except asyncio.LimitOverrunError as error:
-        raise ContractError(f"a report of more than {LIMIT} bytes") from error
+async def _read(stream: asyncio.StreamReader, buffer: bytearray) -> bytes:
+    """Return the next line, empty at the end. buffer: what is read already. Raise ContractError for one too long."""
+    while (end := buffer.find(b"\n")) < 0:
+        if len(buffer) > LIMIT:
+            raise ContractError(f"a report of more than {LIMIT} bytes")
+        block = await stream.read(BLOCK)
+        if not block:
+            return b""
+        buffer += block
+    line = bytes(buffer[: end + 1])
+    del buffer[: end + 1]
+    return line
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(BLOCK):
+        pass
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:
