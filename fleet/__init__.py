@@ -5,7 +5,7 @@
     record/     a run's folder: its manifest, its events, its signature, its checkpoints
     intake/     what the user asked for, read once and checked
     launch/     from a plan to a launch spec for each instance; replays, resumed runs
-    control/    what to do about a running cluster: rules that nothing acts on yet
+    control/    the control loop: what to do about a running cluster, and doing it
     observe/    what the nodes report, and which run a command refers to
     results/    the fetched results: merged databases, deaths, memory, comparisons, exports
     report/     report.html

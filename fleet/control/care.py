@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet.control.desired_store import FILE, DesiredStore
+from fleet.control.desired_store import DesiredStore, store_of
 from fleet.control.loop_file import LoopFile, folder_of
 from fleet.control.one_at_a_time import holder
 from fleet.intake.request import Request
@@ -58,17 +58,15 @@ def _why_not(cluster: Cluster, request: Request) -> str:
 
 def starting(run_id: str, cluster: str) -> None:
     """Note that a run, if it is looked after, is about to be started anew by a playbook, which has it now."""
-    folder = folder_of(cluster)
-    if (folder / FILE).is_file():
-        DesiredStore(folder).starting(run_id)
+    if store := store_of(cluster):
+        store.starting(run_id)
 
 
 def launched(run_id: str, cluster: str, *, started: bool) -> None:
     """Note that a run that is looked after has started, or that it has not."""
-    folder = folder_of(cluster)
-    if not (folder / FILE).is_file():
+    store = store_of(cluster)
+    if store is None:
         return
-    store = DesiredStore(folder)
     found = {key: one for key, one in store.read().instances.items() if key.run_id == run_id}
     if found and started:
         store.launched(run_id)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.base.errors import ControlError
+from fleet.control.loop_file import folder_of
 from fleet.control.model import Desired, Key, Wanted
 
 FILE = "desired.db"
@@ -41,6 +42,12 @@ CREATE TABLE IF NOT EXISTS links (
     problem TEXT NOT NULL                 -- why the loop does not hear of it; empty: it does
 );
 """
+
+
+def store_of(cluster: str) -> DesiredStore | None:
+    """Return the store of a cluster; None where no control loop was ever started."""
+    folder = folder_of(cluster)
+    return DesiredStore(folder) if (folder / FILE).is_file() else None
 
 
 @dataclass(frozen=True)

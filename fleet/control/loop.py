@@ -29,7 +29,7 @@ from fleet.control.loop_file import LoopFile
 from fleet.control.model import Desired, Finish, Key, Observed, Renew, Seen, Start, Stop, Wait, Wanted
 from fleet.control.node_link import NodeLink
 from fleet.control.playbooks import Playbooks
-from fleet.control.reconcile import reconcile, recorded
+from fleet.control.reconcile import reconcile, recorded, taken_up
 from fleet.observe import service_words
 from fleet.observe.changes import RunOnNode
 from fleet.record.run_folder import Run
@@ -135,12 +135,10 @@ class Loop:
 
     def _desired(self, stored: Stored, now: float) -> Desired:
         """Return the desired state. A controller that starts knows nothing of what was sent before, nor of a launch."""
-        instances = {}
-        for key, wanted in stored.instances.items():
-            epoch, safe_at = self._safe.get(key, (0, 0.0))
-            if epoch != wanted.epoch:
-                safe_at = now + self.settings.wait
-            instances[key] = replace(wanted, safe_at=safe_at)
+        instances = dict(taken_up(Desired(stored.instances), self.settings, now).instances)
+        for key, (epoch, safe_at) in self._safe.items():
+            if key in instances and instances[key].epoch == epoch:
+                instances[key] = replace(instances[key], safe_at=safe_at)
         self._safe = {key: value for key, value in self._safe.items() if key in instances}
         drained = (node for node, word in self._words.items() if word == service_words.DRAINED)
         return Desired(instances, frozenset(drained))

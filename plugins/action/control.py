@@ -16,7 +16,7 @@ from ansible.errors import AnsibleActionFail
 
 from contract.names import NODE_PROGRAM
 from fleet.base.transport import ssh_command
-from fleet.control.desired_store import DesiredStore
+from fleet.control.desired_store import DesiredStore, store_of
 from fleet.control.loop_file import FILE, LoopFile, NodeToAttend, folder_of
 from fleet.control.processes import check_coordinator, start, stop
 from fleet.observe.cluster import Cluster
@@ -52,8 +52,9 @@ class ActionModule(Action):
         if given["state"] == "stopped":
             return {"changed": stop(folder, check=self.check)}
         if given["state"] == "run_stopped":
-            if given["run_id"] and (folder / FILE).is_file() and not self.check:
-                DesiredStore(folder).stop(given["run_id"], [given["instance"]] if given["instance"] else [])
+            store = store_of(settings.name)
+            if given["run_id"] and store and not self.check:
+                store.stop(given["run_id"], [given["instance"]] if given["instance"] else [])
             return {"changed": False}
         check_coordinator(str(task_vars["coordinator_host"]))
         file = self._file(given, task_vars, folder)
