@@ -15,7 +15,7 @@ from .description import InstanceRef
 from .json_records import Record, choice
 from .launch_spec import LaunchSpec
 
-VERBS = ("start", "stop", "collect", "logs", "connect", "attend", "promises", "prepare", "install")
+VERBS = ("start", "redirect", "stop", "collect", "logs", "connect", "attend", "promises", "prepare", "install")
 LIMIT = 128 * 2**20  # bytes of a call; the settings of an experiment's minds are in a launch spec
 
 # Root's, made by a node's administrator (`LocalRules`); without it the node takes what it is asked.
@@ -60,6 +60,13 @@ class Start(Record):
     llama_cpp: str
     credentials: InstanceCredentials = field(default_factory=InstanceCredentials)
     start_timeout: float = 120.0
+
+
+@dataclass(frozen=True)
+class Redirect(Record):
+    """Of "redirect": an instance that lives on, with the addresses of its peers as they are now."""
+
+    launch_spec: LaunchSpec
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Mapping
 
 from contract import ContractError, names
 from contract.attention import Attend
-from contract.calls import LIMIT, Answer, Call, Install, Known, Logs, Prepare, Start
+from contract.calls import LIMIT, Answer, Call, Install, Known, Logs, Prepare, Redirect, Start
 from contract.json_records import decoded
 from contract.statuses import FAILED
 
@@ -88,10 +88,18 @@ def perform(call: Call) -> Answer:
 
 def _start(call: Call) -> Dict[str, Any]:
     given = Start.from_json(call.given, "start")
-    rules.check_start(rules.read(), given.launch_spec, given.llama_cpp)
+    local = rules.read()
+    rules.check_spec(local, given.launch_spec)
+    rules.check_build(local, given.llama_cpp)
     backend = SystemdBackend(given.launch_spec.ref, call.check)
     done = backend.submit(given.launch_spec, given.credentials, given.llama_cpp, given.start_timeout)
     return _result(done, given.launch_spec.dir)
+
+
+def _redirect(call: Call) -> Dict[str, Any]:
+    spec = Redirect.from_json(call.given, "redirect").launch_spec
+    rules.check_spec(rules.read(), spec)
+    return _result(SystemdBackend(spec.ref, call.check).redirect(spec), spec.dir)
 
 
 def _known(call: Call, work: Callable[[SystemdBackend], Done]) -> Dict[str, Any]:
@@ -180,6 +188,7 @@ STREAMS: Dict[str, Callable[[Call], None]] = {"connect": _connect, "attend": _at
 
 VERBS: Dict[str, Callable[[Call], Dict[str, Any]]] = {
     "start": _start,
+    "redirect": _redirect,
     "stop": lambda call: _known(call, SystemdBackend.stop),
     "collect": lambda call: _known(call, SystemdBackend.collect),
     "logs": _logs,

@@ -62,17 +62,22 @@ def check_ref(rules: Optional[LocalRules], ref: InstanceRef) -> None:
     check_place(rules, ref.work_dir, ref.owner)
 
 
-def check_start(rules: Optional[LocalRules], spec: LaunchSpec, llama_cpp: str) -> None:
+def check_build(rules: Optional[LocalRules], llama_cpp: str) -> None:
+    """Raises NodeError unless it is the folder of a build of llama.cpp of this node's."""
+    home, build = os.path.split(llama_cpp)
+    if rules and (home != rules.llama_cpp or not DIGEST.fullmatch(build)):
+        raise NodeError(f"llama_cpp {llama_cpp!r}: not allowed on this node; {CURE}")
+
+
+def check_spec(rules: Optional[LocalRules], spec: LaunchSpec) -> None:
     """Raises NodeError unless everything that the spec names lies where it must, and is no more than allowed."""
     check_ref(rules, spec.ref)
     if not rules:
         return
     found, wanted = spec.description, spec.limits
-    home, build = os.path.split(llama_cpp)
     release = os.path.basename(spec.release_dir)
     model = str(found.model.get("path", ""))
     problems = {
-        f"llama_cpp {llama_cpp!r}": home != rules.llama_cpp or not DIGEST.fullmatch(build),
         f"release {spec.release_dir!r}": spec.release_dir != names.release_folder(spec.work_dir, release)
         or not DIGEST.fullmatch(release),
         f"packages {spec.packages_dir!r}": bool(spec.packages_dir)

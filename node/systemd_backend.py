@@ -252,6 +252,38 @@ class SystemdBackend:
             said = "; ".join(f"{url} answered {answers[unit]}" for unit, url in spec.health.items())
             raise NodeError(f"{self.status()}; {said}")
 
+    # redirect
+
+    def redirect(self, spec: LaunchSpec) -> Done:
+        """Let the ways between this instance, which lives on, and its peers lead where the spec says: one has moved.
+
+        Cut off within it and called again it goes on. Raises NodeError when another epoch of it is here.
+        """
+        try:
+            here = instances.read_description(self.dir).epoch
+        except (FileNotFoundError, ContractError) as error:
+            raise NodeError(f"{self.ref.id} is not here: {error}") from error
+        if here != spec.description.epoch:
+            raise NodeError(f"{self.ref.id} is here in epoch {here}, not in epoch {spec.description.epoch}")
+        user = users.user_of(self.dir)
+        if self.status() not in ALIVE or user is None:
+            return Done(False, self.status())
+        files = {names.UNIT_FOLDER / name: text for name, text in units.render_ways(spec, user).items()}
+        changes = _changes(files)
+        diff = [change.to_diff() for change in changes]
+        if self.check:
+            return Done(bool(changes), self.status(), diff)
+        if changes:
+            systemd.tried("stop", *(Path(change.path).name for change in changes))
+            for change in changes:
+                shared_folder.write(Path(change.path), change.after)
+            systemd.systemctl("daemon-reload")
+        llama = self.units[names.LLAMA]
+        if systemd.show([llama])[llama]["ActiveState"] == "active":  # else they come with it
+            relay = [self.units[names.RELAY]] if spec.relay else []
+            systemd.systemctl("start", *private_network.sockets(spec), *relay)
+        return Done(bool(changes), self.status(), diff)
+
     # stop
 
     def stop(self) -> Done:

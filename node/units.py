@@ -50,9 +50,13 @@ def render(spec: LaunchSpec, llama_cpp: str, user: str) -> Dict[str, str]:
         names.unit_name(spec.run_id, spec.id, names.GUARD): _guard(spec),
         names.unit_name(spec.run_id, spec.id, names.WORKLOAD): _workload(spec, user),
     }
-    if spec.relay:
-        found[names.unit_name(spec.run_id, spec.id, names.RELAY)] = _relay(spec, spec.relay)
-    return {**found, **private_network.render(spec)}
+    return {**found, **render_ways(spec, user)}
+
+
+def render_ways(spec: LaunchSpec, user: str) -> Dict[str, str]:
+    """Those of them that name addresses: the instance's private network, and its stream relay. Raises NodeError."""
+    relay = {names.unit_name(spec.run_id, spec.id, names.RELAY): _relay(spec, spec.relay)} if spec.relay else {}
+    return {**relay, **private_network.render(spec)}
 
 
 def _slice(spec: LaunchSpec) -> str:

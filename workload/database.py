@@ -106,7 +106,9 @@ CREATE TABLE IF NOT EXISTS deliveries ( -- who has which of this mind's letters
     round INTEGER NOT NULL, delivered INTEGER NOT NULL DEFAULT 0, UNIQUE (experiment_id, recipient, topic, round));
 CREATE TABLE IF NOT EXISTS peers (
     experiment_id TEXT NOT NULL REFERENCES experiments, peer TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0,
-    informed INTEGER NOT NULL DEFAULT 0, last_round INTEGER, UNIQUE (experiment_id, peer));
+    informed INTEGER NOT NULL DEFAULT 0, last_round INTEGER,
+    epoch INTEGER NOT NULL DEFAULT 0, -- the newest in which it was met
+    UNIQUE (experiment_id, peer));
 """
 
 

@@ -25,12 +25,12 @@ from urllib.parse import urlencode
 from .client import Unavailable
 from .database import now
 from .life_record import LifeRecord
-from .peers import Peer
+from .peers import Epochs, Own, Peer
 from .server import DualStackServer, JsonHandler
 
 log = logging.getLogger(__name__)
 BIGGEST_BODY = 2**20  # bytes
-NO_PEER = "made without the key of a peer"
+NO_PEER = "made without the key of a peer, or in an epoch of it that is over"
 DOUBT = 10  # times linger_seconds, see Messenger.part
 Body = Mapping[str, Any]
 
@@ -44,13 +44,15 @@ class Messenger:
 
     def __init__(self, record: LifeRecord) -> None:
         self.record, self.instance = record, record.instance
-        self.peers = {id: Peer.of(self.instance, id) for id in self.instance.peers}
-        self.keys = {peer.id: peer.key for peer in self.peers.values()}
+        self.epochs = Epochs(self._met(), self._meet)
+        self.peers = {id: Peer.of(self.instance, id, self.epochs) for id in self.instance.peers}
+        keys = {peer.id: peer.key for peer in self.peers.values()}
         self.pages: dict[str, Callable[[], Any]] = {"/health": self._health}
         self.news, self.events = threading.Condition(), 0  # counts whatever a waiting mind may wait for
         self.heard = dict.fromkeys(self.peers, time.monotonic())
         self.held_until = 0.0  # time.monotonic() until which nothing leaves or arrives
-        self.server = Server(self.instance.port, Handler)
+        own = Own(self.instance.id, self.instance.epoch, keys, self.epochs)
+        self.server = Server(self.instance.port, Handler, own)
         self.server.messenger = self
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         self.delivery_threads = {peer: DeliveryThread(self, peer) for peer in self.peers}
@@ -249,6 +251,20 @@ class Messenger:
         if changed:
             log.info("round %d: %s has another message (%s), from before the database was restored", round, peer, topic)
 
+    def _met(self) -> Mapping[str, int]:
+        """{peer: the epoch in which it was met last}."""
+        query = "SELECT peer, epoch FROM peers WHERE experiment_id = ?"
+        return dict(self.record.database.rows(query, (self.record.key,)))
+
+    def _meet(self, peer: str, epoch: int) -> None:
+        """Record that a peer is in a later epoch: it may have gone back to before it was done, and may need more."""
+        with self.record.writing() as t:
+            t.execute(
+                "UPDATE peers SET done = done AND epoch = 0, informed = informed AND epoch = 0, epoch = ?"
+                " WHERE experiment_id = ? AND peer = ?",
+                (epoch, self.record.key, peer),
+            )
+
     # the end
 
     def _peer(self, peer: str) -> tuple[bool, bool, int]:
@@ -382,7 +398,7 @@ class Handler(JsonHandler):
     def do_GET(self) -> None:
         """/health, /messages, and what the mode shows."""
         messenger, (path, asked) = self.server.messenger, self.asked()
-        caller = self.caller(messenger.instance.id, messenger.keys)
+        caller = self.caller()
         if time.monotonic() < messenger.held_until:
             self.answer(503, {"error": "messages are held up"})
         elif caller is None and path != "/health":
@@ -437,7 +453,7 @@ class Handler(JsonHandler):
                 data = self.rfile.read(int(length))
             except OSError:
                 data = b""
-            self.sender = self.caller(self.server.messenger.instance.id, self.server.messenger.keys, data)
+            self.sender = self.caller(data)
             if self.sender is None:
                 self.answer(403, {"error": NO_PEER})
                 return None

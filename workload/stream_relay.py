@@ -28,7 +28,7 @@ from contract import ContractError, names
 from contract.exits import START_LIMIT, Start, read_exits
 
 from .client import Unavailable
-from .peers import Peer, own_keys
+from .peers import Own, Peer, own_keys
 from .server import DualStackServer, JsonHandler
 from .this_instance import Instance
 
@@ -127,8 +127,8 @@ class Server(DualStackServer):
     """The relay. Its unit's firewall says who may call, and the observers' keys who may read."""
 
     def __init__(self, instance: Instance, observers: Mapping[str, str]) -> None:
-        super().__init__(instance.port, Handler)
-        self.id, self.observers, self.subject = instance.id, observers, Subject(instance.dir)
+        super().__init__(instance.port, Handler, Own(instance.id, instance.epoch, observers))
+        self.subject = Subject(instance.dir)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that went away is no error."""
@@ -148,7 +148,7 @@ class Handler(JsonHandler):
             if path == "/health":
                 self.server.subject.count()
                 self.answer(200, {"status": "ok"})
-            elif self.caller(self.server.id, self.server.observers) is None:
+            elif self.caller() is None:
                 self.answer(403, {"error": "made without the key of an observer"})
             elif path == "/stream":
                 after, wait = int(asked.get("after", "0")), float(asked.get("wait", "0"))

@@ -1,20 +1,21 @@
 #!/usr/bin/python
-"""Ansible module: start, stop or collect one instance on its node."""
+"""Ansible module: start, redirect, stop or collect one instance on its node."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: instance
-short_description: Start, stop or collect one instance
+short_description: Start, redirect, stop or collect one instance
 description:
   - C(started) takes the node's slot, RAM, GPU memory and ports under a lock, writes the instance's description and its units, starts them and waits
     until what O(launch_spec) says must answer does, and the workload runs. What fails to start is stopped again.
+  - C(redirected) lets the ways between an instance that lives on and its peers lead where O(launch_spec) says, since a peer has moved.
   - C(stopped) stops the instance, gracefully and then by force as its units say, and writes down that a person did.
   - C(collected) makes a consistent copy of its database, its journal, its exit log and its stream for the controller to fetch, and
     removes the units of an instance that has ended. Its data stays, and so does the stream relay of one that is observed, until it is C(stopped).
 options:
-  state: {description: What to do., choices: [started, stopped, collected], required: true, type: str}
-  launch_spec: {description: "How to start it, as C(contract/launch_spec.py) has it; for C(started).", type: dict}
+  state: {description: What to do., choices: [started, redirected, stopped, collected], required: true, type: str}
+  launch_spec: {description: "How to start it, as C(contract/launch_spec.py) has it; for C(started) and C(redirected).", type: dict}
   instance_ref: {description: "Which instance it is, as C(InstanceRef) of C(contract/description.py) has it; for C(stopped) and C(collected).", type: dict}
   credentials:
     description: "Keys that it shares with its peers, and secrets, as C(InstanceCredentials) of C(contract/credentials.py) has them; for C(started)."
@@ -47,13 +48,15 @@ from node.errors import NodeError
 from node.helper import ask
 from node.systemd_backend import StartFailed
 
-VERBS = {"started": "start", "stopped": "stop", "collected": "collect"}
+VERBS = {"started": "start", "redirected": "redirect", "stopped": "stop", "collected": "collect"}
 
 
 def asked(given: Dict[str, Any]) -> Mapping[str, Any]:
     """Return what the node's program is given."""
-    if given["state"] != "started":
+    if given["state"] in ("stopped", "collected"):
         return {"instance_ref": given["instance_ref"]}
+    if given["state"] == "redirected":
+        return {"launch_spec": given["launch_spec"]}
     credentials = {"credentials": json.loads(given["credentials"])} if given["credentials"] else {}
     return {**{key: given[key] for key in ("launch_spec", "llama_cpp", "start_timeout")}, **credentials}
 
@@ -61,7 +64,7 @@ def asked(given: Dict[str, Any]) -> Mapping[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "required": True, "choices": ["started", "stopped", "collected"]},
+            "state": {"type": "str", "required": True, "choices": ["started", "redirected", "stopped", "collected"]},
             "launch_spec": {"type": "dict"},
             "instance_ref": {"type": "dict"},
             "credentials": {"type": "json", "no_log": True},
@@ -70,6 +73,7 @@ def main() -> None:
         },
         required_if=[
             ("state", "started", ("launch_spec", "llama_cpp")),
+            ("state", "redirected", ("launch_spec",)),
             ("state", "stopped", ("instance_ref",)),
             ("state", "collected", ("instance_ref",)),
         ],

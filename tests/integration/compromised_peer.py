@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from workload import Instance
 from workload.client import Unavailable, exchange
-from workload.peers import CODE, NONCE, SENDER, Asked, Peer, own_keys
+from workload.peers import CODE, EPOCH, NONCE, SENDER, Asked, Peer, own_keys
 
 ME = Instance.load()
 
@@ -21,8 +21,8 @@ def posted(to: Peer, sender: str) -> str:
     """What comes of a letter to a peer in somebody's name."""
     message = {"run_id": run_id(to), "sender": sender, "topic": "add", "round": 1, "body": {"content": "forged"}}
     data = json.dumps(message).encode()
-    asked = Asked(sender, to.id, "5f", "POST", "/messages", data)
-    headers = {SENDER: sender, NONCE: "5f", CODE: asked.code(to.key)}
+    asked = Asked(sender, 1, to.id, "5f", "POST", "/messages", data)
+    headers = {SENDER: sender, EPOCH: "1", NONCE: "5f", CODE: asked.code(to.key)}
     return str(exchange(to.url, "POST", "/messages", data, headers, 5).status)
 
 

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import pytest
 from conftest import Llama, Mind, accepts, live_through_kills, wait_until
 
-from workload.peers import CODE, NONCE, SENDER, Asked, Peer
+from workload.client import Unavailable
+from workload.peers import CODE, EPOCH, NONCE, SENDER, Asked, Epochs, Peer
 
 Pair = Callable[..., list[Mind]]
 
@@ -187,8 +188,8 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
     own = a.peer("b")
 
     def ask(method: str, path: str, body: bytes | None = None, length: str | None = None, peer: Peer = own) -> Any:
-        asked = Asked(peer.own_id, "a", "5f", method, path, body or b"")
-        headers = {SENDER: peer.own_id, NONCE: "5f", CODE: asked.code(peer.key)}
+        asked = Asked(peer.own_id, peer.own_epoch, "a", "5f", method, path, body or b"")
+        headers = {SENDER: peer.own_id, EPOCH: str(peer.own_epoch), NONCE: "5f", CODE: asked.code(peer.key)}
         connection = http.client.HTTPConnection("127.0.0.1", a.instance["port"], timeout=5)
         connection.request(method, path, body, {**headers, **({"Content-Length": length} if length else {})})
         response = connection.getresponse()
@@ -223,6 +224,31 @@ def test_the_server_refuses_what_it_should(pair: Pair) -> None:
     status, message = ask("GET", "/messages?topic=say&round=1")
     assert (status, message) == (200, {"body": {"content": a.talk()[0][2]}})
     assert own.request("GET", "/messages?topic=say&round=1") == (200, message)
+
+
+def test_an_epoch_that_is_over_is_not_heard_any_more(pair: Pair) -> None:
+    """Of a peer that went on elsewhere, what is left on its old node may still have the key."""
+    a, _ = pair()
+    a.start()
+    wait_until(lambda: accepts(a.instance["port"]), "a listens")
+    before, after = a.peer("b"), replace(a.peer("b"), own_epoch=2)
+    letter = {"run_id": a.instance["run_id"], "sender": "b", "topic": "say", "round": 1, "body": {"content": "x"}}
+    assert before.request("POST", "/done", {**letter, "round": 4})[0] == 200
+    assert a.rows("SELECT done, epoch FROM peers") == [(1, 1)]
+    assert after.request("GET", "/letters")[0] == 200
+    assert a.rows("SELECT done, epoch FROM peers") == [(0, 2)], "it has gone back, and may need more"
+    with pytest.raises(Unavailable, match="403"):
+        before.request("POST", "/messages", letter)
+    assert a.rows("SELECT * FROM letters WHERE sender = 'b'") == []
+    assert after.request("POST", "/messages", letter)[0] == 200
+    a.send(signal.SIGKILL)
+    a.start()
+    wait_until(lambda: accepts(a.instance["port"]), "a listens again")
+    with pytest.raises(Unavailable, match="403"):
+        before.request("GET", "/letters")
+    answered = replace(a.peer("b"), own_epoch=2, epochs=Epochs({"a": 2}))
+    with pytest.raises(Unavailable, match="answers as a in epoch 1, which is over"):
+        answered.request("GET", "/letters")
 
 
 def test_an_answer_without_the_key_of_the_pair_is_nobodys(pair: Pair) -> None:

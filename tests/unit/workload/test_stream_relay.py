@@ -19,7 +19,7 @@ from contract.exits import EXIT, Exit
 from node import exit_log
 from workload import stream_relay
 from workload.client import Unavailable, exchange, request
-from workload.peers import CODE, NONCE, SENDER, Asked, Peer
+from workload.peers import CODE, EPOCH, NONCE, SENDER, Asked, Peer
 
 KEY = "a5" * 32
 LONG = 30.0  # an answer that must come before that, or the test never ends well
@@ -251,7 +251,7 @@ def test_only_who_has_an_observers_key_may_read(subject: Subject) -> None:
     ],
 )
 def test_what_is_no_question_is_refused(subject: Subject, method: str, path: str, status: int) -> None:
-    asked = Asked("o", "s", "5f", method, path, b"")
-    headers = {SENDER: "o", NONCE: "5f", CODE: asked.code(KEY)}
+    asked = Asked("o", 1, "s", "5f", method, path, b"")
+    headers = {SENDER: "o", EPOCH: "1", NONCE: "5f", CODE: asked.code(KEY)}
     assert exchange(subject.url, method, path, b"", headers, 10).status == status
     assert stream_relay.read(subject.seen_by_observer, 0, 0) == ([], False), "and the relay goes on"
