@@ -98,6 +98,14 @@ class Checkpointed(Event):
     instances: Mapping[str, int] = field(default_factory=dict)
 
 
+@register("moves")
+@dataclass(frozen=True)
+class Moves(Event):
+    """A playbook begins to stop what is alive of these instances, to start each anew: from now on they do nothing."""
+
+    instances: Tuple[str, ...] = ()
+
+
 @register("resumed")
 @dataclass(frozen=True)
 class Resumed(Event):

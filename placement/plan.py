@@ -1,13 +1,13 @@
 """The result of a placement: assignments, scores, and the reasons for and against each node."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from placement.constraints import rejections
 from placement.infeasibility import Conflict, Reasons, Remedy, grouped, listed
-from placement.model import gb, units
-from placement.problem import Capacity, Problem, Request
+from placement.model import Node, gb, units
+from placement.problem import PORTS, Capacity, Problem, Request
 from placement.scoring import SCORERS, Points, components
 
 MOST_REASONS = 10_000  # limit on the (instance, node) pairs whose reasons an Infeasible lists
@@ -260,6 +260,23 @@ class Plan:
             explained = grouped((answer["says"], node) for node, answer in answers.items())
             lines += [f"  {listed(nodes)}: {says}" for says, nodes in explained]
         return "\n".join(lines)
+
+    def keeping(
+        self, kept: Mapping[str, Mapping[str, int]], nodes: Iterable[Node], port_range: tuple[int, int]
+    ) -> "Plan":
+        """Return the plan with the ports that some of its instances have already; the others get those that are free.
+
+        kept: {instance: its ports}. There are enough: each instance has as many as in this plan.
+        """
+        taken = {node.name: set(node.used_ports) for node in nodes}
+        for id, own in kept.items():
+            taken[self.assignments[id]].update(own.values())
+        ports: dict[str, Mapping[str, int]] = {}
+        for id, node in self.assignments.items():
+            free = (port for port in range(port_range[0], port_range[1] + 1) if port not in taken[node])
+            ports[id] = kept[id] if id in kept else dict(zip(PORTS, free, strict=False))
+            taken[node].update(ports[id].values())
+        return replace(self, ports=ports)
 
     def diff(self, before: "Plan | None" = None) -> str:
         """Return the changes from another plan, one line an instance; empty if there are none."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.control.desired_store import DesiredStore, store_of
 from fleet.control.loop_file import LoopFile, folder_of
 from fleet.control.one_at_a_time import holder
+from fleet.control.playbooks import this_playbook
 from fleet.intake.request import Request
 from fleet.observe.cluster import Cluster
 
@@ -20,10 +21,12 @@ class Care:
     folder: Path | None
     words: str
 
-    def look_after(self, run_id: str, runs_dir: Path, instances: Mapping[str, tuple[str, int]]) -> None:
-        """Note the run before it is launched; instances: {id: (node, epoch)}."""
+    def look_after(self, run_id: str, runs_dir: Path, instances: Mapping[str, tuple[str, int]], cluster: str) -> None:
+        """Note what is about to be launched of a run {id: (node, epoch)}; or that nobody looks after it any more."""
         if self.folder:
-            DesiredStore(self.folder).look_after(run_id, runs_dir, instances)
+            DesiredStore(self.folder).look_after(run_id, runs_dir, instances, this_playbook())
+        elif store := store_of(cluster):
+            store.forget(run_id)
 
 
 def care_of(cluster: Cluster, request: Request) -> Care:
@@ -56,10 +59,10 @@ def _why_not(cluster: Cluster, request: Request) -> str:
     return ""
 
 
-def starting(run_id: str, cluster: str) -> None:
-    """Note that a run, if it is looked after, is about to be started anew by a playbook, which has it now."""
+def starting(run_id: str, cluster: str, ids: Collection[str]) -> None:
+    """Note that these instances of a run, if it is looked after, are about to be stopped and started anew."""
     if store := store_of(cluster):
-        store.starting(run_id)
+        store.starting(run_id, ids, this_playbook())
 
 
 def launched(run_id: str, cluster: str, *, started: bool) -> None:
@@ -72,3 +75,5 @@ def launched(run_id: str, cluster: str, *, started: bool) -> None:
         store.launched(run_id)
     elif found and all(one.epoch == 1 for one in found.values()):
         store.forget(run_id)  # what had started is stopped again
+    elif found:
+        store.cut_off(run_id)  # and is tried again

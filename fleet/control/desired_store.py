@@ -9,22 +9,23 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fleet.base.errors import ControlError
 from fleet.control.loop_file import folder_of
 from fleet.control.model import Desired, Key, Wanted
 
-FILE = "desired.db"
+FILE = "desired.2.db"  # the number rises with the schema
 BUSY_SECONDS = 30
 NOT_YET = "it has not answered yet"  # a link's problem
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run_id TEXT PRIMARY KEY,
     runs_dir TEXT NOT NULL,
-    launched INTEGER NOT NULL DEFAULT 0,  -- 0: a playbook is starting it
-    acting TEXT NOT NULL DEFAULT ''       -- what the loop is doing with it
+    launched INTEGER NOT NULL DEFAULT 0,  -- 0: it has not yet started as a whole
+    acting TEXT NOT NULL DEFAULT '',      -- what the loop is doing with it
+    starter TEXT NOT NULL DEFAULT ''      -- the playbook that is starting it, see fleet.control.playbooks
 );
 CREATE TABLE IF NOT EXISTS instances (
     run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
@@ -52,12 +53,16 @@ def store_of(cluster: str) -> DesiredStore | None:
 
 @dataclass(frozen=True)
 class LookedAfter:
-    """A run that the loop looks after. waits: {instance: why nothing can be done for it now}."""
+    """A run that the loop looks after. waits: {instance: why nothing can be done for it now}.
+
+    starter: the playbook that is starting it, or some of its instances; empty: none.
+    """
 
     run_id: str
     runs_dir: str
     launched: bool = False
     acting: str = ""
+    starter: str = ""
     waits: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -82,32 +87,44 @@ class DesiredStore:
         with closing(self._open()) as database:
             database.executescript(SCHEMA)
 
-    def look_after(self, run_id: str, runs_dir: Path, instances: Mapping[str, tuple[str, int]]) -> None:
-        """Note a run that is about to be launched, or resumed. instances: {id: (node, epoch)}.
+    def look_after(self, run_id: str, runs_dir: Path, instances: Mapping[str, tuple[str, int]], starter: str) -> None:
+        """Note what is about to be launched of a run, or resumed. instances: {id: (node, epoch)}.
 
-        What the loop does with it goes on: it may be the loop that resumes it.
+        What else the store has of the run stays: others of its instances live on, and the loop itself may resume it.
         """
         with self._transaction() as database:
-            database.execute("DELETE FROM instances WHERE run_id = ?", (run_id,))
             database.execute(
-                "INSERT INTO runs (run_id, runs_dir) VALUES (?, ?)"
-                " ON CONFLICT DO UPDATE SET runs_dir = excluded.runs_dir, launched = 0",
-                (run_id, str(runs_dir)),
+                "INSERT INTO runs (run_id, runs_dir, starter) VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET runs_dir = excluded.runs_dir, starter = excluded.starter",
+                (run_id, str(runs_dir), starter),
             )
             database.executemany(
-                "INSERT INTO instances (run_id, id, epoch, node) VALUES (?, ?, ?, ?)",
-                [(run_id, id, epoch, node) for id, (node, epoch) in instances.items()],
+                "INSERT OR REPLACE INTO instances (run_id, id, epoch, node, moving) VALUES (?, ?, ?, ?, ?)",
+                [(run_id, id, epoch, node, epoch > 1) for id, (node, epoch) in instances.items()],
             )
 
-    def starting(self, run_id: str) -> None:
-        """Note that a playbook is about to start a run anew: the loop lets act what there is of it, and no more."""
+    def starting(self, run_id: str, ids: Collection[str], starter: str) -> None:
+        """Note that a playbook is about to stop these instances, and to start them anew.
+
+        Until it has ended the loop lets act what there is of the run, and no more.
+        """
         with self._transaction() as database:
-            database.execute("UPDATE runs SET launched = 0 WHERE run_id = ?", (run_id,))
+            database.execute("UPDATE runs SET starter = ? WHERE run_id = ?", (starter, run_id))
+            database.executemany(
+                "UPDATE instances SET moving = 1 WHERE run_id = ? AND id = ? AND outcome = ''",
+                [(run_id, id) for id in ids],
+            )
 
     def launched(self, run_id: str) -> None:
         """Note that all of a run has started: from now on the loop acts for it."""
         with self._transaction() as database:
-            database.execute("UPDATE runs SET launched = 1 WHERE run_id = ?", (run_id,))
+            database.execute("UPDATE runs SET launched = 1, starter = '' WHERE run_id = ?", (run_id,))
+            database.execute("UPDATE instances SET moving = 0 WHERE run_id = ?", (run_id,))
+
+    def cut_off(self, run_id: str) -> None:
+        """Note that whoever started a run, or some of its instances, does not any more: what was moving still is."""
+        with self._transaction() as database:
+            database.execute("UPDATE runs SET launched = 1, starter = '', acting = '' WHERE run_id = ?", (run_id,))
 
     def forget(self, run_id: str) -> None:
         """Look after a run no more."""
@@ -119,14 +136,12 @@ class DesiredStore:
         with self._transaction() as database:
             where = f" AND id IN ({', '.join('?' * len(ids))})" if ids else ""
             database.execute(f"UPDATE instances SET stopped = 1 WHERE run_id = ?{where}", (run_id, *ids))  # noqa: S608
-            database.execute("UPDATE runs SET launched = 1 WHERE run_id = ?", (run_id,))
+            database.execute("UPDATE runs SET launched = 1, starter = '' WHERE run_id = ?", (run_id,))
 
     def acting(self, run_id: str, what: str) -> None:
         """Note what the loop does with a run; empty: nothing any more. Its instances may stop meanwhile."""
         with self._transaction() as database:
             database.execute("UPDATE runs SET acting = ? WHERE run_id = ?", (what, run_id))
-            if what:
-                database.execute("UPDATE instances SET moving = 1 WHERE run_id = ? AND outcome = ''", (run_id,))
 
     def waits(self, reasons: Mapping[Key, str]) -> None:
         """Note why nothing can be done for these instances now; of all others, that nothing is waited for."""
@@ -160,9 +175,9 @@ class DesiredStore:
         """Return all of it."""
         with closing(self._open()) as database:
             runs = {
-                run_id: LookedAfter(run_id, runs_dir, bool(launched), acting)
-                for run_id, runs_dir, launched, acting in database.execute(
-                    "SELECT run_id, runs_dir, launched, acting FROM runs ORDER BY rowid"
+                run_id: LookedAfter(run_id, runs_dir, bool(launched), acting, starter)
+                for run_id, runs_dir, launched, acting, starter in database.execute(
+                    "SELECT run_id, runs_dir, launched, acting, starter FROM runs ORDER BY rowid"
                 )
             }
             rows = database.execute(
@@ -174,10 +189,7 @@ class DesiredStore:
             if reason:
                 waits.setdefault(run_id, {})[id] = reason
         return Stored(
-            {
-                id: LookedAfter(id, run.runs_dir, run.launched, run.acting, waits.get(id, {}))
-                for id, run in runs.items()
-            },
+            {id: replace(run, waits=waits.get(id, {})) for id, run in runs.items()},
             {
                 Key(run_id, id): Wanted(epoch, node, stopped=bool(stopped), moving=bool(moving), outcome=outcome)
                 for run_id, id, epoch, node, stopped, moving, outcome, _ in rows

@@ -28,7 +28,7 @@ from fleet.control.desired_store import NOT_YET, DesiredStore, LookedAfter, Stor
 from fleet.control.loop_file import LoopFile
 from fleet.control.model import Desired, Finish, Key, Observed, Renew, Seen, Start, Stop, Wait, Wanted
 from fleet.control.node_link import NodeLink
-from fleet.control.playbooks import Playbooks
+from fleet.control.playbooks import Playbooks, is_running
 from fleet.control.reconcile import reconcile, recorded, taken_up
 from fleet.observe import service_words
 from fleet.observe.changes import RunOnNode
@@ -149,8 +149,8 @@ class Loop:
         return isinstance(action, Renew) or (run.launched and not run.acting and not self._is_busy(run))
 
     def _is_busy(self, run: LookedAfter) -> bool:
-        """Whether something is done for a run: by this loop, or still by a playbook of one that was killed."""
-        return run.run_id in self._jobs or self.playbooks.is_busy(run.run_id)
+        """Whether something is done for a run: by this loop, by a playbook of one that was killed, or by a person's."""
+        return run.run_id in self._jobs or self.playbooks.is_busy(run.run_id) or is_running(run.starter)
 
     # act
 
@@ -168,13 +168,15 @@ class Loop:
             if run.launched:
                 waits |= {one.key: one.reason for one in mine if isinstance(one, Wait)}
             busy = self._is_busy(run)
-            if run.acting and not busy:  # it was cut off with the loop before this one: decided anew, next time
-                self.store.launched(run.run_id)
-                self.store.acting(run.run_id, "")
+            if not busy and (run.acting or run.starter):  # it was cut off: decided anew, next time
+                if all(one.epoch == 1 for one in wanted.values()) and not run.launched:
+                    self._job(run, "cleans up a launch that was cut off", self._play("stop", run))
+                else:
+                    self.store.cut_off(run.run_id)
                 continue
             if busy or not run.launched or now < self._not_before.get(run.run_id, 0.0):
                 if problem := self._problems.get(run.run_id):
-                    waits |= {key: problem for key, one in wanted.items() if one.moving or one.node in desired.drained}
+                    waits |= dict.fromkeys(_to_move(mine), problem)
                 continue
             self._begin(run, wanted, mine, now)
         told = {Key(run.run_id, id): why for run in stored.runs.values() for id, why in run.waits.items()}
@@ -187,7 +189,7 @@ class Loop:
         self, run: LookedAfter, wanted: Mapping[Key, Wanted], actions: Sequence[model.Action], now: float
     ) -> None:
         """Begin the one thing that is to be done for a run now, if any."""
-        starts = [one for one in actions if isinstance(one, Start) or (isinstance(one, Stop) and one.moving)]
+        keys = _to_move(actions)
         left = [one for one in actions if isinstance(one, Stop) and one.epoch < wanted[one.key].epoch]
         asked = [one for one in actions if isinstance(one, Stop) and one not in left]
         for key in [key for key in self._stopping if key.run_id == run.run_id and not wanted[key].stopped]:
@@ -197,13 +199,12 @@ class Loop:
             self._job(run, "collects", self._collect(run))
         elif left:
             self._job(run, "cleans up", self._play("stop", run, earlier="true"))
-        elif starts:
+        elif keys:
             silent = {key for key, one in wanted.items() if self._is_silent(one.node, now)}
-            # All of a run moves, so each instance that cannot be asked must be among those that may be replaced.
-            if all(isinstance(one, Stop) and not wanted[one.key].moving for one in starts) and not silent:
-                self._job(run, "empties a node", self._empty(run))
-            elif all(key in {one.key for one in starts} or wanted[key].outcome for key in silent):
-                self._job(run, "moves", self._move(run, sorted({wanted[key].node for key in silent})))
+            # What lives on is told where the others are now, so none of it may be out of reach.
+            if all(key in keys or wanted[key].outcome for key in silent):
+                gone = {wanted[key].node for key in silent}
+                self._job(run, "moves", self._move(run, sorted(key.id for key in keys), sorted(gone)))
         elif any(now - began > PERSONS_SECONDS for began in since):
             self._job(run, "stops", self._play("stop", run))
         elif self._needs_checkpoint(run, wanted, now):
@@ -245,22 +246,20 @@ class Loop:
         log.info("%s: %s", run.run_id, what)
         self._jobs[run.run_id] = asyncio.create_task(job())
 
-    async def _play(self, verb: str, run: LookedAfter, *, check: bool = False, **variables: str) -> str:
-        return await self.playbooks.play(verb, run.run_id, run.runs_dir, check=check, **variables)
+    async def _play(self, verb: str, run: LookedAfter, **variables: str) -> str:
+        return await self.playbooks.play(verb, run.run_id, run.runs_dir, **variables)
 
-    async def _empty(self, run: LookedAfter) -> str:
-        """Move a run that is well off a node that a person wants empty, if there is a plan for it."""
-        problem = await self._play("resume", run, check=True, detach="true", stop="true")
-        self._problems[run.run_id] = problem
-        return problem or await self._move(run, [])
+    async def _move(self, run: LookedAfter, ids: Sequence[str], gone: Sequence[str]) -> str:
+        """Start these instances again in the next epoch, on the nodes that there are, and stop what is left of them.
 
-    async def _move(self, run: LookedAfter, gone: Sequence[str]) -> str:
-        """Stop what is left of a run, and start all of it again in the next epoch, on the nodes that there are."""
+        Where the others cannot live on meanwhile all of the run is moved. Nothing is stopped where there is no plan.
+        """
         self.store.acting(run.run_id, "moves")
-        problem = await self._play("resume", run, detach="true", stop="true", gone=",".join(gone))
+        problem = await self._play(
+            "resume", run, instance=",".join(ids), else_all="true", detach="true", stop="true", gone=",".join(gone)
+        )
         if problem:
-            self.store.acting(run.run_id, "moves")  # also where the next epoch was begun, and did not start
-            self.store.launched(run.run_id)
+            self.store.cut_off(run.run_id)
         self.store.acting(run.run_id, "")
         self._problems[run.run_id] = problem
         self._checkpointed.pop(run.run_id, None)
@@ -323,6 +322,11 @@ class Loop:
 
 def _key(one: InstanceState) -> Key:
     return Key(one.run_id, one.id)
+
+
+def _to_move(actions: Iterable[model.Action]) -> set[Key]:
+    """Return the instances that are to go on elsewhere: stopped for that, or started."""
+    return {one.key for one in actions if isinstance(one, Start) or (isinstance(one, Stop) and one.moving)}
 
 
 def _any(key: Key, fit: Iterable[str]) -> tuple[str | None, str]:

@@ -23,6 +23,32 @@ PRINTED = re.compile(r"\d{4}-\d\d-\d\dT")  # of an instance, by its journal
 ACT_SECONDS = 3600
 
 
+def this_playbook() -> str:
+    """Return what names the playbook that this process works for: Ansible forks one for each task.
+
+    The number of its process, and when that began, since numbers are used again.
+    """
+    pid = os.getppid()
+    return f"{pid} {_began(pid)}"
+
+
+def is_running(playbook: str) -> bool:
+    """Whether a playbook, as `this_playbook` named it, is still there."""
+    pid, _, began = playbook.partition(" ")
+    return bool(began) and _began(int(pid)) == began
+
+
+def _began(pid: int) -> str:
+    """Return when a process began, and in which boot; empty if it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+    state, *fields = stat.rpartition(")")[2].split()
+    return "" if state in "ZX" else f"{boot} {fields[18]}"  # proc(5): the 22nd
+
+
 class Playbooks:
     """Runs playbooks of this project on the loop's inventory."""
 
@@ -39,13 +65,10 @@ class Playbooks:
         except BlockingIOError:
             return True
 
-    async def play(self, verb: str, run_id: str, runs_dir: str, *, check: bool = False, **variables: str) -> str:
-        """Run playbooks/<verb>.yml about a run to its end. Return why it failed; empty if it did not.
-
-        check: only try whether it could be done.
-        """
+    async def play(self, verb: str, run_id: str, runs_dir: str, **variables: str) -> str:
+        """Run playbooks/<verb>.yml about a run to its end. Return why it failed; empty if it did not."""
         with self._lock(run_id) as lock:
-            return await self._play(lock, verb, runs_dir, ["--check"] if check else [], run=run_id, **variables)
+            return await self._play(lock, verb, runs_dir, run=run_id, **variables)
 
     @contextlib.contextmanager
     def _lock(self, run_id: str) -> Iterator[int]:
@@ -57,7 +80,7 @@ class Playbooks:
         finally:
             os.close(descriptor)
 
-    async def _play(self, lock: int, verb: str, runs_dir: str, options: list[str], **variables: str) -> str:
+    async def _play(self, lock: int, verb: str, runs_dir: str, **variables: str) -> str:
         self._number += 1
         log = self._logs / f"{os.getpid()}-{self._number:05}-{verb}.log"
         words = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
@@ -68,7 +91,7 @@ class Playbooks:
         ]
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *command, *options, *words, cwd=self._file.project, env=_environment(runs_dir),
+                *command, *words, cwd=self._file.project, env=_environment(runs_dir),
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True, pass_fds=(lock,),
             )  # fmt: skip

@@ -85,7 +85,7 @@ class _Cluster:
         seen = self._seen(key, wanted)
         if wanted.stopped:
             yield from self._stop(key, wanted, seen)
-        elif seen and seen.outcome and not (wanted.moving or seen.outcome == "FENCED"):
+        elif seen and seen.outcome and self._is_final(wanted, seen):
             yield Finish(key, seen.outcome)
         elif seen and not seen.outcome:
             yield from self._keep(key, wanted, seen)
@@ -113,15 +113,15 @@ class _Cluster:
             yield Wait(key, f"is to be stopped on {wanted.node}, which does not answer")
 
     def _keep(self, key: Key, wanted: Wanted, seen: Seen) -> Iterator[Action]:
-        """Renew the lease of what runs where it should; stop it to move it, when its node is to be empty."""
+        """Renew the lease of what runs; stop it to move it, when its node is to be empty: it acts until it is."""
         report, settings = self.observed.reports[wanted.node], self.settings
-        to_empty = wanted.movable and wanted.node in self.desired.drained
-        if wanted.moving or (to_empty and self._target(key)[0]):
-            yield Stop(wanted.node, key, wanted.epoch, moving=True)
-        elif wanted.movable:
+        if wanted.movable:
             left = -1.0 if seen.until is None else seen.until - report.clock
             if left < settings.lease - settings.interval / 2:
                 yield Renew(wanted.node, key, wanted.epoch, report.boot, report.clock + settings.lease)
+        to_empty = wanted.movable and wanted.node in self.desired.drained
+        if wanted.moving or (to_empty and self._target(key)[0]):
+            yield Stop(wanted.node, key, wanted.epoch, moving=True)
 
     def _replace(self, key: Key, wanted: Wanted, ended: bool) -> Iterator[Action]:
         """Start an instance anew that does not run where it should, once nothing of it can act any more."""
@@ -139,6 +139,10 @@ class _Cluster:
         yield Start(node, key, wanted.epoch + 1, report.boot, report.clock + self.settings.lease)
 
     # what the rules ask
+
+    def _is_final(self, wanted: Wanted, seen: Seen) -> bool:
+        """Whether an end is one: not that of what was stopped to be moved, nor of what had no lease."""
+        return seen.outcome != "FENCED" and (not wanted.moving or seen.outcome == "COMPLETED")
 
     def _target(self, key: Key) -> tuple[str | None, str]:
         """Return the node where an instance is to go on, or None and why there is none."""

@@ -18,7 +18,7 @@ def told(cluster: str) -> str:
     lines = [f"control loop: {who.words}" if who else "control loop: none runs; playbooks/control.yml starts it"]
     lines += [f"it does not hear of {node}: {problem}" for node, problem in stored.links.items() if who and problem]
     for run in stored.runs.values():
-        does = f", which it {run.acting}" if run.acting else "" if run.launched else ", which is being started"
+        does = f", which it {run.acting}" if run.acting else ", which is being started" if run.starter else ""
         lines.append(f"it looks after {run.run_id}{does}")
         lines += [f"{id} of {run.run_id} waits: {reason}" for id, reason in run.waits.items()]
     return "\n".join(lines)

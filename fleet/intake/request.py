@@ -64,6 +64,20 @@ class ReplayOf(Record):
 
 
 @dataclass(frozen=True)
+class ResumeOf(Record):
+    """A run that goes on, or a part of it.
+
+    moves: the instances that are started anew, of which nothing acts any more by then. stays: {instance: its ports} of
+    those that live on meanwhile. until: the newest checkpoint that counts; empty: any.
+    """
+
+    run_id: str
+    moves: tuple[str, ...]
+    stays: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    until: str = ""
+
+
+@dataclass(frozen=True)
 class Request(Record):
     """What was asked for. path: the experiment's file, which is not read again; text: its content."""
 
@@ -86,7 +100,7 @@ class Request(Record):
     without_packages: Mapping[str, str] = field(default_factory=dict)  # {node: why they cannot be had for it}
     overrides: Mapping[str, Any] = field(default_factory=dict)  # of the command line, in `text` already
     replay: ReplayOf | None = None
-    resumes: str = ""  # the run that goes on by it, of which nothing is alive any more when it is placed
+    resumes: ResumeOf | None = None
 
     @property
     def experiment(self) -> Experiment:

@@ -59,6 +59,11 @@ def of(run_id: str, instance_id: str) -> InstanceCredentials:
     return keys.instances.get(instance_id, InstanceCredentials())
 
 
+def has(run_id: str) -> bool:
+    """Whether the keys of a run are here."""
+    return _file(run_id).is_file()
+
+
 def remove(run_id: str) -> None:
     """Forget the keys of a run that is over."""
     _file(run_id).unlink(missing_ok=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from contract.events import Launched, LaunchFailed, Placed, Received
+from contract.events import Launched, LaunchFailed, Moves, Placed, Received
+from contract.names import split_host_name
 from contract.receipt import Receipt
 from fleet.base.errors import SigningError, Unsigned
 from fleet.base.text_table import table
@@ -16,7 +18,7 @@ from fleet.intake.request import Request
 from fleet.launch import key_store
 from fleet.launch.recorded import recorded
 from fleet.launch.replay import builds
-from fleet.launch.shipments import Shipment, shipments
+from fleet.launch.shipments import Shipment
 from fleet.launch.specs import Entry, entries
 from fleet.observe.cluster import Cluster
 from fleet.record.manifest import build_manifest
@@ -28,13 +30,17 @@ from placement import Plan
 
 @dataclass(frozen=True)
 class Created:
-    """A run that is about to be launched. In a check its folder was not created."""
+    """A run that is about to be launched. In a check its folder was not created.
+
+    shipments: what nodes are sent of its checkpoints. stays: instances that live on, and are told where others are.
+    """
 
     run_id: str
     path: Path
     entries: Sequence[Entry]
-    shipments: Sequence[Shipment]
+    shipments: Sequence[Shipment] = ()
     warnings: Sequence[str] = ()
+    stays: Sequence[Entry] = ()
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,8 @@ def create(
     experiment = request.experiment
     run_id = new_run_id(experiment.name)
     made = entries(run_id, request, experiment, plan, cluster, leased=leased)
-    sent = shipments(request, cluster, plan.assignments)
     if check:
-        return Created(run_id, runs_dir / run_id, made, sent)
+        return Created(run_id, runs_dir / run_id, made)
     manifest = build_manifest(
         **recorded(request, made),
         llama_cpp={},
@@ -91,7 +96,7 @@ def create(
             saved=request.saved.file if request.saved else "",
         )
     )
-    return Created(run_id, run.path, made, sent, _unsigned(run, partial(sign, run, keys)))
+    return Created(run_id, run.path, made, warnings=_unsigned(run, partial(sign, run, keys)))
 
 
 def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster, keys: Keys) -> Settled:
@@ -128,6 +133,22 @@ def detached_table(run: Run, options: str) -> str:
         )
     ]
     return f"{run.run_id} runs by itself: {where}\n\n{table(('to', 'type'), rows)}"
+
+
+def paused_table(run: Run) -> str:
+    """Return how long each instance that was moved just now did nothing, at most; empty if none was."""
+    began: dict[str, datetime] = {}
+    paused: dict[str, tuple[str, timedelta]] = {}
+    for time, event in run.events():
+        match event:
+            case Moves():
+                began, paused = dict.fromkeys(event.instances, datetime.fromisoformat(time)), {}
+            case Launched(instance=name):
+                id, node = split_host_name(name)
+                if id in began:
+                    paused[id] = node, datetime.fromisoformat(time) - began[id]
+    rows = [(id, node, f"{pause.total_seconds():.1f} s") for id, (node, pause) in paused.items()]
+    return table(("instance", "now on", "paused"), rows) if rows else ""
 
 
 def _unsigned(run: Run, signing: Callable[[], Any]) -> list[str]:

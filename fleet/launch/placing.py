@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from contract.statuses import HEALTHY
 from fleet.intake.request import Request
 from fleet.intake.saved_plan import SavedPlan, applied, depends_on
 from fleet.launch.replay import hold
 from fleet.observe.cluster import Cluster
-from placement import BadInput, Plan, parse_why
+from placement import BadInput, Node, Plan, parse_why
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ def place(request: Request, cluster: Cluster) -> Placed:
     Raise Infeasible or BadInput; for a saved or recorded plan PlanFileError, PlanChanged or ReplayRejected.
     """
     experiment = request.experiment
-    cluster = cluster.degraded(request.without_packages).without_run(request.resumes)
+    cluster = cluster.degraded(request.without_packages).without_run(request.resumes.run_id if request.resumes else "")
     code, command = request.release.hash, request.command
     now = depends_on(experiment, cluster.nodes, cluster.ports, request.model_hashes, code, command)
     if request.replay:
@@ -39,7 +42,10 @@ def place(request: Request, cluster: Cluster) -> Placed:
         options = request.options
         if faults := options.faults(experiment.design, cluster.nodes, experiment.instances, request.pins):
             raise BadInput(faults)
-        plan = options.plan(experiment, cluster.nodes, request.pins, cluster.ports, parse_why(list(request.why)))
+        nodes = _as_home(request.resumes.stays, request.pins, cluster.nodes) if request.resumes else cluster.nodes
+        plan = options.plan(experiment, nodes, request.pins, cluster.ports, parse_why(list(request.why)))
+        if request.resumes:
+            plan = plan.keeping(request.resumes.stays, nodes, cluster.ports)
     file = SavedPlan(request.reference or experiment.name, request.pins, now, plan.to_json()).text
     before = [
         f"{node}: {one.id} of {one.run_id}\n"
@@ -49,3 +55,14 @@ def place(request: Request, cluster: Cluster) -> Placed:
     ]
     new = [f"{node}: {id} of {experiment.name} (new)\n" for id, node in plan.assignments.items()]
     return Placed(plan, file, "".join(before), "".join(sorted([*before, *new])))
+
+
+def _as_home(stays: Iterable[str], pins: Mapping[str, str], nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes so that what lives on can stay where it is: also where nothing new may go."""
+    here = Counter(pins[id] for id in stays)
+    return [
+        replace(node, status=HEALTHY, max_instances=node.current_instances + here[node.name])
+        if here[node.name] and node.status != HEALTHY
+        else node
+        for node in nodes
+    ]

@@ -1,13 +1,13 @@
-"""Launch a run again from its checkpoints, under its own id: each instance in a new epoch, maybe on another node.
+"""Launch a run again from its checkpoints, under its own id: all of it, or some instances while the others live on.
 
-An instance runs at most once. So a run is resumed only when all of its instances are known to have ended: by their
-nodes, or, where a node does not answer, by what it said last.
+Each that is started anew gets a new epoch, maybe on another node. An instance runs at most once, so this is done only
+when what is started anew is known to have ended: by its node, or, where that does not answer, by what it said last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from contract import names
 from contract.collected import EXIT_LOG
@@ -20,10 +20,11 @@ from contract.statuses import COMPLETED, ENDED
 from fleet.base.errors import ResumeRejected
 from fleet.base.text_table import table
 from fleet.intake.reader import Places
-from fleet.intake.request import Request
+from fleet.intake.request import Request, ResumeOf
+from fleet.intake.workload_settings import Peers
 from fleet.launch import key_store, recorded
 from fleet.launch.launching import Created
-from fleet.launch.shipments import shipments
+from fleet.launch.shipments import checkpoint_shipments
 from fleet.launch.specs import Origin, entries
 from fleet.observe.cluster import Cluster
 from fleet.observe.search import Found, instances_of, newest_epochs, ref_of
@@ -31,7 +32,24 @@ from fleet.record import checkpoints
 from fleet.record.checkpoints import Kept
 from fleet.record.run_folder import Run
 from fleet.record.signing import Keys
-from placement import Plan
+from placement import Experiment, Instance, Plan
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person, or the control loop, wants resumed.
+
+    instances: these, while the others live on; empty: all. else_all: all where these cannot go on alone. stops: what is
+    alive of them is stopped first. gone: nodes of which it is known that nothing of the run acts there any more. until:
+    the newest checkpoint that counts; empty: any. pins: {instance: node}, beside those of the launch.
+    """
+
+    instances: tuple[str, ...] = ()
+    else_all: bool = False
+    stops: bool = False
+    gone: tuple[str, ...] = ()
+    until: str = ""
+    pins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,84 +62,157 @@ class Start(Record):
 
 @dataclass(frozen=True)
 class Resumption:
-    """What is resumed: {instance: how}. The request replaces the user's input."""
+    """What is resumed. The request replaces the user's input. left: what is of it on nodes, to be brought home."""
 
     request: Request
-    starts: Mapping[str, Start]
+    left: tuple[Found, ...]
     table: str
     warnings: tuple[str, ...]
 
 
-def ended(run: Run, cluster: Cluster, gone: Collection[str] = (), *, stops: bool = False) -> list[Found]:
-    """Return the run's instances where they are on nodes, to be brought home.
-
-    gone: nodes of which it is known that nothing of the run acts there any more. stops: what is alive is stopped before
-    anything else is done. Raise ResumeRejected unless all have ended, or will have then.
-    """
-    here = _states(run, cluster)
-    alive = [one for one in _alive(run, cluster) if not stops or here[one[1].id] != one]
-    stop = f"ansible-playbook playbooks/stop.yml -e run={run.run_id}"
-    reasons = [f"{one.id} is {one.status} on {node}; stop the run first: {stop}" for node, one in alive]
-    if reasons := [*_not_gone(cluster, gone), *reasons, *_unknown(run, cluster, here, gone)]:
-        raise ResumeRejected(run.run_id, reasons)
-    return [Found(names.host_name(id, node), ref_of(cluster, node, one)) for id, (node, one) in here.items()]
-
-
 def prepare(
-    run: Run, cluster: Cluster, keys: Keys, places: Places, pins: Mapping[str, str], until: str = "", *,
+    run: Run, cluster: Cluster, keys: Keys, places: Places, wish: Wish, is_leased: Callable[[Request], bool], *,
     check: bool = False,
 ) -> Resumption:  # fmt: skip
-    """Return what it takes to resume the run from its newest checkpoints, or the newest ones up to the one named.
+    """Return what it takes to resume the run.
 
-    pins: {instance: node}, beside those that it was launched with. Raise ResumeRejected, BadInput, SigningError.
+    is_leased: whether what is launched now acts only while it has leases. Raise ResumeRejected, BadInput, SigningError.
     """
-    known = checkpoints.names(run)
-    if until and until not in known:
+    known, all_ids = checkpoints.names(run), list(run.plan.get("assignments", {}))
+    if unknown := [id for id in (*wish.instances, *wish.pins) if id not in all_ids]:
+        among = ", ".join(all_ids)
+        raise ResumeRejected(run.run_id, [f"{id}: the run has no such instance; it has {among}" for id in unknown])
+    if wish.until and wish.until not in known:
         among = ", ".join(known[-5:]) or "none; playbooks/checkpoint.yml takes one"
-        raise ResumeRejected(run.run_id, [f"from={until}: no such checkpoint; there are {among}"])
+        raise ResumeRejected(run.run_id, [f"from={wish.until}: no such checkpoint; there are {among}"])
     found = recorded.read(run, keys, places, signed=False, check=check)
-    kept = {id: checkpoints.newest(run, id, until) for id in found.plan["assignments"]}
-    reasons = [*found.differences]
-    for one in kept.values():
-        reasons += checkpoints.problems(run, one) if one else []
-    if not until and all(one and one.status == COMPLETED for one in kept.values()):
+    here, experiment = states(run, cluster), found.request.experiment
+    moves = [id for id in all_ids if id in with_needed(run, here, experiment, wish.instances or all_ids)]
+    others = [one for one in experiment.instances if one.id not in moves]
+    together = (
+        alone_problems(run, here, cluster, Peers(experiment), others, wish, is_leased(found.request)) if others else []
+    )
+    if together and wish.else_all:
+        moves = all_ids
+    elif together:
+        raise ResumeRejected(run.run_id, together)
+    ending = not_ended(run, cluster, here, moves, wish)
+    if reasons := [*ending, *found.differences]:
+        raise ResumeRejected(run.run_id, reasons)
+    begun = starts(run, cluster, moves, wish.until, check=True)
+    stays = {id: one for id, (_, one) in here.items() if id not in moves and one.alive}
+    pins = {**found.request.pins, **{id: here[id][0] for id in stays}, **wish.pins}
+    resumes = ResumeOf(run.run_id, tuple(moves), {id: one.ports for id, one in stays.items()}, wish.until)
+    left = tuple(Found(names.host_name(id, here[id][0]), ref_of(cluster, *here[id])) for id in moves if id in here)
+    # What is brought home first is not yet here, so it is not known where it will go on from.
+    from_now = "" if wish.until else "what it has left on its node"
+    rows = [
+        (id, str(start.epoch), (from_now if id in here else "") or start.checkpoint or "the beginning")
+        for id, start in begun.items()
+    ]
+    lines = [f"{run.run_id} is resumed", table(("instance", "epoch", "from"), rows)]
+    lines += ["\n".join(["all of it moves:", *together])] if together else []
+    lines += [f"lives on meanwhile: {', '.join(f'{id} on {here[id][0]}' for id in stays)}"] if stays else []
+    request = replace(found.request, pins=pins, resumes=resumes)
+    return Resumption(request, left, "\n\n".join(lines), found.warnings)
+
+
+def starts(
+    run: Run, cluster: Cluster, moves: Sequence[str], until: str = "", *, check: bool = False
+) -> dict[str, Start]:
+    """Return how each of these goes on: from its newest checkpoint, or the newest up to the one named.
+
+    check: more may come home first. Raise ResumeRejected.
+    """
+    kept = {id: checkpoints.newest(run, id, until) for id in moves}
+    reasons = [reason for one in kept.values() if one for reason in checkpoints.problems(run, one)]
+    if not until and not check and all(one and one.status == COMPLETED for one in kept.values()):
         reasons.append("it is complete; -e from=<checkpoint> goes back to an earlier moment")
     if reasons:
         raise ResumeRejected(run.run_id, reasons)
-    states, before = _states(run, cluster), checkpoints.epochs(run)
-    starts = {
-        id: Start(1 + max(before.get(id, 1), states[id][1].epoch if id in states else 1), one.checkpoint if one else "")
+    here, before = states(run, cluster), checkpoints.epochs(run)
+    return {
+        id: Start(1 + max(before.get(id, 1), here[id][1].epoch if id in here else 1), one.checkpoint if one else "")
         for id, one in kept.items()
     }
-    request = replace(found.request, pins={**found.request.pins, **pins}, resumes=run.run_id)
-    # In a check nothing comes home, so its newest checkpoint is not yet what it will go on from.
-    from_now = "what it has left on its node" if check and not until else ""
-    rows = [(id, str(start.epoch), from_now or start.checkpoint or "the beginning") for id, start in starts.items()]
-    shown = f"{run.run_id} is resumed\n\n{table(('instance', 'epoch', 'from'), rows)}"
-    return Resumption(request, starts, shown, found.warnings)
 
 
 def resume(
-    run: Run, request: Request, plan: Plan, cluster: Cluster, starts: Mapping[str, Start],
+    run: Run, request: Request, resumes: ResumeOf, plan: Plan, cluster: Cluster, begun: Mapping[str, Start],
     left: Mapping[str, Mapping[str, int]], *, leased: bool = False, check: bool = False,
 ) -> Created:  # fmt: skip
-    """Prepare the run's folder for its next epochs, and return what each node is given.
+    """Prepare the run's folder for the next epochs, and return what each node is given.
 
     left: {instance: {table: rows that its checkpoint does not have}}.
     """
-    kept = {id: checkpoints.named(run, id, start.checkpoint) for id, start in starts.items()}
-    origins = {id: Origin(start.epoch, _checkpoint(run, id, kept[id])) for id, start in starts.items()}
+    kept = {id: checkpoints.named(run, id, start.checkpoint) for id, start in begun.items()}
+    here = states(run, cluster)
+    origins = {id: Origin(here[id][1].epoch) for id in resumes.stays}
+    origins |= {id: Origin(start.epoch, _checkpoint(run, id, kept[id])) for id, start in begun.items()}
     made = entries(run.run_id, request, request.experiment, plan, cluster, origins, leased=leased)
-    sent = shipments(request, cluster, plan.assignments, {id: _files(run, one) for id, one in kept.items() if one})
+    started = [entry for entry in made if entry.launch_spec.id in begun]
+    stay = [entry for entry in made if entry.launch_spec.id in resumes.stays]
+    sent = checkpoint_shipments(cluster, plan.assignments, {id: _files(run, one) for id, one in kept.items() if one})
     if check:
-        return Created(run.run_id, run.path, made, sent)
-    key_store.make(run.run_id, [entry.launch_spec.description for entry in made])
-    for id, start in starts.items():
+        return Created(run.run_id, run.path, started, sent, stays=stay)
+    if not resumes.stays:
+        key_store.make(run.run_id, [entry.launch_spec.description for entry in made])
+    for id, start in begun.items():
         home = checkpoints.newest(run, id)  # what came home just now, whatever it goes on from
         checkpoints.put_aside(run, id, home.epoch if home else start.epoch - 1)
         run.append(Resumed(id, start.epoch, plan.assignments[id], start.checkpoint, left.get(id, {})))
-    run.append(Placed(assignments=dict(plan.assignments), score=plan.score, strategy=plan.strategy, seed=plan.seed))
-    return Created(run.run_id, run.path, made, sent)
+    where = {**run.places, **{id: plan.assignments[id] for id in begun}}
+    run.append(Placed(assignments=where, score=plan.score, strategy=plan.strategy, seed=plan.seed))
+    return Created(run.run_id, run.path, started, sent, stays=stay)
+
+
+def with_needed(
+    run: Run, here: Mapping[str, tuple[str, InstanceState]], experiment: Experiment, ids: Collection[str]
+) -> set[str]:
+    """Return these, with their peers that are complete: one that goes back may need of them what it had from them."""
+    ended = _statuses(run) | {id: one.status for id, (_, one) in here.items()}
+    peers, instances = Peers(experiment), {one.id: one for one in experiment.instances}
+    found, looked = set(ids), set[str]()
+    while ids := found - looked:
+        looked |= ids
+        found |= {peer for id in ids for peer in peers.of(instances[id]) if ended.get(peer) == COMPLETED}
+    return found
+
+
+def alone_problems(
+    run: Run, here: Mapping[str, tuple[str, InstanceState]], cluster: Cluster, peers: Peers,
+    others: Sequence[Instance], wish: Wish, leased: bool,
+) -> list[str]:  # fmt: skip
+    """Return why these others cannot live on while the rest goes on elsewhere; empty if they can."""
+    found = [] if key_store.has(run.run_id) else ["its keys are not on this controller, and its peers know no others"]
+    for one in others:
+        node, state = here.get(one.id, ("", None))
+        calls = {*peers.of(one), *one.observes} - {other.id for other in others}
+        if one.id in wish.pins:
+            found.append(f"{one.id} is not among the instances that move, so it stays where it is")
+        if state is None and run.places[one.id] in cluster.silent and _statuses(run).get(one.id) not in ENDED:
+            found.append(
+                f"{one.id} is on {run.places[one.id]}, which does not answer: it cannot be told of a new address"
+            )
+        if state is None or not state.alive:
+            continue
+        if calls and one.network == "open":
+            found.append(f"{one.id} has no private network, so it cannot be told the new address of {min(calls)}")
+        if state.leased != leased:
+            found.append(f"{one.id} on {node} was launched {'with' if state.leased else 'without'} the control loop")
+    return found
+
+
+def not_ended(
+    run: Run, cluster: Cluster, here: Mapping[str, tuple[str, InstanceState]], moves: Sequence[str], wish: Wish
+) -> list[str]:
+    """Return why it is not known that nothing of these acts once they are stopped; empty if it is."""
+    alive = [(node, one) for node, one in _alive(run, cluster) if one.id in moves]
+    if wish.stops:
+        alive = [one for one in alive if here[one[1].id] != one]
+    stop = f"ansible-playbook playbooks/stop.yml -e run={run.run_id}"
+    reasons = [f"{one.id} is {one.status} on {node}; stop the run first: {stop}" for node, one in alive]
+    return [*_not_gone(cluster, wish.gone), *reasons, *_unknown(run, cluster, here, moves, wish.gone)]
 
 
 def _files(run: Run, kept: Kept) -> list[tuple[str, str]]:
@@ -138,7 +229,7 @@ def _checkpoint(run: Run, id: str, kept: Kept | None) -> Checkpoint:
     return Checkpoint(kept.database, kept.state, exits) if kept else Checkpoint(exits=exits)
 
 
-def _states(run: Run, cluster: Cluster) -> dict[str, tuple[str, InstanceState]]:
+def states(run: Run, cluster: Cluster) -> dict[str, tuple[str, InstanceState]]:
     """Return {instance: (node, its state)} of the run, in the newest epoch that is on a node."""
     return {one.id: (node, one) for node, one in newest_epochs(cluster) if one.run_id == run.run_id}
 
@@ -157,23 +248,28 @@ def _not_gone(cluster: Cluster, gone: Collection[str]) -> Iterator[str]:
             yield f"gone={node}: it answers; stop the run there"
 
 
-def _unknown(
-    run: Run, cluster: Cluster, here: Mapping[str, tuple[str, InstanceState]], gone: Collection[str]
-) -> Iterator[str]:
-    """Yield the instances that may still run, on a node that does not answer."""
-    places: dict[str, str] = dict(run.plan.get("assignments", {}))
+def _statuses(run: Run) -> dict[str, str]:
+    """Return {instance: its status}, as it was brought home last, of those that were not started again since."""
     statuses: dict[str, str] = {}
-    epochs: dict[str, int] = {}
     for _, event in run.events():
         match event:
             case Resumed(instance=id):
-                places[id], epochs[id] = event.node, event.epoch
                 statuses.pop(id, None)
             case Launched(instance=name):
                 statuses.pop(names.split_host_name(name)[0], None)
             case Collected():
                 statuses |= event.statuses
-    for id, node in places.items():
+    return statuses
+
+
+def _unknown(
+    run: Run, cluster: Cluster, here: Mapping[str, tuple[str, InstanceState]], moves: Sequence[str],
+    gone: Collection[str],
+) -> Iterator[str]:  # fmt: skip
+    """Yield those of these instances that may still run, on a node that does not answer."""
+    statuses, epochs, places = _statuses(run), checkpoints.epochs(run), run.places
+    for id in moves:
+        node = places[id]
         is_here = id in here and here[id][1].epoch >= epochs.get(id, 1)
         if not is_here and node in cluster.silent and node not in gone and statuses.get(id) not in ENDED:
             yield (

@@ -21,25 +21,31 @@ class Shipment(Record):
     artifacts: tuple[Any, ...]
 
 
-def shipments(
-    request: Request,
-    cluster: Cluster,
-    assignments: Mapping[str, str] | None = None,
-    checkpoints: Mapping[str, Sequence[tuple[str, str]]] | None = None,
-) -> list[Shipment]:
+def shipments(request: Request, cluster: Cluster, assignments: Mapping[str, str] | None = None) -> list[Shipment]:
     """Return what each node of a plan {instance: node} gets; without a plan, everything for each node that answered.
 
-    checkpoints: {instance: (file, sha256) of each file that it is resumed from}.
+    Of a run that goes on, only the nodes of what is started anew get anything.
     """
     if assignments is None:
         chosen = {name: list(request.models) for name in cluster.names if cluster.states[name]}
     else:
-        placed = dict.fromkeys(assignments.values())
-        chosen = {node: [id for id, where in assignments.items() if where == node] for node in placed}
-    return [
-        Shipment(node, (*_artifacts(request, cluster, node, ids), *_checkpoints(cluster, node, ids, checkpoints or {})))
-        for node, ids in chosen.items()
-    ]
+        chosen = _by_node(assignments, request.resumes.moves if request.resumes else assignments)
+    return [Shipment(node, tuple(_artifacts(request, cluster, node, ids))) for node, ids in chosen.items()]
+
+
+def checkpoint_shipments(
+    cluster: Cluster, assignments: Mapping[str, str], checkpoints: Mapping[str, Sequence[tuple[str, str]]]
+) -> list[Shipment]:
+    """Return what each node gets of the checkpoints {instance: (file, sha256) of each of its files}."""
+    chosen = _by_node(assignments, checkpoints)
+    return [Shipment(node, tuple(_checkpoints(cluster, node, ids, checkpoints))) for node, ids in chosen.items()]
+
+
+def _by_node(assignments: Mapping[str, str], ids: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for id in ids:
+        found.setdefault(assignments[id], []).append(id)
+    return found
 
 
 def _checkpoints(
@@ -54,7 +60,7 @@ def _checkpoints(
             "dest": names.checkpoint_file(work_dir, id, sha256),
         }
         for id in ids
-        for src, sha256 in checkpoints.get(id, ())
+        for src, sha256 in checkpoints[id]
     ]
 
 

@@ -41,10 +41,10 @@ class Entry(Record):
 
 @dataclass(frozen=True)
 class Origin:
-    """What an instance is resumed from, and the epoch that begins with it."""
+    """The epoch of an instance, and what it is resumed from; None: it lives on in it."""
 
     epoch: int
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | None = None
 
 
 # The program of a stream relay, by whether the release contains `contract/`: replays may use releases of older names.

@@ -129,6 +129,15 @@ class Run:
         """The plan that the run was launched with. Raises RunError if the file is missing or damaged."""
         return _read(self.path / "plan.json")
 
+    @property
+    def places(self) -> dict[str, str]:
+        """{instance: its node}: the one that it was sent to last. Raises RunError."""
+        places = dict(self.plan.get("assignments", {}))
+        for _, event in self.events():
+            if isinstance(event, events.Resumed):
+                places[event.instance] = event.node
+        return places
+
     def update_manifest(self, **changes: Any) -> dict[str, Any]:
         """Set top-level keys of the manifest (a value is replaced whole) and return it. Safe with concurrent writers.
 

@@ -9,6 +9,7 @@ from typing import Any
 from fleet.intake.request import Request
 from fleet.launch.packing import pack
 from fleet.launch.placing import place
+from fleet.launch.shipments import shipments
 from fleet.observe.cluster import Cluster
 from plugins.base import LocalAction, Result
 
@@ -27,6 +28,7 @@ class ActionModule(LocalAction):
             "changed": False,
             "request": packed.request.to_json(),
             "plan": placed.plan.to_json(),
+            "nodes": [one.to_json() for one in shipments(packed.request, cluster, placed.plan.assignments)],
             "table": "\n\n".join(filter(None, (packed.table, placed.plan.table()))),
             **packed.told,
             "file": placed.file,

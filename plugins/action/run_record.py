@@ -10,11 +10,12 @@ from ansible import constants, context
 from ansible.release import __version__ as ansible_version
 
 from contract.description import InstanceRef
-from fleet.control.care import Care, care_of, launched
-from fleet.intake.request import Request
+from contract.events import Moves
+from fleet.control.care import Care, care_of, launched, starting
+from fleet.intake.request import Request, ResumeOf
 from fleet.launch import key_store
-from fleet.launch.launching import Created, create, detached_table, settle
-from fleet.launch.resuming import Start, resume
+from fleet.launch.launching import Created, create, detached_table, paused_table, settle
+from fleet.launch.resuming import resume, starts
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
 from fleet.record.signing import Keys, sign, statement
@@ -31,13 +32,12 @@ class ActionModule(LocalAction):
         "state": {
             "type": "str",
             "required": True,
-            "choices": ["created", "resumed", "launched", "collected", "concluded", "signed"],
+            "choices": ["created", "moves", "launched", "collected", "concluded", "signed"],
         },
         "runs_dir": {"type": "path", "required": True},
         "run_id": {"type": "str", "default": ""},
         "request": {"type": "dict", "default": {}},
         "plan": {"type": "dict", "default": {}},
-        "starts": {"type": "dict", "default": {}},
         "detached": {"type": "bool", "default": False},
         "signing_key": {"type": "path", "default": ""},
         "allowed_signers": {"type": "path", "default": ""},
@@ -45,7 +45,7 @@ class ActionModule(LocalAction):
     RULES = {
         "required_if": [
             ("state", "created", ("request", "plan")),
-            ("state", "resumed", ("run_id", "request", "plan", "starts")),
+            ("state", "moves", ("request",)),
             ("state", "launched", ("run_id",)),
             ("state", "collected", ("run_id",)),
             ("state", "concluded", ("run_id",)),
@@ -57,7 +57,7 @@ class ActionModule(LocalAction):
         self._keys = Keys(given["signing_key"], given["allowed_signers"])
         step = {
             "created": self._created,
-            "resumed": self._resumed,
+            "moves": self._moves,
             "launched": self._launched,
             "collected": self._collected,
             "concluded": self._concluded,
@@ -67,47 +67,44 @@ class ActionModule(LocalAction):
 
     def _created(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         request, cluster = Request.from_json(given["request"], "request"), Cluster.from_task_vars(task_vars)
-        care = care_of(cluster, request)
-        created = create(
-            Path(given["runs_dir"]),
-            request,
-            Plan.from_json(given["plan"]),
-            cluster,
-            self._keys,
-            ansible_version,
-            leased=care.folder is not None,
-            check=self.check,
-        )
-        return self._to_launch(created, care, given["detached"])
+        runs_dir, plan, care = Path(given["runs_dir"]), Plan.from_json(given["plan"]), care_of(cluster, request)
+        if request.resumes:
+            return self._resumed(runs_dir, request, request.resumes, plan, cluster, care, given["detached"])
+        leased = care.folder is not None
+        created = create(runs_dir, request, plan, cluster, self._keys, ansible_version, leased=leased, check=self.check)
+        return self._to_launch(created, care, cluster, given["detached"])
 
-    def _resumed(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
-        run = Run.open(given["runs_dir"], given["run_id"])
-        starts = {id: Start.from_json(one, f"starts.{id}") for id, one in given["starts"].items()}
-        left = {} if self.check else taken_back(run, {id: start.checkpoint for id, start in starts.items()})
-        request, cluster = Request.from_json(given["request"], "request"), Cluster.from_task_vars(task_vars)
-        care = care_of(cluster, request)
-        resumed = resume(
-            run,
-            request,
-            Plan.from_json(given["plan"]),
-            cluster,
-            starts,
-            left,
-            leased=care.folder is not None,
-            check=self.check,
-        )
+    def _moves(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        resumes = Request.from_json(given["request"], "request").resumes
+        if resumes and not self.check:
+            run, cluster = Run.open(given["runs_dir"], resumes.run_id), Cluster.from_task_vars(task_vars)
+            starting(run.run_id, cluster.settings.name, resumes.moves)
+            run.append(Moves(resumes.moves))
+        return {"changed": False}
+
+    def _resumed(
+        self, runs_dir: Path, request: Request, resumes: ResumeOf, plan: Plan, cluster: Cluster, care: Care,
+        detached: bool,
+    ) -> Result:  # fmt: skip
+        run = Run.open(runs_dir, resumes.run_id)
+        begun = starts(run, cluster, resumes.moves, resumes.until, check=self.check)
+        left = {} if self.check else taken_back(run, {id: start.checkpoint for id, start in begun.items()})
+        leased = care.folder is not None
+        resumed = resume(run, request, resumes, plan, cluster, begun, left, leased=leased, check=self.check)
         beyond = [
             f"{id}: {sum(rows.values())} rows after its checkpoint are left in the databases of earlier epochs"
             for id, rows in left.items()
             if rows
         ]
-        result = self._to_launch(resumed, care, given["detached"])
+        # Who watches the others watches on.
+        result = self._to_launch(resumed, care, cluster, detached or bool(resumes.stays))
         return {**result, "table": "\n".join([result["table"], *beyond])}
 
-    def _to_launch(self, created: Created, care: Care, detached: bool) -> Result:
+    def _to_launch(self, created: Created, care: Care, cluster: Cluster, detached: bool) -> Result:
         launched = [entry.launch_spec.description for entry in created.entries]
         if not self.check:
-            care.look_after(created.run_id, created.path.parent, {one.id: (one.node, one.epoch) for one in launched})
+            where = {one.id: (one.node, one.epoch) for one in launched}
+            care.look_after(created.run_id, created.path.parent, where, cluster.settings.name)
         return {
             "watched_by": "nobody" if detached or self.check else "record" if care.folder else "nodes",
             "changed": True,
@@ -115,6 +112,7 @@ class ActionModule(LocalAction):
             "path": str(created.path),
             "instances": [entry.to_json() for entry in created.entries],
             "nodes": [shipment.to_json() for shipment in created.shipments],
+            "stays": [entry.to_json() for entry in created.stays],
             "table": f"run {created.run_id}\n{care.words}",
             "warnings": created.warnings,
         }
@@ -122,13 +120,16 @@ class ActionModule(LocalAction):
     def _launched(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run = Run.open(given["runs_dir"], given["run_id"])
         cluster = Cluster.from_task_vars(task_vars)
-        settled = settle(run, _results(task_vars, "instance_started"), cluster, self._keys)
+        outcomes = _results(task_vars, "instance_started")
+        settled = settle(run, outcomes, cluster, self._keys)
         launched(run.run_id, cluster.settings.name, started=not settled.failed)
-        if settled.failed:
+        is_all = len(outcomes) == len(run.places)
+        if settled.failed and is_all:
             key_store.remove(run.run_id)
+        paused = paused_table(run)
         shown = {}
-        if given["detached"] and not settled.failed:
-            shown = {"table": detached_table(run, _inventory())}
+        if (given["detached"] or not is_all) and not settled.failed:
+            shown = {"table": "\n\n".join(filter(None, (paused, detached_table(run, _inventory()))))}
         return {
             "changed": False,
             "failed_instances": settled.failed,

@@ -53,7 +53,7 @@ def test_it_is_looked_after(folder: Path, given: Request) -> None:
     care = care_of(cluster(), given)
     assert care.folder == folder
     assert "without the loop it stops after 40 s" in care.words
-    care.look_after(RUN, Path("/runs"), {"a": ("n", 1)})
+    care.look_after(RUN, Path("/runs"), {"a": ("n", 1)}, "lab")
     launched(RUN, "lab", started=True)
     assert DesiredStore(folder).read().runs[RUN].launched
 
@@ -71,7 +71,7 @@ def test_it_is_not_looked_after(given: Request, settings: dict[str, object], why
     care = care_of(cluster(**settings), given)
     assert care.folder is None
     assert why in care.words
-    care.look_after(RUN, Path("/runs"), {"a": ("n", 1)})
+    care.look_after(RUN, Path("/runs"), {"a": ("n", 1)}, "lab")
 
 
 def test_without_a_loop_or_with_one_for_other_nodes_it_is_autonomous(folder: Path) -> None:
@@ -95,9 +95,9 @@ def test_it_is_not_looked_after_where_the_loop_does_not_hear_of_a_node(folder: P
 @pytest.mark.usefixtures("runs")
 def test_a_launch_that_failed_is_forgotten_and_a_resumption_that_failed_is_not(folder: Path) -> None:
     care = care_of(cluster(), request())
-    care.look_after(RUN, Path("/runs"), {"a": ("n", 1)})
+    care.look_after(RUN, Path("/runs"), {"a": ("n", 1)}, "lab")
     launched(RUN, "lab", started=False)
     assert DesiredStore(folder).read().runs == {}
-    care.look_after(RUN, Path("/runs"), {"a": ("n", 2)})
+    care.look_after(RUN, Path("/runs"), {"a": ("n", 2)}, "lab")
     launched(RUN, "lab", started=False)
     assert RUN in DesiredStore(folder).read().runs

@@ -19,6 +19,7 @@ from fleet.control.desired_store import DesiredStore
 from fleet.control.loop import AGAIN_SECONDS, PERSONS_SECONDS, Loop
 from fleet.control.loop_file import LoopFile, NodeToAttend
 from fleet.control.model import Key
+from fleet.control.playbooks import this_playbook
 from fleet.observe import service_words
 from fleet.record.run_folder import Run
 
@@ -36,6 +37,8 @@ FILE = LoopFile(
     term=1,
 )
 WAIT = FILE.settings.wait
+MOVED = {"run": RUN, "else_all": "true", "detach": "true", "stop": "true", "gone": "n2"}
+GONE = "1 0 0"  # a playbook that has ended
 
 
 class Cluster:
@@ -45,7 +48,7 @@ class Cluster:
         runs = folder / "runs"
         Run.create(runs, RUN, {"experiment": "x"}, {"assignments": {"a": "n1", "b": "n2"}})
         self.folder, self.store = folder / "loop", DesiredStore(folder / "loop")
-        self.store.look_after(RUN, runs, {"a": ("n1", 1), "b": ("n2", 1)})
+        self.store.look_after(RUN, runs, {"a": ("n1", 1), "b": ("n2", 1)}, this_playbook())
         self.store.launched(RUN)
         self.played: list[tuple[str, dict[str, str]]] = []
         self.problem, self.renewed, self.now = "", set[tuple[str, int]](), 1000.0
@@ -63,8 +66,8 @@ class Cluster:
         for link in self.loop.links.values():
             link.renew = self._renew  # type: ignore[method-assign]
 
-    async def _play(self, verb: str, run_id: str, runs_dir: str, *, check: bool = False, **variables: str) -> str:
-        self.played.append((f"{verb} --check" if check else verb, {"run": run_id, **variables}))
+    async def _play(self, verb: str, run_id: str, runs_dir: str, **variables: str) -> str:
+        self.played.append((verb, {"run": run_id, **variables}))
         return self.problem
 
     def _renew(self, renewal: Renewal) -> None:
@@ -140,7 +143,7 @@ def test_a_lost_node_is_waited_for_and_then_the_run_is_moved(play: Play) -> None
         assert cluster.played == [], "its lease may not have ended"
         assert cluster.waits()["b"].startswith("may act on n2 for ")
         await cluster.pass_seconds(4, silent=("n2",))
-        assert cluster.played[0] == ("resume", {"run": RUN, "detach": "true", "stop": "true", "gone": "n2"})
+        assert cluster.played[0] == ("resume", {**MOVED, "instance": "b"}), "and a lives on"
         kinds = [event.kind for _, event in Run(Path(cluster.store.read().runs[RUN].runs_dir) / RUN).events()]
         assert "node_lost" in kinds
         assert "waits" in kinds
@@ -166,7 +169,7 @@ def test_a_move_that_fails_is_tried_again_later_and_told(play: Play) -> None:
 def test_a_run_that_is_being_launched_is_let_act_and_nothing_else(play: Play) -> None:
     async def scene(cluster: Cluster) -> None:
         runs = Path(cluster.store.read().runs[RUN].runs_dir)
-        cluster.store.look_after(RUN, runs, {"a": ("n1", 2), "b": ("n3", 2)})
+        cluster.store.look_after(RUN, runs, {"a": ("n1", 2), "b": ("n3", 2)}, this_playbook())
         cluster.on = {"n1": [instance("a", 2, "PENDING", 0.0)], "n2": [], "n3": [], "n4": []}
         await cluster.pass_seconds(3 * WAIT)
         assert cluster.renewed == {("a", 2)}
@@ -211,7 +214,7 @@ def test_a_run_that_has_ended_is_brought_home_once_and_forgotten(play: Play) -> 
 def test_what_came_back_in_an_earlier_epoch_is_stopped_before_anything_else(play: Play) -> None:
     async def scene(cluster: Cluster) -> None:
         runs = Path(cluster.store.read().runs[RUN].runs_dir)
-        cluster.store.look_after(RUN, runs, {"a": ("n1", 2), "b": ("n3", 2)})
+        cluster.store.look_after(RUN, runs, {"a": ("n1", 2), "b": ("n3", 2)}, this_playbook())
         cluster.store.launched(RUN)
         cluster.on = {"n1": [instance("a", 2)], "n2": [instance("b", 1)], "n3": [instance("b", 2)], "n4": []}
         await cluster.pass_seconds(2)
@@ -235,7 +238,8 @@ def test_most_nodes_silent_is_the_controllers_own_trouble(play: Play) -> None:
 def test_a_loop_that_starts_waits_the_full_length_and_takes_up_what_was_cut_off(play: Play) -> None:
     async def scene(cluster: Cluster) -> None:
         await cluster.pass_seconds(5)
-        cluster.store.acting(RUN, "moves")  # killed then
+        cluster.store.acting(RUN, "moves")
+        cluster.store.starting(RUN, ["a", "b"], GONE)  # killed then
         cluster.on["n1"] = [instance("a", status="STOPPED", lease=0.0)]
         with cluster.loop.playbooks._lock(RUN):  # as the playbook that outlived it does
             cluster.begin()
@@ -246,9 +250,23 @@ def test_a_loop_that_starts_waits_the_full_length_and_takes_up_what_was_cut_off(
         await cluster.pass_seconds(WAIT - 2, silent=("n2",))
         assert cluster.played == [], "what it stopped itself could be started, but not yet what was on n2"
         await cluster.pass_seconds(4, silent=("n2",))
-        assert cluster.played[0] == ("resume", {"run": RUN, "detach": "true", "stop": "true", "gone": "n2"})
+        assert cluster.played[0] == ("resume", {**MOVED, "instance": "a,b"})
         assert cluster.store.read().runs[RUN].acting == ""
         assert cluster.store.read().instances[Key(RUN, "a")].outcome == "", "the loop stopped it, no person did"
+
+    play(scene)
+
+
+def test_a_launch_that_was_cut_off_is_cleaned_up(play: Play) -> None:
+    async def scene(cluster: Cluster) -> None:
+        other = RUN.replace("aaaa", "bbbb")
+        Run.create(cluster.folder / "runs", other, {"experiment": "x"}, {"assignments": {"a": "n3"}})
+        cluster.store.look_after(other, cluster.folder / "runs", {"a": ("n3", 1)}, this_playbook())
+        await cluster.pass_seconds(5)
+        assert cluster.played == [], "its playbook is at it"
+        cluster.store.look_after(other, cluster.folder / "runs", {"a": ("n3", 1)}, GONE)
+        await cluster.pass_seconds(1)
+        assert cluster.played == [("stop", {"run": other})]
 
     play(scene)
 
@@ -276,12 +294,14 @@ def test_a_node_that_is_drained_is_emptied_where_there_is_a_plan(play: Play, mon
         service_words.write("c", "n2", service_words.DRAINED)
         cluster.problem = "no plan"
         await cluster.pass_seconds(5)
-        assert set(cluster.verbs) == {"resume --check"}, "nothing is stopped before there is a plan"
+        assert set(cluster.verbs) == {"resume"}, "which stops nothing before there is a plan"
+        assert ("b", 1) in cluster.renewed, "so it acts on"
         cluster.loop._not_before[RUN] = cluster.now + AGAIN_SECONDS
         await cluster.pass_seconds(2)
         assert cluster.waits() == {"b": "no plan"}
         cluster.problem, cluster.loop._not_before = "", {}
         await cluster.pass_seconds(2)
-        assert cluster.verbs[cluster.verbs.index("resume") - 1] == "resume --check"
+        assert cluster.played[-1] == ("resume", {**MOVED, "instance": "b", "gone": ""})
+        assert cluster.waits() == {}
 
     play(scene)

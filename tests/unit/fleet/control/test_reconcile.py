@@ -87,11 +87,13 @@ def test_a_persons_stop_forbids_a_replacement() -> None:
 
 
 def test_a_drained_node_is_emptied_if_there_is_somewhere_to_go() -> None:
-    assert decide(drained="n1", n1=report(RUNS)) == [Stop("n1", KEY, 2, moving=True)]
-    assert decide(drained="n1", fit="n9", n1=report(RUNS)) == [Renew("n1", KEY, 2, "boot", 5040.0)]
-    assert decide(drained="n1 n2", n1=report(RUNS)) == [Renew("n1", KEY, 2, "boot", 5040.0)]
+    renewed = Renew("n1", KEY, 2, "boot", 5040.0)
+    assert decide(drained="n1", n1=report(RUNS)) == [renewed, Stop("n1", KEY, 2, moving=True)], "it acts until then"
+    assert decide(drained="n1", fit="n9", n1=report(RUNS)) == [renewed]
+    assert decide(drained="n1 n2", n1=report(RUNS)) == [renewed]
     moving = replace(WANTED, moving=True)
     assert decide(moving, n1=report(Seen(2, None, "STOPPED"))) == [Start("n2", KEY, 3, "boot", 5040.0)]
+    assert decide(moving, n1=report(Seen(2, None, "COMPLETED"))) == [Finish(KEY, "COMPLETED")], "before it was stopped"
 
 
 def test_a_node_that_is_not_fit_gets_nothing() -> None:

@@ -12,10 +12,12 @@ import pytest
 from fleet.base.errors import ControlError
 from fleet.base.state_folder import NAME
 from fleet.control import processes
+from fleet.control.desired_store import FILE as STORE
 from fleet.control.desired_store import DesiredStore
 from fleet.control.loop_file import LoopFile, NodeToAttend, folder_of
 from fleet.control.model import Desired, Key
 from fleet.control.one_at_a_time import held, holder
+from fleet.control.playbooks import is_running, this_playbook
 
 RUN = "x_20261123T141500Z_aaaa"
 ROOT = Path(__file__).parents[4]
@@ -25,7 +27,7 @@ FILE = LoopFile("c", str(ROOT), (), {"n": NodeToAttend(("false",), "/w", "jar", 
 @pytest.fixture
 def store(tmp_path: Path) -> DesiredStore:
     made = DesiredStore(tmp_path)
-    made.look_after(RUN, tmp_path, {"a": ("n1", 1), "b": ("n2", 1)})
+    made.look_after(RUN, tmp_path, {"a": ("n1", 1), "b": ("n2", 1)}, this_playbook())
     return made
 
 
@@ -41,21 +43,38 @@ def test_a_run_is_looked_after_from_before_its_launch_until_it_is_forgotten(
     assert store.read().instances == {}
 
 
-def test_a_resumed_run_takes_the_place_of_what_was_known_of_it(store: DesiredStore, tmp_path: Path) -> None:
+def test_a_resumed_instance_takes_the_place_of_what_was_known_of_it(store: DesiredStore, tmp_path: Path) -> None:
     store.stop(RUN)
     store.acting(RUN, "moves")
-    store.look_after(RUN, tmp_path, {"a": ("n1", 2)})
-    (wanted,) = store.read().instances.values()
-    assert (wanted.epoch, wanted.stopped, wanted.moving) == (2, False, False)
+    store.look_after(RUN, tmp_path, {"a": ("n3", 2)}, this_playbook())
+    wanted = {key.id: one for key, one in store.read().instances.items()}
+    assert (wanted["a"].node, wanted["a"].epoch, wanted["a"].stopped, wanted["a"].moving) == ("n3", 2, False, True)
+    assert wanted["b"].stopped, "the other one lives on as it was"
     assert store.read().runs[RUN].acting == "moves", "by the loop itself, which may be killed before it has started"
-
-
-def test_a_run_that_a_person_starts_anew_is_theirs_until_it_has_started(store: DesiredStore) -> None:
     store.launched(RUN)
-    store.starting(RUN)
-    assert not store.read().runs[RUN].launched
-    store.starting("y_20261123T141500Z_aaaa")
+    assert not any(one.moving for one in store.read().instances.values())
+
+
+def test_what_a_playbook_starts_anew_is_its_own_until_it_has_ended(store: DesiredStore) -> None:
+    store.launched(RUN)
+    assert store.read().runs[RUN].starter == ""
+    store.starting(RUN, ["b"], this_playbook())
+    assert is_running(store.read().runs[RUN].starter)
+    assert [key.id for key, one in store.read().instances.items() if one.moving] == ["b"]
+    store.starting("y_20261123T141500Z_aaaa", ["a"], "")
     assert list(store.read().runs) == [RUN]
+    store.cut_off(RUN)
+    assert store.read().runs[RUN].starter == ""
+    assert [key.id for key, one in store.read().instances.items() if one.moving] == ["b"], "and is still to be moved"
+
+
+def test_a_playbook_that_has_ended_is_not_running() -> None:
+    pid, began = this_playbook().split(" ", 1)
+    assert not is_running(f"{pid} {began}0"), "another process may have its number now"
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+        assert not is_running(f"{process.pid} {began}")
+    assert not is_running("")
 
 
 def test_a_stop_is_of_a_run_or_of_one_instance(store: DesiredStore) -> None:
@@ -70,10 +89,10 @@ def test_what_is_decided_of_an_epoch_says_nothing_of_the_next(store: DesiredStor
     before = Desired(store.read().instances)
     key = Key(RUN, "a")
     after = Desired({**before.instances, key: replace(before.instances[key], outcome="COMPLETED")})
-    store.look_after(RUN, tmp_path, {"a": ("n1", 2)})
+    store.look_after(RUN, tmp_path, {"a": ("n1", 2)}, "")
     store.decided(before, after)
     assert store.read().instances[key].outcome == ""
-    store.look_after(RUN, tmp_path, {"a": ("n1", 1)})
+    store.look_after(RUN, tmp_path, {"a": ("n1", 1)}, "")
     store.decided(before, after)
     assert store.read().instances[key].outcome == "COMPLETED"
 
@@ -85,7 +104,7 @@ from fleet.control.desired_store import DesiredStore
 store = DesiredStore(Path({str(tmp_path)!r}))
 print("begins", flush=True)
 while True:
-    store.look_after({RUN!r}, Path("/"), {{"a": ("n1", 1), "b": ("n2", 1)}})
+    store.look_after({RUN!r}, Path("/"), {{"a": ("n1", 1), "b": ("n2", 1)}}, "")
     store.forget({RUN!r})
 """
     for _ in range(5):
@@ -128,9 +147,9 @@ def test_a_loop_that_does_not_come_up_says_why(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("")
     with pytest.raises(ControlError, match=r"did not come up; the end of .*File exists"):
         processes.start(FILE, tmp_path)
-    (tmp_path / "desired.db").unlink()
-    (tmp_path / "desired.db").mkdir()
-    with pytest.raises(ControlError, match=r"desired.db: unable to open database file"):
+    (tmp_path / STORE).unlink()
+    (tmp_path / STORE).mkdir()
+    with pytest.raises(ControlError, match=r"desired.2.db: unable to open database file"):
         processes.start(FILE, tmp_path)
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from contract.events import Collected, Launched, Resumed
-from fleet.base.errors import ResumeRejected
-from fleet.launch.resuming import ended
+from fleet.intake.workload_settings import Peers
+from fleet.launch import key_store
+from fleet.launch.resuming import Wish, alone_problems, not_ended, states, with_needed
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
+from placement import Experiment, parse_experiment
 
 RUN = "x_20261123T141500Z_aaaa"
 VARIABLES = {"ssh_user": "pi", "remote_work_dir": "/w"}
@@ -30,35 +32,52 @@ def run(tmp_path: Path) -> Run:
     return made
 
 
-def found(run: Run, gone: str = "", **nodes: Any) -> list[str]:
-    return [one.name for one in ended(run, Cluster.from_hostvars(nodes), gone.split())]
+def why(run: Run, gone: str = "", *, moves: str = "a b", stops: bool = False, **nodes: Any) -> list[str]:
+    cluster, wish = Cluster.from_hostvars(nodes), Wish(stops=stops, gone=tuple(gone.split()))
+    return not_ended(run, cluster, states(run, cluster), moves.split(), wish)
 
 
-def why(run: Run, gone: str = "", **nodes: Any) -> list[str]:
-    with pytest.raises(ResumeRejected) as error:
-        found(run, gone, **nodes)
-    return error.value.reasons
+def where(run: Run, **nodes: Any) -> dict[str, str]:
+    return {id: node for id, (node, _) in states(run, Cluster.from_hostvars(nodes)).items()}
+
+
+def experiment(more: str = "", network: str = "peers") -> Experiment:
+    minds = "".join(f"  - {{id: {id}, ram_gb: 1, network: {network}}}\n" for id in "abc")
+    return parse_experiment(f"name: x\ninstances:\n{minds}{more}", Path("x.yml"))
+
+
+def alone(run: Run, network: str = "peers", pins: dict[str, str] | None = None, **nodes: Any) -> list[str]:
+    """Why a and c cannot live on while b goes on elsewhere."""
+    cluster, known = Cluster.from_hostvars(nodes), experiment(network=network)
+    others = [one for one in known.instances if one.id != "b"]
+    return alone_problems(run, states(run, cluster), cluster, Peers(known), others, Wish(pins=pins or {}), leased=False)
 
 
 def test_what_has_ended_is_found_where_it_is(run: Run) -> None:
-    assert found(run, n1=node(("a", "STOPPED", 1)), n2=node(("b", "FAILED", 1))) == ["a@n1", "b@n2"]
+    nodes = {"n1": node(("a", "STOPPED", 1)), "n2": node(("b", "FAILED", 1))}
+    assert where(run, **nodes) == {"a": "n1", "b": "n2"}
+    assert why(run, **nodes) == []
 
 
 def test_of_one_that_was_resumed_elsewhere_the_newest_epoch_counts(run: Run) -> None:
     run.append(Resumed("a", 2, "n2"))
     nodes = {"n1": node(("a", "STOPPED", 1)), "n2": node(("b", "STOPPED", 1), ("a", "COMPLETED", 2))}
-    assert found(run, **nodes) == ["b@n2", "a@n2"]
+    assert where(run, **nodes) == {"a": "n2", "b": "n2"}
+    assert why(run, **nodes) == []
 
 
 def test_one_that_is_alive_stands_against_it(run: Run) -> None:
     (reason,) = why(run, n1=node(("a", "CRASHED", 1)), n2=node(("b", "STOPPED", 1)))
     assert reason == f"a is CRASHED on n1; stop the run first: ansible-playbook playbooks/stop.yml -e run={RUN}"
+    assert why(run, stops=True, n1=node(("a", "CRASHED", 1)), n2=node(("b", "STOPPED", 1))) == [], "it is stopped first"
+    assert why(run, moves="b", n1=node(("a", "RUNNING", 1)), n2=node(("b", "STOPPED", 1))) == [], "it lives on"
 
 
 def test_an_earlier_epoch_that_is_alive_still_stands_against_it(run: Run) -> None:
     run.append(Resumed("a", 2, "n2"))
     (reason,) = why(run, n1=node(("a", "RUNNING", 1)), n2=node(("b", "STOPPED", 1), ("a", "STOPPED", 2)))
     assert reason.startswith("a is RUNNING on n1")
+    assert why(run, stops=True, n1=node(("a", "RUNNING", 1)), n2=node(("b", "STOPPED", 1), ("a", "STOPPED", 2)))
 
 
 def test_a_silent_node_may_still_run_it(run: Run) -> None:
@@ -72,17 +91,54 @@ def test_a_silent_node_may_still_run_it(run: Run) -> None:
 
 def test_a_silent_node_has_said_that_it_ended(run: Run) -> None:
     run.append(Collected({"a": "STOPPED", "b": "STOPPED"}))
-    assert found(run, n1=node(("a", "STOPPED", 1)), n2=VARIABLES) == ["a@n1"]
+    assert why(run, n1=node(("a", "STOPPED", 1)), n2=VARIABLES) == []
     run.append(Resumed("b", 2, "n2"))  # and was started again since
     assert why(run, n1=node(("a", "STOPPED", 1)), n2=VARIABLES)
 
 
 def test_a_node_that_answers_and_has_nothing_of_it_runs_nothing_of_it(run: Run) -> None:
-    assert found(run, n1=node(("a", "STOPPED", 1)), n2=node()) == ["a@n1"]
+    assert why(run, n1=node(("a", "STOPPED", 1)), n2=node()) == []
 
 
 def test_a_person_knows_that_a_node_is_off_and_no_node_that_answers_is(run: Run) -> None:
     nodes = {"n1": node(("a", "STOPPED", 1)), "n2": VARIABLES}
-    assert found(run, "n2", **nodes) == ["a@n1"]
+    assert why(run, "n2", **nodes) == []
     assert why(run, "n1 n2", **nodes) == ["gone=n1: it answers; stop the run there"]
     assert why(run, "n2 n9", **nodes) == ["gone=n9: no such node; there are n1, n2"]
+
+
+@pytest.fixture
+def of_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    key_store.make(RUN, [])
+    return Run.create(tmp_path, RUN, {}, {"assignments": {"a": "n1", "b": "n2", "c": "n3"}})
+
+
+def test_the_others_live_on_where_they_can_be_told_the_new_address(of_three: Run) -> None:
+    alive = {"n1": node(("a", "RUNNING", 1)), "n3": node(("c", "CRASHED", 1)), "n2": VARIABLES}
+    assert alone(of_three, **alive) == []
+    assert alone(of_three, "open", **alive) == [
+        f"{id} has no private network, so it cannot be told the new address of b" for id in "ac"
+    ]
+    assert alone(of_three, "open", n1=node(("a", "FAILED", 1)), n2=node(), n3=node(("c", "STOPPED", 1))) == []
+    (reason,) = alone(of_three, **{**alive, "n3": VARIABLES})
+    assert reason == "c is on n3, which does not answer: it cannot be told of a new address"
+    (reason,) = alone(of_three, pins={"a": "n2"}, **alive)
+    assert reason == "a is not among the instances that move, so it stays where it is"
+
+
+def test_the_others_do_not_live_on_with_keys_that_are_lost_or_in_another_care(of_three: Run) -> None:
+    nodes = {"n1": node(("a", "RUNNING", 1)), "n2": VARIABLES, "n3": node(("c", "COMPLETED", 1))}
+    nodes["n1"]["node_probe"]["state"]["instances"][0]["leased"] = True
+    assert alone(of_three, **nodes) == ["a on n1 was launched with the control loop"]
+    key_store.remove(RUN)
+    assert "its keys are not on this controller" in alone(of_three, **nodes)[0]
+
+
+def test_with_one_that_goes_back_goes_a_peer_that_is_complete_and_no_other(of_three: Run) -> None:
+    of_three.append(Collected({"c": "COMPLETED"}))
+    here = states(of_three, Cluster.from_hostvars({"n1": node(("a", "RUNNING", 1)), "n2": VARIABLES, "n3": VARIABLES}))
+    assert with_needed(of_three, here, experiment(), ["b"]) == {"b", "c"}
+    assert with_needed(of_three, here, experiment(network="isolated"), ["b"]) == {"b"}
+    of_three.append(Resumed("c", 2, "n3"))
+    assert with_needed(of_three, here, experiment(), ["b"]) == {"b"}, "it was started again since"
