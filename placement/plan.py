@@ -274,7 +274,7 @@ class Plan:
         ports: dict[str, Mapping[str, int]] = {}
         for id, node in self.assignments.items():
             free = (port for port in range(port_range[0], port_range[1] + 1) if port not in taken[node])
-            ports[id] = kept[id] if id in kept else dict(zip(PORTS, free, strict=False))
+            ports[id] = {name: kept[id][name] for name in PORTS} if id in kept else dict(zip(PORTS, free, strict=False))
             taken[node].update(ports[id].values())
         return replace(self, ports=ports)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from fleet.base.errors import ControlError
 from fleet.control.loop_file import folder_of
 from fleet.control.model import Desired, Key, Wanted
+from fleet.control.playbooks import is_running
 
 FILE = "desired.2.db"  # the number rises with the schema
 BUSY_SECONDS = 30
@@ -106,9 +107,16 @@ class DesiredStore:
     def starting(self, run_id: str, ids: Collection[str], starter: str) -> None:
         """Note that a playbook is about to stop these instances, and to start them anew.
 
-        Until it has ended the loop lets act what there is of the run, and no more.
+        Until it has ended the loop lets act what there is of the run, and no more. Raise ControlError where another
+        playbook is at it.
         """
         with self._transaction() as database:
+            found = database.execute("SELECT starter FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+            if found and found[0] != starter and is_running(found[0]):
+                pid = found[0].partition(" ")[0]
+                raise ControlError(
+                    f"{run_id}: another playbook, process {pid}, is starting it: wait until it has ended"
+                )
             database.execute("UPDATE runs SET starter = ? WHERE run_id = ?", (starter, run_id))
             database.executemany(
                 "UPDATE instances SET moving = 1 WHERE run_id = ? AND id = ? AND outcome = ''",
@@ -210,5 +218,5 @@ class DesiredStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with closing(self._open()) as database:
             database.execute("BEGIN IMMEDIATE")
-            yield database
+            yield database  # what it raises closes the database, and nothing is written
             database.execute("COMMIT")

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from contract import ContractError
@@ -200,11 +201,12 @@ class Loop:
         elif left:
             self._job(run, "cleans up", self._play("stop", run, earlier="true"))
         elif keys:
-            silent = {key for key, one in wanted.items() if self._is_silent(one.node, now)}
+            silence = partial(self._is_silent, now=now)
+            silent = {key for key, one in wanted.items() if silence(one.node)}
             # What lives on is told where the others are now, so none of it may be out of reach.
             if all(key in keys or wanted[key].outcome for key in silent):
-                gone = {wanted[key].node for key in silent}
-                self._job(run, "moves", self._move(run, sorted(key.id for key in keys), sorted(gone)))
+                gone, unasked = {wanted[key].node for key in silent}, filter(silence, self.file.nodes)
+                self._job(run, "moves", self._move(run, sorted(key.id for key in keys), sorted(gone), list(unasked)))
         elif any(now - began > PERSONS_SECONDS for began in since):
             self._job(run, "stops", self._play("stop", run))
         elif self._needs_checkpoint(run, wanted, now):
@@ -249,15 +251,17 @@ class Loop:
     async def _play(self, verb: str, run: LookedAfter, **variables: str) -> str:
         return await self.playbooks.play(verb, run.run_id, run.runs_dir, **variables)
 
-    async def _move(self, run: LookedAfter, ids: Sequence[str], gone: Sequence[str]) -> str:
+    async def _move(self, run: LookedAfter, ids: Sequence[str], gone: Collection[str], unasked: Collection[str]) -> str:
         """Start these instances again in the next epoch, on the nodes that there are, and stop what is left of them.
 
         Where the others cannot live on meanwhile all of the run is moved. Nothing is stopped where there is no plan.
+        unasked: the nodes that do not answer.
         """
         self.store.acting(run.run_id, "moves")
         problem = await self._play(
-            "resume", run, instance=",".join(ids), else_all="true", detach="true", stop="true", gone=",".join(gone)
-        )
+            "resume", run, instance=",".join(ids), else_all="true", detach="true", stop="true",
+            gone=",".join(gone), unasked=",".join(unasked),
+        )  # fmt: skip
         if problem:
             self.store.cut_off(run.run_id)
         self.store.acting(run.run_id, "")

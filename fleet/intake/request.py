@@ -67,12 +67,12 @@ class ReplayOf(Record):
 class ResumeOf(Record):
     """A run that goes on, or a part of it.
 
-    moves: the instances that are started anew, of which nothing acts any more by then. stays: {instance: its ports} of
-    those that live on meanwhile. until: the newest checkpoint that counts; empty: any.
+    moves: {instance: the epoch that begins} of those that are started anew, of which nothing acts any more by then.
+    stays: {instance: its ports} of those that live on meanwhile. until: the newest checkpoint that counts; empty: any.
     """
 
     run_id: str
-    moves: tuple[str, ...]
+    moves: Mapping[str, int]
     stays: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     until: str = ""
 

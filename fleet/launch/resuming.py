@@ -102,7 +102,8 @@ def prepare(
     begun = starts(run, cluster, moves, wish.until, check=True)
     stays = {id: one for id, (_, one) in here.items() if id not in moves and one.alive}
     pins = {**found.request.pins, **{id: here[id][0] for id in stays}, **wish.pins}
-    resumes = ResumeOf(run.run_id, tuple(moves), {id: one.ports for id, one in stays.items()}, wish.until)
+    ports, epochs = {id: one.ports for id, one in stays.items()}, {id: start.epoch for id, start in begun.items()}
+    resumes = ResumeOf(run.run_id, epochs, ports, wish.until)
     left = tuple(Found(names.host_name(id, here[id][0]), ref_of(cluster, *here[id])) for id in moves if id in here)
     # What is brought home first is not yet here, so it is not known where it will go on from.
     from_now = "" if wish.until else "what it has left on its node"
@@ -115,6 +116,13 @@ def prepare(
     lines += [f"lives on meanwhile: {', '.join(f'{id} on {here[id][0]}' for id in stays)}"] if stays else []
     request = replace(found.request, pins=pins, resumes=resumes)
     return Resumption(request, left, "\n\n".join(lines), found.warnings)
+
+
+def still_due(run: Run, resumes: ResumeOf) -> None:
+    """Raise ResumeRejected if somebody else has begun one of these epochs since that was decided."""
+    begun = [id for id, epoch in resumes.moves.items() if run.epochs.get(id, 1) >= epoch]
+    if begun:
+        raise ResumeRejected(run.run_id, [f"{id} was resumed by another playbook just now" for id in begun])
 
 
 def starts(
@@ -130,7 +138,7 @@ def starts(
         reasons.append("it is complete; -e from=<checkpoint> goes back to an earlier moment")
     if reasons:
         raise ResumeRejected(run.run_id, reasons)
-    here, before = states(run, cluster), checkpoints.epochs(run)
+    here, before = states(run, cluster), run.epochs
     return {
         id: Start(1 + max(before.get(id, 1), here[id][1].epoch if id in here else 1), one.checkpoint if one else "")
         for id, one in kept.items()
@@ -209,7 +217,7 @@ def not_ended(
     """Return why it is not known that nothing of these acts once they are stopped; empty if it is."""
     alive = [(node, one) for node, one in _alive(run, cluster) if one.id in moves]
     if wish.stops:
-        alive = [one for one in alive if here[one[1].id] != one]
+        alive = [one for one in alive if here.get(one[1].id) != one]
     stop = f"ansible-playbook playbooks/stop.yml -e run={run.run_id}"
     reasons = [f"{one.id} is {one.status} on {node}; stop the run first: {stop}" for node, one in alive]
     return [*_not_gone(cluster, wish.gone), *reasons, *_unknown(run, cluster, here, moves, wish.gone)]
@@ -231,7 +239,7 @@ def _checkpoint(run: Run, id: str, kept: Kept | None) -> Checkpoint:
 
 def states(run: Run, cluster: Cluster) -> dict[str, tuple[str, InstanceState]]:
     """Return {instance: (node, its state)} of the run, in the newest epoch that is on a node."""
-    return {one.id: (node, one) for node, one in newest_epochs(cluster) if one.run_id == run.run_id}
+    return {one.id: (node, one) for node, one in newest_epochs(cluster, [run]) if one.run_id == run.run_id}
 
 
 def _alive(run: Run, cluster: Cluster) -> list[tuple[str, InstanceState]]:
@@ -267,7 +275,7 @@ def _unknown(
     gone: Collection[str],
 ) -> Iterator[str]:  # fmt: skip
     """Yield those of these instances that may still run, on a node that does not answer."""
-    statuses, epochs, places = _statuses(run), checkpoints.epochs(run), run.places
+    statuses, epochs, places = _statuses(run), run.epochs, run.places
     for id in moves:
         node = places[id]
         is_here = id in here and here[id][1].epoch >= epochs.get(id, 1)

@@ -91,7 +91,7 @@ def find_run(
     only one to have it. acts: the caller will change it, so with such a node it must be named. earlier: what is left
     alive of an instance that was resumed elsewhere since, and nothing else.
     """
-    newest = newest_epochs(cluster)
+    newest = newest_epochs(cluster, recorded)
     found = newest
     if earlier:
         found = [(node, one) for node, one in instances_of(cluster) if one.alive and (node, one) not in newest]
@@ -152,10 +152,15 @@ def instances_of(cluster: Cluster) -> list[tuple[str, InstanceState]]:
     return [(name, one) for name, state in cluster.states.items() if state for one in state.instances]
 
 
-def newest_epochs(cluster: Cluster) -> list[tuple[str, InstanceState]]:
-    """Return (node, instance) of all instances; of one that was resumed elsewhere, where it was resumed last."""
+def newest_epochs(cluster: Cluster, recorded: Iterable[Run] = ()) -> list[tuple[str, InstanceState]]:
+    """Return (node, instance) of all instances; of one that was resumed elsewhere, where it was resumed last.
+
+    recorded: runs whose records tell of epochs that no node which answers has; what is left of an earlier one is passed
+    over.
+    """
     found = instances_of(cluster)
-    newest: dict[tuple[str, str], int] = {}
+    here = {one.run_id for _, one in found}
+    newest = {(run.run_id, id): epoch for run in recorded if run.run_id in here for id, epoch in run.epochs.items()}
     for _, one in found:
         newest[one.run_id, one.id] = max(one.epoch, newest.get((one.run_id, one.id), 0))
     return [(name, one) for name, one in found if one.epoch == newest[one.run_id, one.id]]

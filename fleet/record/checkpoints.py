@@ -13,7 +13,7 @@ from pathlib import Path
 
 from contract import ContractError
 from contract.collected import COPIES, DATABASE, EXIT_LOG, STATE
-from contract.events import Checkpointed, Resumed
+from contract.events import Checkpointed
 from contract.json_records import Record
 from fleet.base.errors import CheckpointError
 from fleet.base.files import file_sha256, write_json
@@ -49,15 +49,6 @@ class Taken:
 
     kept: Mapping[str, Kept]
     changed: bool
-
-
-def epochs(run: Run) -> dict[str, int]:
-    """Return {instance: its epoch} of those that were resumed."""
-    found: dict[str, int] = {}
-    for _, event in run.events():
-        if isinstance(event, Resumed):
-            found[event.instance] = max(event.epoch, found.get(event.instance, 1))
-    return found
 
 
 def take(run: Run, instances: Mapping[str, tuple[int, str]]) -> Taken:

@@ -138,6 +138,15 @@ class Run:
                 places[event.instance] = event.node
         return places
 
+    @property
+    def epochs(self) -> dict[str, int]:
+        """{instance: its epoch} of those that were resumed."""
+        found: dict[str, int] = {}
+        for _, event in self.events():
+            if isinstance(event, events.Resumed):
+                found[event.instance] = max(event.epoch, found.get(event.instance, 1))
+        return found
+
     def update_manifest(self, **changes: Any) -> dict[str, Any]:
         """Set top-level keys of the manifest (a value is replaced whole) and return it. Safe with concurrent writers.
 

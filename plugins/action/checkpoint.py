@@ -26,7 +26,7 @@ class ActionModule(LocalAction):
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run, hostvars = Run.open(given["runs_dir"], given["run_id"]), task_vars["hostvars"]
-        states = newest_epochs(Cluster.from_task_vars(task_vars))
+        states = newest_epochs(Cluster.from_task_vars(task_vars), [run])
         epochs = {(node, one.id): one.epoch for node, one in states if one.run_id == run.run_id}
         home: dict[str, tuple[int, str]] = {}
         missing: list[str] = []

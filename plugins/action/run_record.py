@@ -15,7 +15,7 @@ from fleet.control.care import Care, care_of, launched, starting
 from fleet.intake.request import Request, ResumeOf
 from fleet.launch import key_store
 from fleet.launch.launching import Created, create, detached_table, paused_table, settle
-from fleet.launch.resuming import resume, starts
+from fleet.launch.resuming import resume, starts, still_due
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
 from fleet.record.signing import Keys, sign, statement
@@ -78,8 +78,9 @@ class ActionModule(LocalAction):
         resumes = Request.from_json(given["request"], "request").resumes
         if resumes and not self.check:
             run, cluster = Run.open(given["runs_dir"], resumes.run_id), Cluster.from_task_vars(task_vars)
-            starting(run.run_id, cluster.settings.name, resumes.moves)
-            run.append(Moves(resumes.moves))
+            still_due(run, resumes)
+            starting(run.run_id, cluster.settings.name, list(resumes.moves))
+            run.append(Moves(tuple(resumes.moves)))
         return {"changed": False}
 
     def _resumed(
@@ -87,7 +88,7 @@ class ActionModule(LocalAction):
         detached: bool,
     ) -> Result:  # fmt: skip
         run = Run.open(runs_dir, resumes.run_id)
-        begun = starts(run, cluster, resumes.moves, resumes.until, check=self.check)
+        begun = starts(run, cluster, list(resumes.moves), resumes.until, check=self.check)
         left = {} if self.check else taken_back(run, {id: start.checkpoint for id, start in begun.items()})
         leased = care.folder is not None
         resumed = resume(run, request, resumes, plan, cluster, begun, left, leased=leased, check=self.check)

@@ -12,7 +12,6 @@ from ansible.errors import AnsibleConnectionFailure
 from contract.events import Event, NodeLost
 from contract.node_state import NodeState
 from fleet.observe.changes import RunOnNode, words
-from fleet.record.checkpoints import epochs
 from fleet.record.run_folder import Run
 from plugins.base import Action, Result
 
@@ -35,7 +34,7 @@ class ActionModule(Action):
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         self._node = str(task_vars["inventory_hostname"])
         self._run = Run.open(given["runs_dir"], given["run_id"])
-        seen_run, lost = RunOnNode(self._node, epochs(self._run)), False
+        seen_run, lost = RunOnNode(self._node, self._run.epochs), False
         started = heard = time.monotonic()
         last_heard, seen, silent = datetime.now(UTC), "", False
         while True:

@@ -37,7 +37,7 @@ FILE = LoopFile(
     term=1,
 )
 WAIT = FILE.settings.wait
-MOVED = {"run": RUN, "else_all": "true", "detach": "true", "stop": "true", "gone": "n2"}
+MOVED = {"run": RUN, "else_all": "true", "detach": "true", "stop": "true", "gone": "n2", "unasked": "n2"}
 GONE = "1 0 0"  # a playbook that has ended
 
 
@@ -301,7 +301,7 @@ def test_a_node_that_is_drained_is_emptied_where_there_is_a_plan(play: Play, mon
         assert cluster.waits() == {"b": "no plan"}
         cluster.problem, cluster.loop._not_before = "", {}
         await cluster.pass_seconds(2)
-        assert cluster.played[-1] == ("resume", {**MOVED, "instance": "b", "gone": ""})
+        assert cluster.played[-1] == ("resume", {**MOVED, "instance": "b", "gone": "", "unasked": ""})
         assert cluster.waits() == {}
 
     play(scene)

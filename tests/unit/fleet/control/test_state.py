@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ from fleet.control.desired_store import DesiredStore
 from fleet.control.loop_file import LoopFile, NodeToAttend, folder_of
 from fleet.control.model import Desired, Key
 from fleet.control.one_at_a_time import held, holder
-from fleet.control.playbooks import is_running, this_playbook
+from fleet.control.playbooks import _began, is_running, this_playbook
 
 RUN = "x_20261123T141500Z_aaaa"
 ROOT = Path(__file__).parents[4]
@@ -63,6 +64,10 @@ def test_what_a_playbook_starts_anew_is_its_own_until_it_has_ended(store: Desire
     assert [key.id for key, one in store.read().instances.items() if one.moving] == ["b"]
     store.starting("y_20261123T141500Z_aaaa", ["a"], "")
     assert list(store.read().runs) == [RUN]
+    another = f"{os.getpid()} {_began(os.getpid())}"
+    with pytest.raises(ControlError, match=r"another playbook, process \d+, is starting it"):
+        store.starting(RUN, ["a"], another)
+    assert [key.id for key, one in store.read().instances.items() if one.moving] == ["b"]
     store.cut_off(RUN)
     assert store.read().runs[RUN].starter == ""
     assert [key.id for key, one in store.read().instances.items() if one.moving] == ["b"], "and is still to be moved"

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from contract.events import Collected, Launched, Resumed
+from fleet.base.errors import ResumeRejected
+from fleet.intake.request import ResumeOf
 from fleet.intake.workload_settings import Peers
 from fleet.launch import key_store
-from fleet.launch.resuming import Wish, alone_problems, not_ended, states, with_needed
+from fleet.launch.resuming import Wish, alone_problems, not_ended, states, still_due, with_needed
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
 from placement import Experiment, parse_experiment
@@ -61,6 +63,8 @@ def test_what_has_ended_is_found_where_it_is(run: Run) -> None:
 
 def test_of_one_that_was_resumed_elsewhere_the_newest_epoch_counts(run: Run) -> None:
     run.append(Resumed("a", 2, "n2"))
+    gone = {"n1": node(("a", "STOPPED", 1)), "n2": VARIABLES}
+    assert where(run, **gone) == {}, "what is left of an earlier epoch is not where it was: it must not come home again"
     nodes = {"n1": node(("a", "STOPPED", 1)), "n2": node(("b", "STOPPED", 1), ("a", "COMPLETED", 2))}
     assert where(run, **nodes) == {"a": "n2", "b": "n2"}
     assert why(run, **nodes) == []
@@ -142,3 +146,13 @@ def test_with_one_that_goes_back_goes_a_peer_that_is_complete_and_no_other(of_th
     assert with_needed(of_three, here, experiment(network="isolated"), ["b"]) == {"b"}
     of_three.append(Resumed("c", 2, "n3"))
     assert with_needed(of_three, here, experiment(), ["b"]) == {"b"}, "it was started again since"
+
+
+def test_an_epoch_that_somebody_else_has_begun_is_not_begun_again(run: Run) -> None:
+    wanted = ResumeOf(RUN, {"a": 2, "b": 3})
+    still_due(run, wanted)
+    run.append(Resumed("b", 2, "n2"))
+    still_due(run, wanted)
+    run.append(Resumed("b", 3, "n2"))
+    with pytest.raises(ResumeRejected, match="b was resumed by another playbook just now"):
+        still_due(run, wanted)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from contract.events import Resumed
 from fleet.base.errors import SearchError
 from fleet.observe.cluster import Cluster
 from fleet.observe.search import FoundRun, find_run
@@ -56,3 +57,14 @@ def test_a_damaged_record_is_no_run_of_this_cluster(tmp_path: Path) -> None:
 def test_the_record_of_another_cluster_does_not_count(tmp_path: Path) -> None:
     record(tmp_path, NEW, "elsewhere")
     assert find(tmp_path, n1=node(OLD)).run_id == OLD
+
+
+def test_what_is_left_of_an_earlier_epoch_does_not_stand_for_one_on_a_silent_node(tmp_path: Path) -> None:
+    record(tmp_path, NEW, "n1")
+    nodes = {"n1": node(NEW), "n2": VARIABLES}
+    assert [one.name for one in find(tmp_path, NEW, **nodes).entries] == ["a@n1"]
+    Run(tmp_path / NEW).append(Resumed("a", 2, "n2"))
+    with pytest.raises(SearchError, match="n2 did not answer"):
+        find(tmp_path, NEW, **nodes)
+    cluster, runs = Cluster.from_hostvars(nodes), list_runs(tmp_path)
+    assert [one.name for one in find_run(cluster, NEW, "", runs, earlier=True).entries] == ["a@n1"]

@@ -84,7 +84,7 @@ def test_an_epoch_is_put_aside_under_its_number(run: Run) -> None:
 
 
 def test_the_epochs_of_a_run_are_those_of_its_events(run: Run) -> None:
-    assert checkpoints.epochs(run) == {}
+    assert run.epochs == {}
     run.append(Resumed("a", 2, "n1"))
     run.append(Resumed("a", 3, "n2"))
-    assert checkpoints.epochs(run) == {"a": 3}
+    assert run.epochs == {"a": 3}
