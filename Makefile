@@ -75,6 +75,16 @@ cross-aarch64: setup model ## cross-build llama.cpp for the Raspberry Pi 5 and r
 bench-placement: .venv/bench ## measure placement, an hour (BENCH_QUICK=1: a minute; BENCH_JSON=file: the figures there)
 	python -m tests.bench.speed
 
+.PHONY: bench-moving
+bench-moving: setup ## measure 20 migrations and 20 failovers on the test nodes, half an hour
+	$(MAKE) --no-print-directory llama
+	python -m tests.bench.moving
+
+.PHONY: bench-control
+bench-control: setup ## measure what the control loop costs at 4, 20 and 50 nodes, beside `ssh node true`, five minutes
+	$(MAKE) --no-print-directory llama
+	python -m tests.bench.control
+
 .PHONY: bench-merge
 bench-merge: setup ## measure merging: 100 databases of 100,000 rows, a minute and 5 GB of /tmp
 	python -m tests.bench.merging

@@ -16,7 +16,7 @@ from contract.exits import read_exits
 from contract.json_records import Record
 from contract.launch_spec import Checkpoint
 from contract.node_state import InstanceState
-from contract.statuses import COMPLETED, ENDED
+from contract.statuses import COMPLETED, ENDED, FAILED
 from fleet.base.errors import ResumeRejected
 from fleet.base.text_table import table
 from fleet.intake.reader import Places
@@ -177,13 +177,16 @@ def resume(
 def with_needed(
     run: Run, here: Mapping[str, tuple[str, InstanceState]], experiment: Experiment, ids: Collection[str]
 ) -> set[str]:
-    """Return these, with their peers that are complete: one that goes back may need of them what it had from them."""
+    """Return these, with their peers that are complete or have failed.
+
+    One that goes back may need of a peer what it had from it; and a peer may have failed for want of just this one.
+    """
     ended = _statuses(run) | {id: one.status for id, (_, one) in here.items()}
     peers, instances = Peers(experiment), {one.id: one for one in experiment.instances}
     found, looked = set(ids), set[str]()
     while ids := found - looked:
         looked |= ids
-        found |= {peer for id in ids for peer in peers.of(instances[id]) if ended.get(peer) == COMPLETED}
+        found |= {peer for id in ids for peer in peers.of(instances[id]) if ended.get(peer) in (COMPLETED, FAILED)}
     return found
 
 

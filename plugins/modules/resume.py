@@ -7,7 +7,7 @@ module: resume
 short_description: Find out how a run goes on from its checkpoints
 description:
   - Takes from the run's record what was launched. All of the run goes on, or, with O(instances), these alone (and those of their peers
-    that are complete, of which they may need something again) while the others live on.
+    that have ended by themselves, of which they may need something again) while the others live on.
   - It fails when something that would go on is alive, or may be alive on a node that does not answer; when the others cannot live on, as
     one that has no private network and cannot be told a new address; and for a checkpoint that is damaged, or of another model or code.
     No node is contacted.

@@ -14,10 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import os
 import random
-import signal
-import sqlite3
 import sys
 import tempfile
 import time
@@ -25,10 +22,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet.control.desired_store import DesiredStore
-from fleet.control.one_at_a_time import holder
-from tests.integration.conftest import FORGET, NODES, Project, eventually, on, write_experiment
-from tests.integration.test_59_control import Watch, done
+from tests.chaos.endless_run import EndlessRun
+from tests.integration.conftest import NODES
+from tests.integration.test_59_control import Watch
 from tests.nodes import Cluster
 
 FAULTS = ("cut", "freeze", "power_cut", "reboot", "partition")
@@ -66,37 +62,12 @@ class Fault:
         return f"{self.kind} {self.node}{between} for {self.seconds:.0f} s"
 
 
-class Chaos:
+class Chaos(EndlessRun):
     """One run under faults."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        (folder / "runs").mkdir()
-        self.random, self.cluster, self.project = random.Random(seed), Cluster(), Project(folder / "runs")  # noqa: S311
-        self.loop = Path(self.project.environment["XDG_STATE_HOME"]) / "jarfleet" / "control" / "brain-in-jar-virtual"
-        self.start_loop()
-        experiment = write_experiment(folder, name="chaos", workload={"rounds": 1_000_000, "pause_seconds": 1})
-        self.project.run(experiment, "-e", "detach=true")
-        self.run = self.project.newest()
-        eventually("it runs", self.is_settled)
-
-    def start_loop(self) -> None:
-        """Start the loop, unless it runs; also while nodes do not answer."""
-        if holder(self.loop) is None:
-            self.project.play("playbooks/control.yml", "-e", "state=started", "-e", "takeover=true", code=None)
-
-    def places(self) -> dict[str, str]:
-        """{instance: the node where the loop wants it}."""
-        return {key.id: one.node for key, one in DesiredStore(self.loop).read().instances.items()}
-
-    def is_settled(self) -> bool:
-        """Whether both minds run where the loop wants them, and nothing is left of what was before."""
-        stored = DesiredStore(self.loop).read().runs.get(self.run)
-        if stored is None or stored.acting or not stored.launched:
-            return False
-        told = self.project.play("playbooks/status.yml", code=None).output
-        lines = [line.split() for line in told.splitlines() if line.strip().startswith(self.run)]
-        found = {id: node for _, id, node, status, *_ in lines if status == "RUNNING"}
-        return len(lines) == 2 and found == self.places() and "is left from epoch" not in told
+        self.random = random.Random(seed)  # noqa: S311
+        super().__init__(folder, "chaos")
 
     def schedule(self) -> tuple[list[Fault], float]:
         """Draw one: its faults, and when the loop is killed (below 0: it is not)."""
@@ -138,27 +109,6 @@ class Chaos:
                 wrong.append(f"on two nodes at once: {lives}")
         return wrong
 
-    def kill_loop(self) -> None:
-        """`kill -9`, at whatever it is, and start it again."""
-        if (found := holder(self.loop)) and found.pid:
-            os.kill(found.pid, signal.SIGKILL)
-            eventually("it has ended", lambda: holder(self.loop) is None)
-        self.start_loop()
-
-    def end(self) -> list[str]:
-        """Stop the run, and look at what came home. Return what is wrong with it."""
-        self.project.play("playbooks/stop.yml", "-e", f"run={self.run}")
-        eventually("it is home", lambda: done(self.loop, self.run, "collects"), 120)
-        self.project.play("playbooks/control.yml", "-e", "state=stopped")
-        wrong = []
-        for id in "ab":
-            with contextlib.closing(sqlite3.connect(self.project.record(self.run) / "db" / f"{id}.db")) as db:
-                rounds = [number for (number,) in db.execute("SELECT round FROM system_metrics ORDER BY 1")]
-            print(f"{id}: {len(rounds)} rounds")
-            if rounds != list(range(1, len(rounds) + 1)):
-                wrong.append(f"{id}: a round is missing, or there twice")
-        return wrong
-
 
 def main() -> int:
     """Play them, and return the exit status."""
@@ -166,10 +116,6 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    cluster = Cluster()
-    cluster.up()
-    for node in NODES:
-        on(cluster, node, "sh", "-c", FORGET)
     folder = Path(tempfile.mkdtemp(prefix="chaos."))
     print(f"seed {given.seed}; records and logs are in {folder}")
     chaos = Chaos(folder, given.seed)

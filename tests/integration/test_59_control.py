@@ -94,6 +94,12 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     assert re.search(r"b +rpi1 +RUNNING .* \d+ s$", status(project), re.MULTILINE), "its lease is told"
     eventually("a checkpoint", lambda: done(loop, run, "checkpoints"))
 
+    def pid_of_a() -> str:
+        unit = f"jarfleet-{run}-a-workload.service"
+        return on(cluster, "jetson", "systemctl", "show", "-p", "MainPID", "--value", unit).strip()
+
+    lives_on = pid_of_a()
+
     def rounds_there() -> int:
         progress = f"/home/jar/brain-in-jar/instances/{run}/b/progress.json"
         return int(json.loads(on(cluster, "rpi1", "cat", progress))["round"])
@@ -115,8 +121,15 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
 
     assert [one["node"] for one in project.events(run, "node_lost")] == ["rpi1"]
     # A person moves it on, where it has the node's only slot itself: the loop does not interfere, and looks after it.
-    there = ("-e", f"run={run}", "-e", "stop=true", "-e", "detach=true", "-e", "placement=b:rpi2")
-    assert "the control loop moves it when a node is lost" in project.play("playbooks/resume.yml", *there).output
+    there = ("-e", f"run={run}", "-e", "to=rpi2")
+    refused = project.play("playbooks/migrate.yml", *there, "-e", "instance=z", code=2).output
+    assert "z: the run has no such instance; it has a, b" in refused
+    refused = project.play("playbooks/migrate.yml", *there, "-e", "instance=a", code=2).output
+    assert "keeps them apart" in refused, "why it cannot go there, and nothing is stopped"
+    assert re.search(r"failed: localhost; nothing changed", refused)
+    moved = project.play("playbooks/migrate.yml", *there, "-e", "instance=b").output
+    assert "lives on meanwhile: a on jetson" in moved
+    assert re.search(r"b +rpi2 +\d+\.\d s$", moved, re.MULTILINE), "how long it paused"
     assert re.search(r"b +rpi2 +RUNNING .* \d+ s$", status(project), re.MULTILINE)
 
     # A node is emptied for a person; one that cannot be is left as it is.
@@ -124,7 +137,7 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     assert "jetson still holds a of" in refused
     assert "it cannot be moved: resume.yml exited with 2: " in refused
     project.play("playbooks/drain.yml", "-e", "node=rpi2")
-    eventually("it goes on elsewhere", lambda: done(loop, run, "empties a node"))
+    eventually("it goes on elsewhere", lambda: done(loop, run, "moves") == 2)
     told = status(project)
     assert re.search(r"b +(rpi1|host) +RUNNING", told)
     assert re.search(r"rpi2 +raspberry_pi +MAINTENANCE", told)
@@ -132,8 +145,9 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     project.play("playbooks/uncordon.yml", "-e", "node=rpi2")
     assert re.search(r"rpi2 +raspberry_pi +HEALTHY", status(project))
 
-    moved = [(one["instance"], one["epoch"]) for one in project.events(run, "resumed")]
-    assert moved == [(id, epoch) for epoch in (2, 3, 4) for id in "ab"]
+    resumed = [(one["instance"], one["epoch"]) for one in project.events(run, "resumed")]
+    assert resumed == [("b", 2), ("b", 3), ("b", 4)]
+    assert pid_of_a() == lives_on, "its peer was told each time where it is, and never stopped"
     (late,) = project.events(run, "recovered")
     assert (late["instance"], late["epoch"], late["node"]) == ("b", 1, "rpi1"), "what it did after the checkpoint"
     assert late["rows"]["system_metrics"] > 0

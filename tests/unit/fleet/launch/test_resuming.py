@@ -139,11 +139,14 @@ def test_the_others_do_not_live_on_with_keys_that_are_lost_or_in_another_care(of
     assert "its keys are not on this controller" in alone(of_three, **nodes)[0]
 
 
-def test_with_one_that_goes_back_goes_a_peer_that_is_complete_and_no_other(of_three: Run) -> None:
+def test_with_one_that_goes_back_goes_a_peer_that_has_ended_by_itself_and_no_other(of_three: Run) -> None:
     of_three.append(Collected({"c": "COMPLETED"}))
     here = states(of_three, Cluster.from_hostvars({"n1": node(("a", "RUNNING", 1)), "n2": VARIABLES, "n3": VARIABLES}))
     assert with_needed(of_three, here, experiment(), ["b"]) == {"b", "c"}
     assert with_needed(of_three, here, experiment(network="isolated"), ["b"]) == {"b"}
+    of_three.append(Collected({"a": "STOPPED", "c": "FAILED"}))
+    gone = states(of_three, Cluster.from_hostvars({"n1": VARIABLES, "n2": VARIABLES, "n3": VARIABLES}))
+    assert with_needed(of_three, gone, experiment(), ["b"]) == {"b", "c"}, "for want of its peer maybe"
     of_three.append(Resumed("c", 2, "n3"))
     assert with_needed(of_three, here, experiment(), ["b"]) == {"b"}, "it was started again since"
 

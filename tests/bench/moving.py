@@ -1,0 +1,103 @@
+"""How long a move takes: `make bench-moving`, or `python -m tests.bench.moving [--times 20]`, on the test nodes.
+
+First a person moves an instance so many times to another node (`migrate.yml`), then its node is cut off so many times,
+and the control loop moves it. Its peer lives on meanwhile. Times are the controller's, by the run's events and the
+loop's log. Prints median and worst, and the parts of which a failover consists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fleet.base.text_table import table
+from tests.chaos.endless_run import EndlessRun
+from tests.integration.conftest import eventually
+from tests.integration.test_59_control import done
+
+Figures = Mapping[str, float]
+PARTS = {
+    "waiting": ("lost", "begins", "until nothing that was sent lets the old one act"),
+    "plan": ("begins", "moves", "the nodes are read, the plan is made, the new place is made ready"),
+    "restore": ("moves", "resumed", "the record; the checkpoint is at home already"),
+    "start": ("resumed", "launched", "the checkpoint is sent, the peer is told, the instance starts and is healthy"),
+    "allowed to resumed": ("begins", "launched", "what the issue of it counts"),
+}
+
+
+def main() -> int:
+    """Measure, print, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.moving", description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=20)
+    times = parser.parse_args().times
+    folder = Path(tempfile.mkdtemp(prefix="moving."))
+    print(f"records and logs are in {folder}", file=sys.stderr)
+    run = EndlessRun(folder, "moving")
+    pauses = [migrated(run, number) for number in range(times)]
+    print(table(("migrations", "median", "worst"), [(str(times), *middle_and_worst(pauses))]), flush=True)
+    failovers = [failed_over(run, number) for number in range(times)]
+    rows = [
+        (part, *middle_and_worst([one[until] - one[since] for one in failovers]), what)
+        for part, (since, until, what) in PARTS.items()
+    ]
+    print(table((f"{times} failovers", "median", "worst", "what it is"), rows))
+    recovered = [one["rows"].get("system_metrics", 0) for one in run.project.events(run.run, "recovered")]
+    print(f"rounds after the checkpoint, kept beside what counts: {sum(recovered)} in {len(recovered)} losses")
+    wrong = run.end()
+    print("\n".join(wrong) or "no round is missing, and none is there twice")
+    return bool(wrong)
+
+
+def migrated(run: EndlessRun, number: int) -> float:
+    """Move b to the other Raspberry Pi; return its pause in seconds."""
+    to = "rpi1" if run.places()["b"] == "rpi2" else "rpi2"
+    told = run.project.play("playbooks/migrate.yml", "-e", f"run={run.run}", "-e", "instance=b", "-e", f"to={to}")
+    found = re.search(rf"b +{to} +([\d.]+) s$", told.output, re.MULTILINE)
+    assert found, told.output
+    print(f"migration {number + 1}: to {to}, a pause of {found[1]} s", file=sys.stderr)
+    eventually("it has gone on", run.is_settled, 60)
+    return float(found[1])
+
+
+def failed_over(run: EndlessRun, number: int) -> dict[str, float]:
+    """Cut off the node of b, and mend it once b is elsewhere; return when each step of the move was."""
+    node, moves = run.places()["b"], done(run.loop, run.run, "moves")
+    began = time.time()
+    run.cluster.cut(node)
+    eventually("it is moved", lambda: done(run.loop, run.run, "moves") > moves, 180)
+    run.cluster.heal(node)
+    eventually("the old node is cleaned", run.is_settled, 180)
+    times = {kind: [seconds(one["time"]) for one in run.project.events(run.run, kind)] for kind in STEPS}
+    at = {kind: next(time for time in found if time > began) for kind, found in times.items()}
+    log = (run.loop / "loop.log").read_text().splitlines()
+    begins = [line for line in log if line.endswith(f"{run.run}: moves")][-1]
+    at["begins"] = datetime.strptime(begins[:23], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
+    at["lost"] = at.pop("node_lost")
+    print(f"failover {number + 1}: {at['launched'] - at['begins']:.1f} s from {node}", file=sys.stderr)
+    return at
+
+
+STEPS = ("node_lost", "moves", "resumed", "launched")
+
+
+def seconds(time: Any) -> float:
+    """Return the time of an event, in seconds."""
+    return datetime.fromisoformat(time).timestamp()
+
+
+def middle_and_worst(found: Iterable[float]) -> tuple[str, str]:
+    """Return median and worst, for a person."""
+    known = list(found)
+    return f"{statistics.median(known):.1f} s", f"{max(known):.1f} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

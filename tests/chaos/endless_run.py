@@ -1,0 +1,72 @@
+"""One run that lasts, looked after by a control loop, on the test nodes: faults and moves happen to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+from fleet.control.desired_store import DesiredStore
+from fleet.control.one_at_a_time import holder
+from tests.integration.conftest import FORGET, NODES, Project, eventually, on, write_experiment
+from tests.integration.test_59_control import done
+from tests.nodes import Cluster
+
+
+class EndlessRun:
+    """A run of two minds that would last for hours, and the loop that looks after it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.cluster, self.project = Cluster(), Project(folder / "runs")
+        self.cluster.up()
+        for node in NODES:
+            on(self.cluster, node, "sh", "-c", FORGET)
+        (folder / "runs").mkdir()
+        self.loop = Path(self.project.environment["XDG_STATE_HOME"]) / "jarfleet" / "control" / "brain-in-jar-virtual"
+        self.start_loop()
+        experiment = write_experiment(folder, name=name, workload={"rounds": 1_000_000, "pause_seconds": 1})
+        self.project.run(experiment, "-e", "detach=true")
+        self.run = self.project.newest()
+        eventually("it runs", self.is_settled)
+
+    def start_loop(self) -> None:
+        """Start the loop, unless it runs; also while nodes do not answer."""
+        if holder(self.loop) is None:
+            self.project.play("playbooks/control.yml", "-e", "state=started", "-e", "takeover=true", code=None)
+
+    def places(self) -> dict[str, str]:
+        """{instance: the node where the loop wants it}."""
+        return {key.id: one.node for key, one in DesiredStore(self.loop).read().instances.items()}
+
+    def is_settled(self) -> bool:
+        """Whether both minds run where the loop wants them, and nothing is left of what was before."""
+        stored = DesiredStore(self.loop).read().runs.get(self.run)
+        if stored is None or stored.acting or stored.starter or not stored.launched:
+            return False
+        told = self.project.play("playbooks/status.yml", code=None).output
+        lines = [line.split() for line in told.splitlines() if line.strip().startswith(self.run)]
+        found = {id: node for _, id, node, status, *_ in lines if status == "RUNNING"}
+        return len(lines) == 2 and found == self.places() and "is left from epoch" not in told
+
+    def kill_loop(self) -> None:
+        """`kill -9`, at whatever it is, and start it again."""
+        if (found := holder(self.loop)) and found.pid:
+            os.kill(found.pid, signal.SIGKILL)
+            eventually("it has ended", lambda: holder(self.loop) is None)
+        self.start_loop()
+
+    def end(self) -> list[str]:
+        """Stop the run, and look at what came home. Return what is wrong with it."""
+        self.project.play("playbooks/stop.yml", "-e", f"run={self.run}")
+        eventually("it is home", lambda: done(self.loop, self.run, "collects"), 120)
+        self.project.play("playbooks/control.yml", "-e", "state=stopped")
+        wrong = []
+        for id in "ab":
+            with contextlib.closing(sqlite3.connect(self.project.record(self.run) / "db" / f"{id}.db")) as db:
+                rounds = [number for (number,) in db.execute("SELECT round FROM system_metrics ORDER BY 1")]
+            print(f"{id}: {len(rounds)} rounds")
+            if rounds != list(range(1, len(rounds) + 1)):
+                wrong.append(f"{id}: a round is missing, or there twice")
+        return wrong
