@@ -21,15 +21,24 @@ class Shipment(Record):
     artifacts: tuple[Any, ...]
 
 
-def shipments(request: Request, cluster: Cluster, assignments: Mapping[str, str] | None = None) -> list[Shipment]:
+def shipments(
+    request: Request,
+    cluster: Cluster,
+    assignments: Mapping[str, str] | None = None,
+    standby: Mapping[str, str | None] | None = None,
+) -> list[Shipment]:
     """Return what each node of a plan {instance: node} gets; without a plan, everything for each node that answered.
 
-    Of a run that goes on, only the nodes of what is started anew get anything.
+    Of a run that goes on, only the nodes of what is started anew get anything. standby: nodes that get what an instance
+    needs, too.
     """
     if assignments is None:
         chosen = {name: list(request.models) for name in cluster.names if cluster.states[name]}
     else:
         chosen = _by_node(assignments, request.resumes.moves if request.resumes else assignments)
+    for id, node in (standby or {}).items():
+        if node and id not in chosen.setdefault(node, []):
+            chosen[node].append(id)
     return [Shipment(node, tuple(_artifacts(request, cluster, node, ids))) for node, ids in chosen.items()]
 
 
