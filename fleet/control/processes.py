@@ -14,7 +14,8 @@ from pathlib import Path
 from fleet.base.errors import ControlError
 from fleet.control.desired_store import NOT_YET, DesiredStore
 from fleet.control.loop_file import FILE, LoopFile
-from fleet.control.one_at_a_time import Holder, holder
+from fleet.control.one_at_a_time import holder
+from fleet.control.systemd_unit import SystemdUnit
 
 LOG = "loop.log"
 WAIT_SECONDS = 20.0
@@ -55,15 +56,16 @@ def start(file: LoopFile, folder: Path, *, check: bool = False) -> bool:
     stop(folder)
     file.write(folder)
     DesiredStore(folder).links(dict.fromkeys(file.nodes, NOT_YET))
-    with (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - this very program
-            [sys.executable, "-m", "fleet.control", str(folder)],
-            cwd=file.project, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-    _wait(lambda: process.poll() is not None or _is(holder(folder), process.pid))
+    unit = SystemdUnit.possible(folder)
+    if unit:
+        unit.start(file.project)
+        has_given_up: Callable[[], bool] = unit.has_given_up
+    else:
+        has_given_up = _in_background(file, folder)
+    _wait(lambda: has_given_up() or holder(folder) is not None)
     store = DesiredStore(folder)
-    _wait(lambda: process.poll() is not None or NOT_YET not in store.read().links.values())
-    if process.poll() is not None:
+    _wait(lambda: has_given_up() or NOT_YET not in store.read().links.values())
+    if has_given_up():
         last = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         raise ControlError(f"the control loop did not come up; the end of {folder / LOG}: {' | '.join(last)}")
     return True
@@ -71,9 +73,15 @@ def start(file: LoopFile, folder: Path, *, check: bool = False) -> bool:
 
 def stop(folder: Path, *, check: bool = False) -> bool:
     """Stop the loop, and wait for its end. Return whether there was one. Raise ControlError when it does not end."""
-    found = holder(folder)
-    if found is None or check:
-        return found is not None
+    found, unit = holder(folder), SystemdUnit.possible(folder)
+    has_unit = unit is not None and unit.path.exists()
+    if check or not (found or has_unit):
+        return bool(found or has_unit)
+    if unit and has_unit:
+        unit.stop()
+        found = holder(folder)  # one that was begun before there was a unit
+    if found is None:
+        return True
     if found.host != socket.gethostname() or not found.pid:
         raise ControlError(f"the control loop is {found.words}: stop it there")
     os.kill(found.pid, signal.SIGTERM)
@@ -84,8 +92,14 @@ def stop(folder: Path, *, check: bool = False) -> bool:
     return True
 
 
-def _is(found: Holder | None, pid: int) -> bool:
-    return found is not None and found.pid == pid
+def _in_background(file: LoopFile, folder: Path) -> Callable[[], bool]:
+    """Start it as a process of its own, where there is no systemd. Return what tells whether it has ended."""
+    with (folder / LOG).open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - this very program
+            [sys.executable, "-m", "fleet.control", str(folder)],
+            cwd=file.project, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    return lambda: process.poll() is not None
 
 
 def _wait(condition: Callable[[], bool]) -> bool:
