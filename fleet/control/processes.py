@@ -56,8 +56,8 @@ def start(file: LoopFile, folder: Path, *, check: bool = False) -> bool:
     stop(folder)
     file.write(folder)
     DesiredStore(folder).links(dict.fromkeys(file.nodes, NOT_YET))
-    unit = SystemdUnit.possible(folder)
-    if unit:
+    unit = SystemdUnit.of(folder)
+    if unit.is_possible():
         unit.start(file.project)
         has_given_up: Callable[[], bool] = unit.has_given_up
     else:
@@ -73,11 +73,11 @@ def start(file: LoopFile, folder: Path, *, check: bool = False) -> bool:
 
 def stop(folder: Path, *, check: bool = False) -> bool:
     """Stop the loop, and wait for its end. Return whether there was one. Raise ControlError when it does not end."""
-    found, unit = holder(folder), SystemdUnit.possible(folder)
-    has_unit = unit is not None and unit.path.exists()
+    found, unit = holder(folder), SystemdUnit.of(folder)
+    has_unit = unit.path.exists()
     if check or not (found or has_unit):
         return bool(found or has_unit)
-    if unit and has_unit:
+    if has_unit:
         unit.stop()
         found = holder(folder)  # one that was begun before there was a unit
     if found is None:

@@ -33,17 +33,18 @@ class SystemdUnit:
     own: bool
 
     @classmethod
-    def possible(cls, folder: Path) -> SystemdUnit | None:
-        """Return the unit that this user can have on this machine; None where there is no systemd to have it."""
+    def of(cls, folder: Path) -> SystemdUnit:
+        """Return the one that this user has, or could have."""
+        return cls(folder, os.geteuid() != 0)
+
+    def is_possible(self) -> bool:
+        """Whether there is a systemd here to have it; a user's is had to linger."""
         if not BOOTED.is_dir():
-            return None
-        unit = cls(folder, os.geteuid() != 0)
-        if (
-            unit.own
-            and subprocess.run(["loginctl", "enable-linger", getpass.getuser()], capture_output=True).returncode
-        ):
-            return None  # a user who may not linger, or a machine without logind
-        return unit if unit._said("show-environment")[0] == 0 else None
+            return False
+        linger = ["loginctl", "enable-linger", getpass.getuser()]
+        if self.own and subprocess.run(linger, capture_output=True).returncode:  # noqa: S603
+            return False  # a user who may not, or a machine without logind
+        return self._said("show-environment")[0] == 0
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -207,3 +208,44 @@ def test_without_the_loop_what_is_leased_stops_and_goes_on_when_there_is_one_aga
     assert [json.loads(line)["cause"] for line in exits] == ["fenced", "fenced"], "of its llama-server too"
     project.play("playbooks/stop.yml", "-e", f"run={run}")
     eventually("the loop is done with it", lambda: f"it looks after {run}" not in status(project))
+
+
+def test_where_there_is_systemd_the_loop_is_a_unit_that_comes_back(cluster: Cluster, tmp_path: Path) -> None:
+    """The test nodes have systemd, which the machine of the tests need not have: one of them stands for a controller."""
+    for package in ("fleet", "contract", "placement", "workload"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    copied = ["podman", "cp", f"{tmp_path}/.", "host:/opt/controller"]
+    subprocess.run(copied, env=cluster.machine.env, cwd=cluster.machine.run_dir, check=True)
+    script = """
+import sys
+from pathlib import Path
+from fleet.control import processes
+from fleet.control.loop_file import LoopFile, NodeToAttend
+node = NodeToAttend(("/opt/jarfleet/node.pyz",), "/home/jar/brain-in-jar", "jar", 90.0, 95.0)
+file = LoopFile("c", "/opt/controller", (), {"host": node}, 5.0, 300.0, 50.0, "unit", 1)
+folder = Path("/var/lib/jarfleet control/lab")
+print(processes.start(file, folder) if sys.argv[1] == "start" else processes.stop(folder))
+"""
+    unit = "jarfleet-control-lab.service"
+
+    def do(verb: str) -> str:
+        done = cluster.exec("host", "sh", "-c", f"cd /opt/controller && python3 -c '{script}' {verb}")
+        return (done.stdout + done.stderr).strip()
+
+    def pid() -> str:
+        return on(cluster, "host", "sh", "-c", f"systemctl show -p MainPID --value {unit}").strip()
+
+    assert do("start") == "True"
+    assert do("start") == "False", "it runs already"
+    first = pid()
+    assert first not in ("", "0")
+    on(cluster, "host", "kill", "-9", first)
+    eventually("it comes back when it dies", lambda: pid() not in ("0", first))
+    cluster.reboot("host")
+    eventually("and with the machine", lambda: pid() not in ("", "0"))
+    log = "/var/lib/jarfleet control/lab/loop.log"
+    eventually("it has begun three times", lambda: on(cluster, "host", "cat", log).count("started") == 3)
+    assert do("stop") == "True"
+    assert do("stop") == "False"
+    assert on(cluster, "host", "sh", "-c", "ls /etc/systemd/system | grep jarfleet-control") == ""
+    on(cluster, "host", "rm", "-r", "/opt/controller", "/var/lib/jarfleet control")

@@ -1,4 +1,4 @@
-"""The loop's unit: its text, and what it is given of the environment. That it works: tests/integration/test_59_control.py."""
+"""The text of the loop's unit, and what it is given of the environment; that it works is shown on a node."""
 
 from pathlib import Path
 
