@@ -36,6 +36,7 @@ test: lint ## every check and every test
 chaos: setup ## random faults of nodes and of the control loop, for an hour and a half (SCHEDULES=50 SEED=1)
 	$(MAKE) --no-print-directory llama
 	python -m tests.chaos --schedules $${SCHEDULES:-50} --seed $${SEED:-1}
+	python -m tests.chaos.killed --seed $${SEED:-1}
 
 .PHONY: lint
 lint: setup ## ruff, mypy, import-linter, vermin, ansible-lint

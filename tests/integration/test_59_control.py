@@ -211,7 +211,7 @@ def test_without_the_loop_what_is_leased_stops_and_goes_on_when_there_is_one_aga
 
 
 def test_where_there_is_systemd_the_loop_is_a_unit_that_comes_back(cluster: Cluster, tmp_path: Path) -> None:
-    """The test nodes have systemd, which the machine of the tests need not have: one of them stands for a controller."""
+    """The test nodes have systemd, which the machine of the tests need not have: one stands for a controller."""
     for package in ("fleet", "contract", "placement", "workload"):
         shutil.copytree(ROOT / package, tmp_path / package)
     copied = ["podman", "cp", f"{tmp_path}/.", "host:/opt/controller"]
