@@ -1,7 +1,7 @@
 """`python -m tests.chaos.killed [--times 20] [--seed 1]`: `kill -9` of playbooks at random moments, on the test nodes.
 
-In turn: a migration of a mind that the control loop looks after; a launch that it would look after; a launch that nobody
-would. Then, with nobody's help, the mind runs on one node; the launch has become a run that is whole, or nothing
+In turn: a migration of a mind that the control loop looks after, a launch that it would look after, and a launch that
+nobody would. Then, with nobody's help, the mind runs on one node; the launch has become a run that is whole, or nothing
 is left of it. What is left of a launch that nobody looks after is shown by `status` and ended by `stop`.
 
 Prints a line each. Exits with 1 when anything of this does not hold.
