@@ -219,10 +219,17 @@ def not_ended(
 ) -> list[str]:
     """Return why it is not known that nothing of these acts once they are stopped; empty if it is."""
     alive = [(node, one) for node, one in _alive(run, cluster) if one.id in moves]
-    if wish.stops:
-        alive = [one for one in alive if here.get(one[1].id) != one]
+    stopped = [one for one in alive if wish.stops and here.get(one[1].id) == one]
     stop = f"ansible-playbook playbooks/stop.yml -e run={run.run_id}"
-    reasons = [f"{one.id} is {one.status} on {node}; stop the run first: {stop}" for node, one in alive]
+    reasons = [
+        f"{one.id} is {one.status} on {node}; stop the run first: {stop}"
+        for node, one in alive
+        if (node, one) not in stopped
+    ]
+    if stopped and run.is_watched:  # it would be taken for the end of the run
+        reasons.append(
+            "a command watches it where it is: end that with Ctrl-C, which leaves the run alone; or see control.yml"
+        )
     return [*_not_gone(cluster, wish.gone), *reasons, *_unknown(run, cluster, here, moves, wish.gone)]
 
 

@@ -159,3 +159,13 @@ def test_an_epoch_that_somebody_else_has_begun_is_not_begun_again(run: Run) -> N
     run.append(Resumed("b", 3, "n2"))
     with pytest.raises(ResumeRejected, match="b was resumed by another playbook just now"):
         still_due(run, wanted)
+
+
+def test_what_a_command_watches_on_its_nodes_is_not_moved_under_its_eyes(run: Run) -> None:
+    nodes = {"n1": node(("a", "RUNNING", 1)), "n2": node(("b", "STOPPED", 1))}
+    assert why(run, stops=True, **nodes) == []
+    with run.watched(), run.watched():
+        (reason,) = why(run, stops=True, **nodes)
+        assert reason.startswith("a command watches it where it is")
+        assert why(run, moves="b", stops=True, **nodes) == [], "it has ended"
+    assert not run.is_watched
