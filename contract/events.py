@@ -101,9 +101,10 @@ class Checkpointed(Event):
 @register("moves")
 @dataclass(frozen=True)
 class Moves(Event):
-    """A playbook begins to stop what is alive of these instances, to start each anew: from now on they do nothing."""
+    """A playbook begins to start these instances anew. stopped: those that it stops for that."""
 
     instances: Tuple[str, ...] = ()
+    stopped: Tuple[str, ...] = ()
 
 
 @register("resumed")

@@ -100,7 +100,8 @@ class DesiredStore:
                 (run_id, str(runs_dir), starter),
             )
             database.executemany(
-                "INSERT OR REPLACE INTO instances (run_id, id, epoch, node, moving) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO instances (run_id, id, epoch, node, moving) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET epoch = excluded.epoch, node = excluded.node, moving = excluded.moving, outcome = '', waits = ''",
                 [(run_id, id, epoch, node, epoch > 1) for id, (node, epoch) in instances.items()],
             )
 
@@ -118,8 +119,10 @@ class DesiredStore:
                     f"{run_id}: another playbook, process {pid}, is starting it: wait until it has ended"
                 )
             database.execute("UPDATE runs SET starter = ? WHERE run_id = ?", (starter, run_id))
+            # Who resumes what was stopped wants it again; the loop itself takes no word of a person's back.
             database.executemany(
-                "UPDATE instances SET moving = 1 WHERE run_id = ? AND id = ? AND outcome = ''",
+                "UPDATE instances SET moving = outcome = '', stopped = stopped AND"
+                " (SELECT acting FROM runs WHERE run_id = ?1) <> '' WHERE run_id = ?1 AND id = ?2",
                 [(run_id, id) for id in ids],
             )
 

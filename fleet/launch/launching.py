@@ -142,7 +142,7 @@ def paused_table(run: Run) -> str:
     for time, event in run.events():
         match event:
             case Moves():
-                began, paused = dict.fromkeys(event.instances, datetime.fromisoformat(time)), {}
+                began, paused = dict.fromkeys(event.stopped, datetime.fromisoformat(time)), {}
             case Launched(instance=name):
                 id, node = split_host_name(name)
                 if id in began:

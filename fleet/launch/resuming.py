@@ -93,7 +93,8 @@ def prepare(
         alone_problems(run, here, cluster, Peers(experiment), others, wish, is_leased(found.request)) if others else []
     )
     if together and wish.else_all:
-        moves = all_ids
+        ended = _statuses(run) | {id: one.status for id, (_, one) in here.items()}
+        moves = [id for id in all_ids if id in moves or ended.get(id) not in ENDED]
     elif together:
         raise ResumeRejected(run.run_id, together)
     ending = not_ended(run, cluster, here, moves, wish)
@@ -195,7 +196,10 @@ def alone_problems(
     others: Sequence[Instance], wish: Wish, leased: bool,
 ) -> list[str]:  # fmt: skip
     """Return why these others cannot live on while the rest goes on elsewhere; empty if they can."""
-    found = [] if key_store.has(run.run_id) else ["its keys are not on this controller, and its peers know no others"]
+    found = []
+    alive = [one.id for one in others if one.id in here and here[one.id][1].alive]
+    if alive and not key_store.has(run.run_id):
+        found.append(f"the keys of {', '.join(alive)} are not on this controller, so none could know the others")
     for one in others:
         node, state = here.get(one.id, ("", None))
         calls = {*peers.of(one), *one.observes} - {other.id for other in others}
@@ -219,10 +223,17 @@ def not_ended(
 ) -> list[str]:
     """Return why it is not known that nothing of these acts once they are stopped; empty if it is."""
     alive = [(node, one) for node, one in _alive(run, cluster) if one.id in moves]
-    if wish.stops:
-        alive = [one for one in alive if here.get(one[1].id) != one]
+    stopped = [one for one in alive if wish.stops and here.get(one[1].id) == one]
     stop = f"ansible-playbook playbooks/stop.yml -e run={run.run_id}"
-    reasons = [f"{one.id} is {one.status} on {node}; stop the run first: {stop}" for node, one in alive]
+    reasons = [
+        f"{one.id} is {one.status} on {node}; stop the run first: {stop}"
+        for node, one in alive
+        if (node, one) not in stopped
+    ]
+    if stopped and run.is_watched:  # it would be taken for the end of the run
+        reasons.append(
+            "a command watches it where it is: end that with Ctrl-C, which leaves the run alone; or see control.yml"
+        )
     return [*_not_gone(cluster, wish.gone), *reasons, *_unknown(run, cluster, here, moves, wish.gone)]
 
 

@@ -11,13 +11,15 @@ The folder is the record; what runs right now is always asked of the nodes.
 from __future__ import annotations
 
 import difflib
+import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,6 +148,23 @@ class Run:
             if isinstance(event, events.Resumed):
                 found[event.instance] = max(event.epoch, found.get(event.instance, 1))
         return found
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note, as long as it lasts, that this process watches the run on the nodes that it has now."""
+        with (self.path / "plan.json").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a process on this machine does."""
+        with (self.path / "plan.json").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def update_manifest(self, **changes: Any) -> dict[str, Any]:
         """Set top-level keys of the manifest (a value is replaced whole) and return it. Safe with concurrent writers.

@@ -15,7 +15,7 @@ from fleet.control.care import Care, care_of, launched, starting
 from fleet.intake.request import Request, ResumeOf
 from fleet.launch import key_store
 from fleet.launch.launching import Created, create, detached_table, paused_table, settle
-from fleet.launch.resuming import resume, starts, still_due
+from fleet.launch.resuming import resume, starts, states, still_due
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
 from fleet.record.signing import Keys, sign, statement
@@ -80,7 +80,8 @@ class ActionModule(LocalAction):
             run, cluster = Run.open(given["runs_dir"], resumes.run_id), Cluster.from_task_vars(task_vars)
             still_due(run, resumes)
             starting(run.run_id, cluster.settings.name, list(resumes.moves))
-            run.append(Moves(tuple(resumes.moves)))
+            alive = [id for id, (_, one) in states(run, cluster).items() if one.alive and id in resumes.moves]
+            run.append(Moves(tuple(resumes.moves), tuple(alive)))
         return {"changed": False}
 
     def _resumed(

@@ -34,6 +34,10 @@ class ActionModule(Action):
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         self._node = str(task_vars["inventory_hostname"])
         self._run = Run.open(given["runs_dir"], given["run_id"])
+        with self._run.watched():
+            return self._watch(given, task_vars)
+
+    def _watch(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         seen_run, lost = RunOnNode(self._node, self._run.epochs), False
         started = heard = time.monotonic()
         last_heard, seen, silent = datetime.now(UTC), "", False

@@ -236,3 +236,13 @@ def test_a_diff_reports_what_a_plan_changes():
 def test_a_time_limit_that_no_clock_ever_passes_is_refused(seconds):
     with pytest.raises(ValueError, match="is not a number of seconds"):
         place([cpu()], [Instance(id="a", ram_gb=1)], time_limit_s=seconds)
+
+
+def test_of_a_plan_anew_those_that_stay_keep_their_ports_and_the_others_get_free_ones():
+    nodes = [cpu("n1", max_instances=4, used_ports={9001}), cpu("n2")]
+    plan = place(nodes, [one(id=id) for id in "abc"], pins={"a": "n1", "b": "n1", "c": "n2"})
+    kept = plan.keeping({"b": {"llama": 9000, "peer": 9002}}, nodes, (9000, 9099))
+    assert kept.ports == {
+        "a": {"peer": 9003, "llama": 9004}, "b": {"peer": 9002, "llama": 9000}, "c": {"peer": 9000, "llama": 9001},
+    }  # fmt: skip
+    assert plan.keeping({}, nodes, (9000, 9099)).ports == plan.ports

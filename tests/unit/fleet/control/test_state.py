@@ -46,6 +46,7 @@ def test_a_run_is_looked_after_from_before_its_launch_until_it_is_forgotten(
 
 def test_a_resumed_instance_takes_the_place_of_what_was_known_of_it(store: DesiredStore, tmp_path: Path) -> None:
     store.stop(RUN)
+    store.starting(RUN, ["a"], this_playbook())
     store.acting(RUN, "moves")
     store.look_after(RUN, tmp_path, {"a": ("n3", 2)}, this_playbook())
     wanted = {key.id: one for key, one in store.read().instances.items()}
@@ -54,6 +55,17 @@ def test_a_resumed_instance_takes_the_place_of_what_was_known_of_it(store: Desir
     assert store.read().runs[RUN].acting == "moves", "by the loop itself, which may be killed before it has started"
     store.launched(RUN)
     assert not any(one.moving for one in store.read().instances.values())
+
+
+def test_a_persons_stop_while_something_is_moved_holds(store: DesiredStore, tmp_path: Path) -> None:
+    store.starting(RUN, ["a"], this_playbook())
+    store.stop(RUN, ["a"])
+    store.look_after(RUN, tmp_path, {"a": ("n3", 2)}, this_playbook())
+    store.launched(RUN)
+    assert [key.id for key, one in store.read().instances.items() if one.stopped] == ["a"], "and it is stopped there"
+    store.acting(RUN, "moves")
+    store.starting(RUN, ["a", "b"], this_playbook())
+    assert [key.id for key, one in store.read().instances.items() if one.stopped] == ["a"]
 
 
 def test_what_a_playbook_starts_anew_is_its_own_until_it_has_ended(store: DesiredStore) -> None:

@@ -136,7 +136,8 @@ def test_the_others_do_not_live_on_with_keys_that_are_lost_or_in_another_care(of
     nodes["n1"]["node_probe"]["state"]["instances"][0]["leased"] = True
     assert alone(of_three, **nodes) == ["a on n1 was launched with the control loop"]
     key_store.remove(RUN)
-    assert "its keys are not on this controller" in alone(of_three, **nodes)[0]
+    assert alone(of_three, **nodes)[0] == "the keys of a are not on this controller, so none could know the others"
+    assert alone(of_three, n1=node(("a", "STOPPED", 1)), n2=VARIABLES, n3=node(("c", "COMPLETED", 1))) == []
 
 
 def test_with_one_that_goes_back_goes_a_peer_that_has_ended_by_itself_and_no_other(of_three: Run) -> None:
@@ -159,3 +160,13 @@ def test_an_epoch_that_somebody_else_has_begun_is_not_begun_again(run: Run) -> N
     run.append(Resumed("b", 3, "n2"))
     with pytest.raises(ResumeRejected, match="b was resumed by another playbook just now"):
         still_due(run, wanted)
+
+
+def test_what_a_command_watches_on_its_nodes_is_not_moved_under_its_eyes(run: Run) -> None:
+    nodes = {"n1": node(("a", "RUNNING", 1)), "n2": node(("b", "STOPPED", 1))}
+    assert why(run, stops=True, **nodes) == []
+    with run.watched(), run.watched():
+        (reason,) = why(run, stops=True, **nodes)
+        assert reason.startswith("a command watches it where it is")
+        assert why(run, moves="b", stops=True, **nodes) == [], "it has ended"
+    assert not run.is_watched
