@@ -87,14 +87,15 @@ def prepare(
         raise ResumeRejected(run.run_id, [f"from={wish.until}: no such checkpoint; there are {among}"])
     found = recorded.read(run, keys, places, signed=False, check=check)
     here, experiment = states(run, cluster), found.request.experiment
-    moves = [id for id in all_ids if id in with_needed(run, here, experiment, wish.instances or all_ids)]
+    needed = with_needed(run, here, experiment, wish.instances or all_ids)
+    moves = [id for id in all_ids if id in needed]
     others = [one for one in experiment.instances if one.id not in moves]
     together = (
         alone_problems(run, here, cluster, Peers(experiment), others, wish, is_leased(found.request)) if others else []
     )
     if together and wish.else_all:
-        ended = _statuses(run) | {id: one.status for id, (_, one) in here.items()}
-        moves = [id for id in all_ids if id in moves or ended.get(id) not in ENDED]
+        statuses = _last_statuses(run, here)
+        moves = [id for id in all_ids if id in moves or statuses.get(id) not in ENDED]
     elif together:
         raise ResumeRejected(run.run_id, together)
     ending = not_ended(run, cluster, here, moves, wish)
@@ -121,7 +122,8 @@ def prepare(
 
 def still_due(run: Run, resumes: ResumeOf) -> None:
     """Raise ResumeRejected if somebody else has begun one of these epochs since that was decided."""
-    begun = [id for id, epoch in resumes.moves.items() if run.epochs.get(id, 1) >= epoch]
+    now = run.epochs
+    begun = [id for id, epoch in resumes.moves.items() if now.get(id, 1) >= epoch]
     if begun:
         raise ResumeRejected(run.run_id, [f"{id} was resumed by another playbook just now" for id in begun])
 
@@ -182,12 +184,12 @@ def with_needed(
 
     One that goes back may need of a peer what it had from it; and a peer may have failed for want of just this one.
     """
-    ended = _statuses(run) | {id: one.status for id, (_, one) in here.items()}
+    statuses = _last_statuses(run, here)
     peers, instances = Peers(experiment), {one.id: one for one in experiment.instances}
     found, looked = set(ids), set[str]()
     while ids := found - looked:
         looked |= ids
-        found |= {peer for id in ids for peer in peers.of(instances[id]) if ended.get(peer) in (COMPLETED, FAILED)}
+        found |= {peer for id in ids for peer in peers.of(instances[id]) if statuses.get(peer) in (COMPLETED, FAILED)}
     return found
 
 
@@ -196,7 +198,7 @@ def alone_problems(
     others: Sequence[Instance], wish: Wish, leased: bool,
 ) -> list[str]:  # fmt: skip
     """Return why these others cannot live on while the rest goes on elsewhere; empty if they can."""
-    found = []
+    found, places, statuses = [], run.places, _statuses(run)
     alive = [one.id for one in others if one.id in here and here[one.id][1].alive]
     if alive and not key_store.has(run.run_id):
         found.append(f"the keys of {', '.join(alive)} are not on this controller, so none could know the others")
@@ -205,10 +207,8 @@ def alone_problems(
         calls = {*peers.of(one), *one.observes} - {other.id for other in others}
         if one.id in wish.pins:
             found.append(f"{one.id} is not among the instances that move, so it stays where it is")
-        if state is None and run.places[one.id] in cluster.silent and _statuses(run).get(one.id) not in ENDED:
-            found.append(
-                f"{one.id} is on {run.places[one.id]}, which does not answer: it cannot be told of a new address"
-            )
+        if state is None and places[one.id] in cluster.silent and statuses.get(one.id) not in ENDED:
+            found.append(f"{one.id} is on {places[one.id]}, which does not answer: it cannot be told of a new address")
         if state is None or not state.alive:
             continue
         if calls and one.network == "open":
@@ -282,6 +282,11 @@ def _statuses(run: Run) -> dict[str, str]:
             case Collected():
                 statuses |= event.statuses
     return statuses
+
+
+def _last_statuses(run: Run, here: Mapping[str, tuple[str, InstanceState]]) -> dict[str, str]:
+    """Return {instance: its status}, as its node says, or else as it was brought home last."""
+    return _statuses(run) | {id: one.status for id, (_, one) in here.items()}
 
 
 def _unknown(

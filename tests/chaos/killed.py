@@ -60,36 +60,31 @@ class Killed(EndlessRun):
 
     def launch_cared_for(self) -> str:
         """Kill one; the loop must clean up, or have it if it had started as a whole."""
-        before = {path.name for path in self.project.runs.iterdir()}
-        seconds = self.kill("run_experiment.yml", "-e", f"experiment={self.cared_for}", "-e", "detach=true")
-        for run in {path.name for path in self.project.runs.iterdir()} - before:
-            if run.startswith("."):
-                continue  # a record that was being made
-            eventually(
-                "it is whole, or gone", lambda run=run: self._statuses(run) in ([], ["RUNNING"] * 2), SETTLE_SECONDS
-            )  # type: ignore[misc]
-            whole = bool(self._statuses(run))
-            self.project.play("playbooks/stop.yml", "-e", f"run={run}", code=None)
-            eventually(
-                "the loop is done with it",
-                lambda run=run: run not in DesiredStore(self.loop).read().runs,  # type: ignore[misc]
-                SETTLE_SECONDS,
-            )
-            return f"after {seconds:.1f} s: {'it runs' if whole else 'nothing is left of it'}"
-        return f"after {seconds:.1f} s: it had not begun"
+        seconds, run = self._killed_launch(self.cared_for)
+        if not run:
+            return f"after {seconds:.1f} s: it had not begun"
+        eventually("it is whole, or gone", lambda: self._statuses(run) in ([], ["RUNNING"] * 2), SETTLE_SECONDS)
+        whole = bool(self._statuses(run))
+        self.project.play("playbooks/stop.yml", "-e", f"run={run}", code=None)
+        eventually("the loop is done with it", lambda: run not in DesiredStore(self.loop).read().runs, SETTLE_SECONDS)
+        return f"after {seconds:.1f} s: {'it runs' if whole else 'nothing is left of it'}"
 
     def launch_autonomous(self) -> str:
         """Kill one; status must show what there is of it, and stop end it."""
-        before = {path.name for path in self.project.runs.iterdir()}
-        seconds = self.kill("run_experiment.yml", "-e", f"experiment={self.autonomous}", "-e", "detach=true")
-        for run in {path.name for path in self.project.runs.iterdir()} - before:
-            if run.startswith("."):
-                continue
-            seen = self._statuses(run)
-            self.project.play("playbooks/stop.yml", "-e", f"run={run}", code=None)
-            eventually("nothing is left", lambda run=run: not self._statuses(run), SETTLE_SECONDS)  # type: ignore[misc]
-            return f"after {seconds:.1f} s: {len(seen)} instances were there, and are stopped"
-        return f"after {seconds:.1f} s: it had not begun"
+        seconds, run = self._killed_launch(self.autonomous)
+        if not run:
+            return f"after {seconds:.1f} s: it had not begun"
+        seen = self._statuses(run)
+        self.project.play("playbooks/stop.yml", "-e", f"run={run}", code=None)
+        eventually("nothing is left", lambda: not self._statuses(run), SETTLE_SECONDS)
+        return f"after {seconds:.1f} s: {len(seen)} instances were there, and are stopped"
+
+    def _killed_launch(self, experiment: Path) -> tuple[float, str]:
+        """Kill a launch; return after how long, and its run, empty if it had made no record yet."""
+        before = set(self.project.runs.iterdir())
+        seconds = self.kill("run_experiment.yml", "-e", f"experiment={experiment}", "-e", "detach=true")
+        made = {path.name for path in set(self.project.runs.iterdir()) - before}
+        return seconds, next((name for name in made if not name.startswith(".")), "")
 
     def _statuses(self, run: str) -> list[str]:
         """Return the status of each instance of a run that is alive."""
