@@ -71,9 +71,17 @@ class Redirect(Record):
 
 @dataclass(frozen=True)
 class Known(Record):
-    """Of "stop", "collect" and "connect"."""
+    """Of "stop" and "connect"."""
 
     instance_ref: InstanceRef
+
+
+@dataclass(frozen=True)
+class Collect(Record):
+    """Of "collect". slot: with llama-server's slot, of which only a checkpoint makes use."""
+
+    instance_ref: InstanceRef
+    slot: bool = False
 
 
 @dataclass(frozen=True)

@@ -34,5 +34,7 @@ RAW_DATABASE_LOG = Copy("raw/{id}.db-wal", 8192 * MIB)
 FILES = Copy("files/{id}.tar", 4096 * MIB)
 # The files that an instance gets back when it is resumed, packed; the controller never unpacks them.
 STATE = Copy("state/{id}.tar", 4096 * MIB)
+# llama-server's slot (`contract.slot`), of which only a checkpoint makes use.
+SLOT = Copy("slots/{id}.bin", 8192 * MIB)
 MOST_FILES = 10_000  # in each
 COPIES: Tuple[Copy, ...] = (LOG, EXIT_LOG, STREAM, FILES, STATE, DATABASE, RAW_DATABASE, RAW_DATABASE_LOG)

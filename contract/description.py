@@ -60,6 +60,7 @@ class InstanceDescription(Record):
     resources: Resources = Resources()
     results: Tuple[str, ...] = ()  # patterns of the files in its folder that come home
     state: Tuple[str, ...] = ()  # and of those that it gets back when it is resumed
+    slot_bytes: int = 0  # that llama-server's slot may take, beside what its folder may have; 0: it is not saved
 
     def __post_init__(self) -> None:
         if self.database == Path():

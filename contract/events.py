@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, TypeVar
 
 from .json_records import ContractError, Record
 from .receipt import Receipt
+from .slot import Restored
 
 E = TypeVar("E", bound="Type[Event]")
 KINDS: Dict[str, Type[Event]] = {}
@@ -112,7 +113,8 @@ class Moves(Event):
 class Resumed(Event):
     """An instance is started again, in a new epoch, from a checkpoint.
 
-    left: {table: rows that are in the database of the epoch before, and not in the checkpoint}.
+    left: {table: rows that are in the database of the epoch before, and not in the checkpoint}. without_slot: why its
+    llama-server is not given the slot that it had; empty: it is.
     """
 
     instance: str
@@ -120,6 +122,16 @@ class Resumed(Event):
     node: str
     checkpoint: str = ""
     left: Mapping[str, int] = field(default_factory=dict)
+    without_slot: str = ""
+
+
+@register("restored")
+@dataclass(frozen=True)
+class SlotRestored(Event):
+    """What came of giving its slot to the llama-server of an instance that is resumed. instance: `a@jetson`."""
+
+    instance: str
+    came: Restored
 
 
 @register("recovered")

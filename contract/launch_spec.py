@@ -52,10 +52,11 @@ class Outbound(Record):
 
 @dataclass(frozen=True)
 class Checkpoint(Record):
-    """What an instance is resumed from. exits: of its earlier epochs."""
+    """What an instance is resumed from: the sha256 of each file, empty without one. exits: of its earlier epochs."""
 
-    database: str = ""  # the sha256, empty without one
-    state: str = ""  # of the archive of its files, empty without one
+    database: str = ""
+    state: str = ""  # the archive of its files
+    slot: str = ""  # llama-server's (`contract.slot`)
     exits: Tuple[Exit, ...] = ()
 
 

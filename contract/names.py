@@ -146,6 +146,16 @@ def receipt_file(run_id: str, instance_id: str) -> str:
     return f"{PROBES_FOLDER}/{run_id}-{instance_id}.receipt.json"
 
 
+def restored_file(run_id: str, instance_id: str) -> str:
+    """What came of restoring its llama-server's slot."""
+    return f"{PROBES_FOLDER}/{run_id}-{instance_id}.restored.json"
+
+
+def spoiled_file(run_id: str, instance_id: str) -> str:
+    """Is there when its llama-server has failed to restore a slot, and was not started anew since."""
+    return f"{PROBES_FOLDER}/{run_id}-{instance_id}.spoiled"
+
+
 def lease_folder(run_id: str, instance_id: str) -> str:
     """The folder of an instance's lease."""
     return f"{LEASES_FOLDER}/{run_id}-{instance_id}"

@@ -5,6 +5,9 @@
     lease <instance's folder>                           exits with 1 when the instance has no lease: its units' gate
     guard <instance's folder> <instances that fit>      keeps the folder within its size, as root
     attempt                                             an instance's receipt, as the instance
+    save <instance's folder>                            has llama-server save its slot: see `slots`
+    stopping <instance's folder>                        the same, where it is stopped by a person or for a move
+    restore <instance's folder>                         has it take the slot that was sent; exits with 1 when it cannot
 
 Whatever goes wrong in a hook is reported on stderr and no more: it must not change what becomes of the unit.
 """
@@ -14,12 +17,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Mapping, Optional, Sequence
 
 from contract.json_records import decoded
 from contract.receipt import LIMIT, Attempts, Receipt
 
-from . import attempts, guard, held_leases, helper, instances, unit_hooks
+from . import attempts, guard, held_leases, helper, instances, slots, unit_hooks
 
 HOOKS = {"started": unit_hooks.started, "ended": unit_hooks.ended}
 
@@ -38,12 +41,27 @@ def main(words: Sequence[str]) -> None:
             sys.exit(not held_leases.awaited(instances.read_description(Path(folder))))
         elif verb == "attempt":
             _attempt()
+        elif verb in ON_FOLDERS:
+            (folder,) = more
+            sys.exit(ON_FOLDERS[verb](Path(folder)))
         else:
             folder, unit = more
             HOOKS[verb](Path(folder), unit)
     except Exception as error:
         print(f"jarfleet: {verb}: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(verb not in HOOKS)
+
+
+def _restore(folder: Path) -> bool:
+    came = slots.restore(folder)
+    return came is not None and came.has_spoiled
+
+
+ON_FOLDERS: Mapping[str, Callable[[Path], Optional[bool]]] = {
+    "save": slots.save,
+    "stopping": slots.save_if_stopped,
+    "restore": _restore,
+}
 
 
 def _attempt() -> None:

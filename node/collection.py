@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, List, Optional, Sequence, Set
 
 from contract import names
-from contract.collected import DATABASE, EXIT_LOG, LOG, RAW_DATABASE, RAW_DATABASE_LOG, STREAM, Copy
+from contract.collected import DATABASE, EXIT_LOG, LOG, RAW_DATABASE, RAW_DATABASE_LOG, SLOT, STREAM, Copy
 
 from . import database_copy, journal, result_files, sandbox
 from .errors import NodeError
@@ -58,6 +58,17 @@ class Collection:
         ]
         if came:
             self.faults[-1] += f"; its files as they were: {', '.join(came)}"
+
+    def slot(self, saved: Optional[Path], lasting: bool) -> bool:
+        """llama-server's slot, which is removed where it was saved; whether there is a copy.
+
+        lasting: where there is none now, an earlier copy still counts.
+        """
+        if saved is None:
+            return lasting and any((folder / SLOT.name(self.id)).exists() for folder in self.folders)
+        made = self._made(SLOT, lambda aside, limit: self._copy(saved, aside, limit))
+        saved.unlink()
+        return made
 
     @property
     def spare(self) -> bool:

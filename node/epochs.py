@@ -17,7 +17,7 @@ from contract import ContractError, names
 from contract.description import InstanceDescription
 from contract.launch_spec import Checkpoint
 
-from . import exit_log, instances, sandbox
+from . import exit_log, instances, sandbox, slots
 from .errors import NodeError
 
 SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -49,6 +49,9 @@ def restore(folder: Path, checkpoint: Checkpoint, work_dir: str, user: pwd.struc
     """Fill the new folder of an instance with what it is resumed from. Raises OSError, NodeError."""
     for one in checkpoint.exits:
         exit_log.append(folder, one)
+    if checkpoint.slot:
+        with _sent(work_dir, folder, checkpoint.slot) as slot:
+            slots.put(folder, slot, user)
     if checkpoint.state:
         with _sent(work_dir, folder, checkpoint.state) as archive:
             sandbox.unpack(archive, user.pw_name, folder)

@@ -38,6 +38,7 @@ def watch(folder: Path, max_instances: int) -> None:
     """Look until the instance has ended, or has too much and is stopped. Raises NodeError, OSError, ContractError."""
     instance = instances.read_description(folder)
     most = limit(folder, instance, use(folder).size, max_instances)  # as now: it is not stopped for what others write
+    most += instance.slot_bytes
     while instances.read_outcome(folder) is None:
         used = use(folder)
         if used.size > most or used.files > MOST_FILES:

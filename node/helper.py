@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Mapping
 
 from contract import ContractError, names
 from contract.attention import Attend
-from contract.calls import LIMIT, Answer, Call, Install, Known, Logs, Prepare, Redirect, Start
+from contract.calls import LIMIT, Answer, Call, Collect, Install, Known, Logs, Prepare, Redirect, Start
 from contract.json_records import decoded
 from contract.statuses import FAILED
 
@@ -102,10 +102,16 @@ def _redirect(call: Call) -> Dict[str, Any]:
     return _result(SystemdBackend(spec.ref, call.check).redirect(spec), spec.dir)
 
 
-def _known(call: Call, work: Callable[[SystemdBackend], Done]) -> Dict[str, Any]:
-    ref = Known.from_json(call.given, call.verb).instance_ref
+def _stop(call: Call) -> Dict[str, Any]:
+    ref = Known.from_json(call.given, "stop").instance_ref
     rules.check_ref(rules.read(), ref)
-    return _result(work(SystemdBackend(ref, call.check)), ref.dir)
+    return _result(SystemdBackend(ref, call.check).stop(), ref.dir)
+
+
+def _collect(call: Call) -> Dict[str, Any]:
+    given = Collect.from_json(call.given, "collect")
+    rules.check_ref(rules.read(), given.instance_ref)
+    return _result(SystemdBackend(given.instance_ref, call.check).collect(given.slot), given.instance_ref.dir)
 
 
 def _result(done: Done, folder: str) -> Dict[str, Any]:
@@ -117,8 +123,9 @@ def _result(done: Done, folder: str) -> Dict[str, Any]:
         "dir": folder,
         "faults": done.faults,
         "spare": done.spare,
+        "slot": done.slot,
     }
-    return {**told, **receipt}
+    return {**told, **receipt, **({"restored": done.restored.to_json()} if done.restored else {})}
 
 
 def _logs(call: Call) -> Dict[str, Any]:
@@ -189,8 +196,8 @@ STREAMS: Dict[str, Callable[[Call], None]] = {"connect": _connect, "attend": _at
 VERBS: Dict[str, Callable[[Call], Dict[str, Any]]] = {
     "start": _start,
     "redirect": _redirect,
-    "stop": lambda call: _known(call, SystemdBackend.stop),
-    "collect": lambda call: _known(call, SystemdBackend.collect),
+    "stop": _stop,
+    "collect": _collect,
     "logs": _logs,
     "promises": _promises,
     "prepare": _prepare,

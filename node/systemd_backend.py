@@ -10,7 +10,9 @@ import json
 import os
 import pwd
 import shutil
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
@@ -21,6 +23,7 @@ from contract.launch_spec import LaunchSpec
 from contract.node_state import InstanceState
 from contract.outcome import Outcome
 from contract.receipt import Receipt
+from contract.slot import Restored
 from contract.statuses import ALIVE, COMPLETED, FAILED, FENCED, RUNNING, STOPPED
 
 from . import (
@@ -38,6 +41,7 @@ from . import (
     private_network,
     probe,
     shared_folder,
+    slots,
     systemd,
     units,
     users,
@@ -60,6 +64,8 @@ class Done(NamedTuple):
     faults: List[str] = []  # noqa: RUF012 - what could not be collected
     receipt: Optional[Receipt] = None  # of a start
     spare: bool = False  # of a collection: some copies are in memory, in the second of names.copies_folders()
+    slot: bool = False  # of a collection: llama-server's slot is among the copies
+    restored: Optional[Restored] = None  # of a start with a slot
 
 
 class StartFailed(NodeError):
@@ -135,7 +141,15 @@ class SystemdBackend:
             systemd.systemctl("enable", "--quiet", *started)
             self._wait_for_lease(spec, start_timeout)
             before = exit_log.exits(self.dir)  # of its earlier epochs
-            self._start(spec, started)
+            try:
+                self._start(spec, started)
+            except NodeError:
+                came = slots.restored(self.ref.run_id, self.ref.id)
+                if not came or not came.has_spoiled:
+                    raise
+                systemd.tried("stop", *self.all)  # all that share its private network
+                slots.without(self.ref.run_id, self.ref.id)
+                self._start(spec, started)
             self._wait_healthy(spec, start_timeout, {unit: before.deaths(unit) for unit in names.UNITS})
         except Exception as error:
             printed = journal.text(self.all, "--lines=30")
@@ -144,7 +158,8 @@ class SystemdBackend:
             self._remove(self.all)
             reason = f"{self.ref.id} did not start: {error}{f'; its last words: {last}' if last else ''}"
             raise StartFailed(f"{reason}\n{printed}") from error
-        return Done(True, self.status(), diff, receipt=self._receipt())
+        restored = slots.restored(self.ref.run_id, self.ref.id)
+        return Done(True, self.status(), diff, receipt=self._receipt(), restored=restored)
 
     def _wait_for_lease(self, spec: LaunchSpec, timeout: float) -> None:
         """Until the control loop has seen the instance here, and let it act. Raises NodeError."""
@@ -311,8 +326,11 @@ class SystemdBackend:
 
     # collect
 
-    def collect(self) -> Done:
-        """Leave consistent copies for the controller to fetch, and remove the units of what has ended."""
+    def collect(self, slot: bool = False) -> Done:
+        """Leave consistent copies for the controller to fetch, and remove the units of what has ended.
+
+        slot: with llama-server's slot, where it has one.
+        """
         if not self.dir.is_dir():
             raise NodeError(f"{self.ref.id}: there is no {self.dir} on this node")
         now = self.status()
@@ -325,7 +343,20 @@ class SystemdBackend:
         if now not in ALIVE and not told:
             self._remove(self.own)  # waits for llama-server's exit, and for it to be logged
         copies = self._copies(now in ALIVE, complete=not present)
-        return Done(False, self.status(), faults=[*([told] if told else []), *copies.faults], spare=copies.spare)
+        faults = [*([told] if told else []), *copies.faults]
+        has_slot = slot and self._copy_slot(copies, now in ALIVE)
+        return Done(False, self.status(), faults=faults, spare=copies.spare, slot=has_slot)
+
+    def _copy_slot(self, copies: collection.Collection, alive: bool) -> bool:
+        """Copy llama-server's slot, saved anew where that is alive; whether there is a copy. It may well be missing."""
+        if alive:
+            with suppress(subprocess.SubprocessError):
+                subprocess.run(
+                    [*units.NODE_PROGRAM, "save", str(self.dir)], timeout=slots.SAVE_SECONDS, capture_output=True
+                )
+        with suppress(OSError), slots.saved(self.dir) as file:
+            return copies.slot(file, lasting=not alive)
+        return False
 
     def _copies(self, alive: bool, complete: bool) -> collection.Collection:
         """Copies of the instance's files, where the controller fetches them.
@@ -367,6 +398,7 @@ class SystemdBackend:
         if not systemd.present(self.all):
             credential_files.remove(self.ref.run_id, self.ref.id)
             isolation.remove(self.ref.run_id, self.ref.id)
+            slots.forget(self.ref.run_id, self.ref.id)
             lease_renewal.remove(self.ref.run_id, self.ref.id)
 
 

@@ -84,7 +84,8 @@ def _llama(spec: LaunchSpec, llama_cpp: str, user: str) -> str:
     ]
     command = [f"{llama_cpp}/bin/llama-server", *spec.llama_server.command]
     process = Process(tuple(command), spec.llama_server.working_dir, spec.llama_server.allowed_addresses)
-    return _service(spec, names.LLAMA, process, unit, [*_hooks(spec, names.LLAMA), *_own(spec, user)])
+    service = [*_hooks(spec, names.LLAMA), *_slot(spec), *_own(spec, user, spec.description.slot_bytes)]
+    return _service(spec, names.LLAMA, process, unit, service)
 
 
 def _workload(spec: LaunchSpec, user: str) -> str:
@@ -125,6 +126,8 @@ def _probe(spec: LaunchSpec, user: str) -> str:
     needs = " ".join([names.unit_name(spec.run_id, spec.id, names.LLAMA), *private_network.sockets(spec)])
     unit = [
         f"ConditionPathExists=!{line(receipt)}",
+        "# Nothing is asked of a llama-server that could not restore its slot.",
+        f"AssertPathExists=!{names.spoiled_file(spec.run_id, spec.id)}",
         f"Wants={needs}",
         f"After={needs}",
         *private_network.joined(spec),
@@ -205,14 +208,25 @@ def _hooks(spec: LaunchSpec, unit: str) -> List[str]:
     ]
 
 
+def _slot(spec: LaunchSpec) -> List[str]:
+    """What saves llama-server's slot before it ends, and has it take the one that it is resumed with."""
+    lines = [f"ExecStop=-+{hook_line([*HOOK, 'stopping', spec.dir])}"] if spec.description.slot_bytes else []
+    if spec.checkpoint and spec.checkpoint.slot:
+        lines += [f"ExecStartPost=+{hook_line([*HOOK, 'restore', spec.dir])}", "TimeoutStartSec=infinity"]
+    return lines
+
+
 def _gate(spec: LaunchSpec) -> List[str]:
     if not spec.description.leased:
         return []
     return ["# Nothing of it starts without a lease.", f"ExecCondition=+{hook_line([*HOOK, 'lease', spec.dir])}"]
 
 
-def _own(spec: LaunchSpec, user: str) -> List[str]:
-    """What all units of an instance share: its slice, its user, and its folder, the only one that they write."""
+def _own(spec: LaunchSpec, user: str, more_bytes: int = 0) -> List[str]:
+    """What all units of an instance share: its slice, its user, and its folder, the only one that they write.
+
+    more_bytes: that a file of this unit may have beyond what the instance may.
+    """
     lines = [
         f"Slice={names.slice_name(spec.run_id, spec.id)}",
         f"User={user}",
@@ -220,7 +234,7 @@ def _own(spec: LaunchSpec, user: str) -> List[str]:
         f"ReadWritePaths={word(spec.dir)}",
         f"BindReadOnlyPaths={word(spec.description.model.get('path', spec.dir))}",
         "OOMPolicy=continue",
-        f"LimitFSIZE={int(spec.description.resources.disk_gb * 2**30) or guard.DEFAULT_BYTES}",
+        f"LimitFSIZE={(int(spec.description.resources.disk_gb * 2**30) or guard.DEFAULT_BYTES) + more_bytes}",
         "LogRateLimitIntervalSec=10s",
         "LogRateLimitBurst=2000",
     ]

@@ -69,7 +69,8 @@ CREATE TABLE IF NOT EXISTS generations ( -- one row a call of the model
     experiment_id TEXT NOT NULL REFERENCES experiments, cycle_number INTEGER NOT NULL, timestamp TEXT NOT NULL,
     purpose TEXT NOT NULL, prompt_tokens INTEGER, tokens INTEGER NOT NULL,
     seconds REAL NOT NULL,                     -- of the whole call
-    tokens_per_second REAL);                   -- llama-server's own measure of its generating
+    tokens_per_second REAL,                    -- llama-server's own measure of its generating
+    cached_tokens INTEGER);                    -- of the prompt, that llama-server knew already
 CREATE TABLE IF NOT EXISTS negotiations ( -- split_brain: one row a round
     negotiation_id INTEGER PRIMARY KEY,
     experiment_id TEXT NOT NULL REFERENCES experiments, cycle_number INTEGER NOT NULL, timestamp TEXT NOT NULL,

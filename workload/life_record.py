@@ -72,7 +72,7 @@ class LifeRecord:
     def _count(self, t: Any, purpose: str, reply: Reply) -> None:
         t.execute(
             "INSERT INTO generations (experiment_id, cycle_number, timestamp, purpose, prompt_tokens, tokens, seconds,"
-            " tokens_per_second) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            " tokens_per_second, cached_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (self.key, self.cycle(), now(), purpose, *reply[1:]),
         )
         t.execute(

@@ -12,13 +12,17 @@ SLOWEST_ANSWER = 1800  # seconds; a long answer of a big model on a Raspberry Pi
 
 
 class Reply(NamedTuple):
-    """What the model said, and what it took: tokens read and written, seconds in all, tokens a second by its count."""
+    """What the model said, and what it took: tokens read and written, seconds in all, tokens a second by its count.
+
+    cached_tokens: those of the prompt that llama-server knew already.
+    """
 
     content: str
     prompt_tokens: int | None
     tokens: int
     seconds: float
     tokens_per_second: float | None
+    cached_tokens: int | None = None
 
 
 class LlamaError(Exception):
@@ -78,6 +82,7 @@ def chat(
             int(usage.get("completion_tokens") or 0),
             round(time.monotonic() - started, 4),
             timings.get("predicted_per_second"),
+            timings.get("cache_n"),
         )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise LlamaError(f"llama-server's answer is not a chat completion: {answer!r}") from error

@@ -59,6 +59,7 @@ class Mind:
         self.instance, self.settings, self.record = instance, settings, record
         self.meter = Meter()
         self.brain_exits = len(read_exits(instance.dir / names.EXIT_LOG).of(names.LLAMA))
+        self.is_back = instance.epoch > 1  # and has not answered yet
 
     # what it says and hears
 
@@ -154,6 +155,10 @@ class Mind:
                 keep //= 2
             else:
                 self._check_brain()
+                if self.is_back and reply.cached_tokens is not None:
+                    read = (reply.prompt_tokens or 0) - reply.cached_tokens
+                    log.info("its first answer here: %d tokens read, %d known before", read, reply.cached_tokens)
+                self.is_back = False
                 return reply
 
     def _check_brain(self) -> None:

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from contract.events import Launched, LaunchFailed, Moves, Placed, Received
+from contract.events import Launched, LaunchFailed, Moves, Placed, Received, Resumed, SlotRestored
 from contract.names import split_host_name
 from contract.receipt import Receipt
+from contract.slot import Restored
 from fleet.base.errors import SigningError, Unsigned
 from fleet.base.text_table import table
 from fleet.intake.request import Request
-from fleet.launch import key_store
+from fleet.launch import key_store, slot_trials
 from fleet.launch.recorded import recorded
 from fleet.launch.replay import builds
 from fleet.launch.shipments import Shipment
@@ -114,9 +115,18 @@ def settle(run: Run, outcomes: Mapping[str, Mapping[str, Any]], cluster: Cluster
             run.append(Launched(name, str(outcome["status"])))
             if "receipt" in outcome:
                 run.append(Received(name, Receipt.from_json(outcome["receipt"], f"{name}: receipt")))
+            if "restored" in outcome:
+                _tried(run, name, Restored.from_json(outcome["restored"], f"{name}: restored"), cluster)
     known, now = run.manifest, builds(cluster)  # of a run that is resumed: what it was launched with stays
     all_builds = {key: {**found, **(known.get(key) or {})} for key, found in now.items()}
     return Settled(failed, silent, run.run_id, _unsigned(run, partial(update, run, keys, **all_builds)))
+
+
+def _tried(run: Run, name: str, came: Restored, cluster: Cluster) -> None:
+    """Record, and remember for other runs, what came of restoring a slot."""
+    run.append(SlotRestored(name, came))
+    id, node = split_host_name(name)
+    slot_trials.remember(cluster.host(node).build_key, str(run.manifest["models"][id]["sha256"]), came)
 
 
 def detached_table(run: Run, options: str) -> str:
@@ -136,9 +146,10 @@ def detached_table(run: Run, options: str) -> str:
 
 
 def paused_table(run: Run) -> str:
-    """Return how long each instance that was moved just now did nothing, at most; empty if none was."""
+    """Return how long each instance that was moved just now did nothing, at most, and how it goes on; empty if none."""
     began: dict[str, datetime] = {}
     paused: dict[str, tuple[str, timedelta]] = {}
+    goes_on: dict[str, str] = {}
     for time, event in run.events():
         match event:
             case Moves():
@@ -147,8 +158,12 @@ def paused_table(run: Run) -> str:
                 id, node = split_host_name(name)
                 if id in began:
                     paused[id] = node, datetime.fromisoformat(time) - began[id]
-    rows = [(id, node, f"{pause.total_seconds():.1f} s") for id, (node, pause) in paused.items()]
-    return table(("instance", "now on", "paused"), rows) if rows else ""
+            case Resumed():
+                goes_on[event.instance] = f"from the transcript: {event.without_slot}"
+            case SlotRestored(instance=name):
+                goes_on[split_host_name(name)[0]] = event.came.words
+    rows = [(id, node, f"{pause.total_seconds():.1f} s", goes_on.get(id, "")) for id, (node, pause) in paused.items()]
+    return table(("instance", "now on", "paused", "goes on"), rows) if rows else ""
 
 
 def _unsigned(run: Run, signing: Callable[[], Any]) -> list[str]:

@@ -14,7 +14,7 @@ from contract.collected import EXIT_LOG
 from contract.events import Collected, Launched, Placed, Resumed
 from contract.exits import read_exits
 from contract.json_records import Record
-from contract.launch_spec import Checkpoint
+from contract.launch_spec import Checkpoint, LaunchSpec
 from contract.node_state import InstanceState
 from contract.statuses import COMPLETED, ENDED, FAILED
 from fleet.base.errors import ResumeRejected
@@ -22,10 +22,10 @@ from fleet.base.text_table import table
 from fleet.intake.reader import Places
 from fleet.intake.request import Request, ResumeOf
 from fleet.intake.workload_settings import Peers
-from fleet.launch import key_store, recorded
+from fleet.launch import key_store, recorded, slot_trials
 from fleet.launch.launching import Created
 from fleet.launch.shipments import checkpoint_shipments
-from fleet.launch.specs import Origin, entries
+from fleet.launch.specs import Entry, Origin, entries, settings_of_slots
 from fleet.observe.cluster import Cluster
 from fleet.observe.search import Found, instances_of, newest_epochs, ref_of
 from fleet.record import checkpoints
@@ -161,9 +161,14 @@ def resume(
     origins = {id: Origin(here[id][1].epoch) for id in resumes.stays}
     origins |= {id: Origin(start.epoch, _checkpoint(run, id, kept[id])) for id, start in begun.items()}
     made = entries(run.run_id, request, request.experiment, plan, cluster, origins, leased=leased)
-    started = [entry for entry in made if entry.launch_spec.id in begun]
     stay = [entry for entry in made if entry.launch_spec.id in resumes.stays]
-    sent = checkpoint_shipments(cluster, plan.assignments, {id: _files(run, one) for id, one in kept.items() if one})
+    started, without_slot = list[Entry](), dict[str, str]()
+    for entry in made:
+        if (id := entry.launch_spec.id) in begun:
+            without_slot[id] = _without_slot(run, kept[id], entry.launch_spec, cluster)
+            started.append(entry if without_slot[id] else _with_slot(entry, kept[id]))
+    files = {id: _files(run, one, slot=not without_slot[id]) for id, one in kept.items() if one}
+    sent = checkpoint_shipments(cluster, plan.assignments, files)
     if check:
         return Created(run.run_id, run.path, started, sent, stays=stay)
     if not resumes.stays:
@@ -171,7 +176,8 @@ def resume(
     for id, start in begun.items():
         home = checkpoints.newest(run, id)  # what came home just now, whatever it goes on from
         checkpoints.put_aside(run, id, home.epoch if home else start.epoch - 1)
-        run.append(Resumed(id, start.epoch, plan.assignments[id], start.checkpoint, left.get(id, {})))
+        node, rows = plan.assignments[id], left.get(id, {})
+        run.append(Resumed(id, start.epoch, node, start.checkpoint, rows, without_slot[id]))
     where = {**run.places, **{id: plan.assignments[id] for id in begun}}
     run.append(Placed(assignments=where, score=plan.score, strategy=plan.strategy, seed=plan.seed))
     return Created(run.run_id, run.path, started, sent, stays=stay)
@@ -237,10 +243,31 @@ def not_ended(
     return [*_not_gone(cluster, wish.gone), *reasons, *_unknown(run, cluster, here, moves, wish.gone)]
 
 
-def _files(run: Run, kept: Kept) -> list[tuple[str, str]]:
-    """Return (file, sha256) of what a node is sent of a checkpoint."""
+def _files(run: Run, kept: Kept, *, slot: bool) -> list[tuple[str, str]]:
+    """Return (file, sha256) of what a node is sent of a checkpoint. slot: with that of its llama-server."""
     database, _, state = checkpoints.files(run, kept)
-    return [(str(path), sha256) for path, sha256 in ((database, kept.database), (state, kept.state)) if sha256]
+    found = [(database, kept.database), (state, kept.state)]
+    found += [(checkpoints.slot_file(run, kept), kept.slot)] if slot else []
+    return [(str(path), sha256) for path, sha256 in found if sha256]
+
+
+def _without_slot(run: Run, kept: Kept | None, spec: LaunchSpec, cluster: Cluster) -> str:
+    """Return why an instance is not given the slot that its llama-server had; empty if it is."""
+    instance = spec.description
+    host = cluster.host(instance.node)
+    if kept is None:
+        return "it starts from the beginning"
+    if not instance.slot_bytes:
+        return slot_trials.problem(host.build_key, kept.model) or "its slot is not kept"
+    settings = settings_of_slots(host, uses_gpu=instance.resources.uses_gpu)
+    return checkpoints.slot_problem(run, kept, host.build_key, settings)
+
+
+def _with_slot(entry: Entry, kept: Kept | None) -> Entry:
+    spec = entry.launch_spec
+    if kept is None or spec.checkpoint is None:
+        return entry
+    return replace(entry, launch_spec=replace(spec, checkpoint=replace(spec.checkpoint, slot=kept.slot)))
 
 
 def _checkpoint(run: Run, id: str, kept: Kept | None) -> Checkpoint:
@@ -248,7 +275,7 @@ def _checkpoint(run: Run, id: str, kept: Kept | None) -> Checkpoint:
     exits = read_exits(run.path / EXIT_LOG.name(id)).exits
     if kept and not exits:
         exits = read_exits(checkpoints.files(run, kept)[1]).exits
-    return Checkpoint(kept.database, kept.state, exits) if kept else Checkpoint(exits=exits)
+    return Checkpoint(kept.database, kept.state, exits=exits) if kept else Checkpoint(exits=exits)
 
 
 def states(run: Run, cluster: Cluster) -> dict[str, tuple[str, InstanceState]]:

@@ -19,6 +19,7 @@ from contract.json_records import Record
 from contract.launch_spec import Checkpoint, Inbound, LaunchSpec, Limits, Outbound, Process
 from fleet.intake.request import Request
 from fleet.intake.workload_settings import Peers
+from fleet.launch import slot_trials
 from fleet.observe.cluster import Cluster, Host
 from placement import Experiment, Instance, Node, Plan
 from placement.model import gb, units
@@ -27,6 +28,8 @@ GB = 2**30
 PYTHON = ("/usr/bin/python3", "-m")
 FIRST_LOCAL_PORT = 9101  # of the ways out of an instance's private network
 OTHER_NODES = 3  # that a receipt tries to reach
+# What a slot takes beside the keys and values of its context (24,4 kB of 23,0 a token with SmolLM2-135M): measured.
+SLOT_MARGIN, SLOT_TOKEN_BYTES, SLOT_BASE_BYTES = 1.1, 64, 4 * 2**20
 DEFAULT_COMMAND = (*PYTHON, "workload")
 
 
@@ -203,6 +206,7 @@ def _description(
     cores = min(node.cpu_cores, host.cores or node.cpu_cores)
     folder = names.instance_folder(host.work_dir, launch.run_id, id)
     sha256 = launch.request.models[id].sha256
+    slot_bytes = _slot_bytes(launch, instance) if not slot_trials.problem(host.build_key, sha256) else 0
     return InstanceDescription(
         run_id=launch.run_id,
         id=id,
@@ -226,6 +230,7 @@ def _description(
         release=launch.request.release.hash,
         results=launch.experiment.results,
         state=launch.experiment.state,
+        slot_bytes=slot_bytes,
         resources=Resources(
             ram_gb=instance.ram_gb,
             takes_ram_gb=gb(takes_ram),
@@ -235,6 +240,19 @@ def _description(
             cpu_cores=min(cores, instance.cpu_cores or cores / node.max_instances),
         ),
     )
+
+
+def _slot_bytes(launch: _Launch, instance: Instance) -> int:
+    """Return how large its llama-server's slot may become; 0 where that is not known."""
+    kv = launch.request.memory.get(instance.id, {}).get("parts_gb", {}).get("kv")
+    if not kv:
+        return 0
+    return int(SLOT_MARGIN * kv * GB) + SLOT_TOKEN_BYTES * instance.context_size + SLOT_BASE_BYTES
+
+
+def settings_of_slots(host: Host, *, uses_gpu: bool) -> tuple[str, ...]:
+    """Return those arguments of a llama-server that decide the form of its slot, and may differ between nodes."""
+    return host.gpu_arguments if uses_gpu else ()
 
 
 def _packages_dir(launch: _Launch, host: Host) -> str:
@@ -251,7 +269,7 @@ def _llama_server(description: InstanceDescription, host: Host) -> Process:
         threads,
         f"{description.dir}/{names.CHECKPOINTS}",
     )
-    arguments += host.gpu_arguments if description.resources.uses_gpu else ()
+    arguments += settings_of_slots(host, uses_gpu=description.resources.uses_gpu)
     return Process(tuple(arguments), str(description.dir), ("localhost",))
 
 

@@ -1,7 +1,8 @@
 """The checkpoints of a run, in its folder: `checkpoints/<name>/<instance>.db`, `.exits.jsonl`, `.tar` and `.json`.
 
 A checkpoint is what was brought home of each instance at one time, so taking one is a collection and then keeping its
-files. A fetched file is replaced and never written to, so keeping it is a link and takes no room.
+files. A fetched file is replaced and never written to, so keeping it is a link and takes no room. An instance's newest
+one may also have the slot of its llama-server, `.bin`: without it the instance goes on all the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from contract import ContractError
-from contract.collected import COPIES, DATABASE, EXIT_LOG, STATE
+from contract.collected import COPIES, DATABASE, EXIT_LOG, SLOT, STATE
 from contract.events import Checkpointed
 from contract.json_records import Record
 from fleet.base.errors import CheckpointError
@@ -24,8 +25,22 @@ LIMIT = 65536  # bytes of a description
 
 
 @dataclass(frozen=True)
+class Home:
+    """What is known of an instance whose files came home just now, to the folder of its run.
+
+    settings: the arguments of its llama-server that decide the form of a slot. slot: one came home too.
+    """
+
+    epoch: int
+    status: str
+    node: str = ""
+    settings: tuple[str, ...] = ()
+    slot: bool = False
+
+
+@dataclass(frozen=True)
 class Kept(Record):
-    """One instance in a checkpoint. database, exits, state: the sha256 of each file, empty without one."""
+    """One instance in a checkpoint. database, exits, state, slot: the sha256 of each file, empty without one."""
 
     checkpoint: str
     instance: str
@@ -36,11 +51,19 @@ class Kept(Record):
     state: str = ""
     model: str = ""  # the sha256 that it was launched with
     release: str = ""
+    slot: str = ""
+    build: str = ""  # the key of the llama.cpp that its llama-server was of
+    settings: tuple[str, ...] = ()
 
     @property
-    def content(self) -> tuple[int, str, str, str]:
-        """What makes two checkpoints of an instance the same."""
-        return self.epoch, self.database, self.exits, self.state
+    def hashes(self) -> tuple[str, str, str]:
+        """Of the files that it needs to go on."""
+        return self.database, self.exits, self.state
+
+    def is_like(self, before: Kept) -> bool:
+        """Whether an earlier checkpoint has all that this one has."""
+        same = self.epoch == before.epoch and self.hashes == before.hashes
+        return same and bool(before.slot or not self.slot)
 
 
 @dataclass(frozen=True)
@@ -51,38 +74,45 @@ class Taken:
     changed: bool
 
 
-def take(run: Run, instances: Mapping[str, tuple[int, str]]) -> Taken:
-    """Keep what was brought home of these instances {id: (epoch, status)}. Raise OSError.
+def take(run: Run, instances: Mapping[str, Home]) -> Taken:
+    """Keep what was brought home of these instances. Raise OSError.
 
     Of one that has nothing new since its last checkpoint no other is made.
     """
     manifest, name = run.manifest, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"[:18] + "Z"
     kept: dict[str, Kept] = {}
     made: dict[str, int] = {}
-    for id, (epoch, status) in instances.items():
-        home = [run.path / copy.name(id) for copy in (DATABASE, EXIT_LOG, STATE)]
+    for id, came in instances.items():
+        home, slot = [run.path / copy.name(id) for copy in (DATABASE, EXIT_LOG, STATE)], run.path / SLOT.name(id)
         one = Kept(
             checkpoint=name,
             instance=id,
-            epoch=epoch,
-            status=status,
+            epoch=came.epoch,
+            status=came.status,
             database=_sha256(home[0]),
             exits=_sha256(home[1]),
             state=_sha256(home[2]),
             model=str((manifest.get("models") or {}).get(id, {}).get("sha256", "")),
             release=str((manifest.get("code") or {}).get("hash", "")),
+            slot=_sha256(slot) if came.slot else "",
+            build=str((manifest.get("llama_cpp") or {}).get(came.node, "")),
+            settings=came.settings,
         )
         before = newest(run, id)
-        if before and (before.content == one.content or not any(one.content[1:])):
+        if before and (one.is_like(before) or not any(one.hashes)):
             kept[id] = before
+            slot.unlink(missing_ok=True)
             continue
         folder = run.path / FOLDER / name
         folder.mkdir(parents=True, exist_ok=True)
         for source, target in zip(home, files(run, one), strict=True):
             if source.is_file():
                 target.hardlink_to(source)
+        _drop_slots(run, id)  # they are large, and an older one would seldom be of use
+        if one.slot:
+            slot.replace(slot_file(run, one))
         write_json(folder / f"{id}.json", one.to_json())  # the last: what it describes is there
-        kept[id], made[id] = one, epoch
+        kept[id], made[id] = one, came.epoch
     if made:
         run.append(Checkpointed(name, made))
     return Taken(kept, bool(made))
@@ -119,6 +149,24 @@ def files(run: Run, kept: Kept) -> tuple[Path, Path, Path]:
     return folder / f"{kept.instance}.db", folder / f"{kept.instance}.exits.jsonl", folder / f"{kept.instance}.tar"
 
 
+def slot_file(run: Run, kept: Kept) -> Path:
+    """Return where a checkpoint's slot is, if it has one."""
+    return run.path / FOLDER / kept.checkpoint / f"{kept.instance}.bin"
+
+
+def slot_problem(run: Run, kept: Kept, build: str, settings: tuple[str, ...]) -> str:
+    """Return why a llama-server of this build and settings cannot have a checkpoint's slot; empty if it can."""
+    if not kept.slot:
+        return "its checkpoint has no slot"
+    if kept.build != build:
+        return f"its slot is of llama.cpp {kept.build[:12]}, and it is started with {build[:12] or 'one not known'}"
+    if kept.settings != settings:
+        return f"its slot is of a llama-server with other settings: {' '.join(kept.settings) or 'none'}"
+    if _sha256(slot_file(run, kept)) != kept.slot:
+        return "the slot of its checkpoint is not kept any more, or damaged"
+    return ""
+
+
 def problems(run: Run, kept: Kept) -> list[str]:
     """Return why an instance cannot be resumed from a checkpoint; empty if it can."""
     manifest = run.manifest
@@ -131,7 +179,7 @@ def problems(run: Run, kept: Kept) -> list[str]:
         for what, (had, has) in wanted.items()
         if had != has
     ]
-    for path, sha256 in zip(files(run, kept), kept.content[1:], strict=True):
+    for path, sha256 in zip(files(run, kept), kept.hashes, strict=True):
         if sha256 and _sha256(path) != sha256:
             found.append(f"{kept.instance}: {path} is damaged or missing; resume from another: -e from=<name>")
     return found
@@ -159,6 +207,11 @@ def keep_earlier(run: Run, id: str, epoch: int, folder: Path) -> list[str]:
             source.replace(target)
             kept.append(name)
     return kept
+
+
+def _drop_slots(run: Run, id: str) -> None:
+    for path in (run.path / FOLDER).glob(f"*/{id}.bin"):
+        path.unlink()
 
 
 def _sha256(path: Path) -> str:

@@ -18,8 +18,10 @@ from contract.events import (
     NodeStatusChanged,
     Recovered,
     Resumed,
+    SlotRestored,
     TaskFailed,
 )
+from contract.names import split_host_name
 from fleet.base.errors import MergeError
 from fleet.record.run_folder import Run
 from fleet.report import minds
@@ -162,12 +164,16 @@ def _run(source: Source) -> Blocks:
     blocks.append(table("The minds", head, [[*row] for row in _seeds_as_text(rows)], len(rows), "manifest.json"))
     resumed = [(clock(time), event) for time, event in source.happened(Resumed) if isinstance(event, Resumed)]
     if resumed:
+        goes_on = _goes_on(source)
         epochs = [
-            (time, one.instance, one.epoch, one.node, one.checkpoint or "the beginning", sum(one.left.values()))
+            (
+                *(time, one.instance, one.epoch, one.node, one.checkpoint or "the beginning", sum(one.left.values())),
+                goes_on.get((one.instance, one.epoch), "-"),
+            )
             for time, one in resumed
         ]
-        head = ("time", "mind", "epoch", "node", "from the checkpoint", "rows left behind")
-        blocks.append(table("Resumed", head, epochs, len(epochs), "events.jsonl"))
+        head_of_epochs = ("time", "mind", "epoch", "node", "from the checkpoint", "rows left behind", "goes on")
+        blocks.append(table("Resumed", head_of_epochs, epochs, len(epochs), "events.jsonl"))
     came = [(clock(time), event) for time, event in source.happened(Recovered) if isinstance(event, Recovered)]
     if came:
         late = [(time, one.instance, one.epoch, one.node, sum(one.rows.values())) for time, one in came]
@@ -177,6 +183,22 @@ def _run(source: Source) -> Blocks:
     if isinstance(raw, str) and raw:
         blocks.append(Fold("The experiment's file", [Text(raw)]))
     return blocks
+
+
+def _goes_on(source: Source) -> dict[tuple[str, int], str]:
+    """Return {(instance, epoch): whether it went on token for token, or why from the transcript}."""
+    found: dict[tuple[str, int], str] = {}
+    epochs: dict[str, int] = {}
+    for _, event in source.happened(Resumed, SlotRestored):
+        match event:
+            case Resumed(instance=id):
+                epochs[id] = event.epoch
+                if event.without_slot:
+                    found[id, event.epoch] = f"from the transcript: {event.without_slot}"
+            case SlotRestored(instance=name):
+                id, _ = split_host_name(name)
+                found[id, epochs.get(id, 1)] = event.came.words
+    return found
 
 
 def _seeds_as_text(rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

@@ -8,9 +8,10 @@ from typing import Any
 from contract.description import InstanceRef
 from fleet.base.errors import CheckpointError
 from fleet.base.text_table import table
+from fleet.launch.specs import settings_of_slots
 from fleet.observe.cluster import Cluster
 from fleet.observe.search import newest_epochs
-from fleet.record.checkpoints import take
+from fleet.record.checkpoints import Home, take
 from fleet.record.run_folder import Run
 from plugins.base import LocalAction, Result
 
@@ -26,15 +27,22 @@ class ActionModule(LocalAction):
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run, hostvars = Run.open(given["runs_dir"], given["run_id"]), task_vars["hostvars"]
-        states = newest_epochs(Cluster.from_task_vars(task_vars), [run])
-        epochs = {(node, one.id): one.epoch for node, one in states if one.run_id == run.run_id}
-        home: dict[str, tuple[int, str]] = {}
+        cluster = Cluster.from_task_vars(task_vars)
+        states = {(node, one.id): one for node, one in newest_epochs(cluster, [run]) if one.run_id == run.run_id}
+        home: dict[str, Home] = {}
         missing: list[str] = []
         for name in given["hosts"]:
             ref = InstanceRef.from_json(hostvars[name]["instance_ref"], name)
             outcome = hostvars[name].get("instance_collected") or {}
             if outcome.get("status") and not outcome.get("unreachable") and not outcome.get("failed"):
-                home[ref.id] = epochs.get((ref.node, ref.id), 1), str(outcome["status"])
+                state = states.get((ref.node, ref.id))
+                home[ref.id] = Home(
+                    state.epoch if state else 1,
+                    str(outcome["status"]),
+                    ref.node,
+                    settings_of_slots(cluster.host(ref.node), uses_gpu=bool(state and state.uses_gpu)),
+                    bool(outcome.get("slot")),
+                )
             else:
                 missing.append(f"{name}: {outcome.get('msg', 'nothing of it came home')}")
         if missing:
@@ -42,5 +50,8 @@ class ActionModule(LocalAction):
         if self.check:
             return {"changed": False}
         taken = take(run, home)
-        rows = [(id, one.checkpoint, str(one.epoch), one.status) for id, one in taken.kept.items()]
-        return {"changed": taken.changed, "table": table(("instance", "checkpoint", "epoch", "status"), rows)}
+        rows = [
+            (id, one.checkpoint, str(one.epoch), one.status, "yes" if one.slot else "no")
+            for id, one in taken.kept.items()
+        ]
+        return {"changed": taken.changed, "table": table(("instance", "checkpoint", "epoch", "status", "slot"), rows)}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contract.collected import COPIES, FILES
+from contract.collected import COPIES, FILES, SLOT, Copy
 from contract.description import InstanceRef
 from contract.events import InstanceFault, Recovered
 from contract.names import copies_folders
@@ -31,11 +31,12 @@ class ActionModule(Action):
         "instance_ref": {"type": "dict", "required": True},
         "runs_dir": {"type": "path", "required": True},
         "of_epoch": {"type": "int", "default": 0},
+        "slot": {"type": "bool", "default": False},
     }
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         ref = InstanceRef.from_json(given["instance_ref"], "instance_ref")
-        asked = {"state": "collected", "instance_ref": ref.to_json()}
+        asked = {"state": "collected", "instance_ref": ref.to_json(), "slot": given["slot"]}
         result = self.ask("instance", asked, task_vars, COPY_SECONDS, f"{ref.node} copies what {ref.id} has left")
         if result.get("unreachable") or self.check:
             return result
@@ -44,7 +45,7 @@ class ActionModule(Action):
         run = Run.open(given["runs_dir"], ref.run_id)
         if given["of_epoch"]:
             return {**result, **self._recover(ref, run, result["spare"], given["of_epoch"])}
-        files, unfetched = self._fetch(ref, run.path, result["spare"])
+        files, unfetched = self._fetch(ref, run.path, result["spare"], [*COPIES, *([SLOT] if result["slot"] else [])])
         if FILES.name(ref.id) in files:
             try:
                 files = [name for name in files if name != FILES.name(ref.id)] + unpack(run.path, ref.id)
@@ -56,12 +57,13 @@ class ActionModule(Action):
             if fault not in known:
                 run.append(fault)
         failed = {"failed": True, "msg": "\n".join(unfetched)} if unfetched else {}
-        return {**result, "changed": bool(files), "files": files, "faults": faults, **failed}
+        slot = SLOT.name(ref.id) in files
+        return {**result, "changed": bool(files), "files": files, "faults": faults, "slot": slot, **failed}
 
     def _recover(self, ref: InstanceRef, run: Run, spare: bool, epoch: int) -> Result:
         """Fetch what an earlier epoch has left, under names of its own: nothing of it is merged."""
         with tempfile.TemporaryDirectory(prefix=".earlier.", dir=run.path) as scratch:
-            _, unfetched = self._fetch(ref, Path(scratch), spare)
+            _, unfetched = self._fetch(ref, Path(scratch), spare, COPIES)
             kept = keep_earlier(run, ref.id, epoch, Path(scratch))
         if kept:
             run.append(Recovered(ref.id, epoch, ref.node, beyond(run, ref.id, epoch)))
@@ -73,12 +75,14 @@ class ActionModule(Action):
         state = NodeState.from_json(self.ask("node_state", asked, task_vars, STATE_SECONDS)["state"], ref.node)
         return next((one.status for one in state.instances if one.id == ref.id), "")
 
-    def _fetch(self, ref: InstanceRef, target: Path, spare: bool) -> tuple[list[str], list[str]]:
+    def _fetch(
+        self, ref: InstanceRef, target: Path, spare: bool, copies: Sequence[Copy]
+    ) -> tuple[list[str], list[str]]:
         """Return the files that differed from those in the target, and what could not be fetched.
 
         spare: some of its copies are in the second of the folders for them.
         """
-        limits = {copy.name(ref.id): copy.limit for copy in COPIES}
+        limits = {copy.name(ref.id): copy.limit for copy in copies}
         files: list[str] = []
         faults: list[str] = []
 

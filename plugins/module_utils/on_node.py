@@ -31,6 +31,7 @@ from ansible.module_utils.contract import (  # Ansible ships the modules that ar
     promises,
     receipt,
     restarts,
+    slot,
     statuses,
 )
 
@@ -86,6 +87,7 @@ from ansible.module_utils.node import (
     rules,
     sandbox,
     shared_folder,
+    slots,
     systemd,
     systemd_backend,
     unit_hooks,

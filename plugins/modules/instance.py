@@ -22,6 +22,7 @@ options:
     type: json
   llama_cpp: {description: The folder of the node's build of llama.cpp; for C(started)., type: path}
   start_timeout: {description: Seconds until it must be healthy., type: float, default: 120}
+  slot: {description: With the slot of its llama-server; for C(collected)., type: bool, default: false}
 author: [Jarfleet]
 """
 
@@ -35,6 +36,11 @@ status: {description: The instance's status after., returned: always, type: str}
 dir: {description: Its folder on the node., returned: always, type: str}
 receipt: {description: "What holds for the instance on its node, as C(Receipt) of C(contract/receipt.py) has it.", returned: when it was started, type: dict}
 faults: {description: "What could not be collected, and why.", returned: success, type: list}
+slot: {description: Whether the slot of its llama-server is among the copies., returned: when it was collected, type: bool}
+restored:
+  description: "What came of giving its llama-server a slot, as C(Restored) of C(contract/slot.py) has it."
+  returned: when it was started with one
+  type: dict
 spare: {description: "Whether some copies are in memory, since the disk is full.", returned: success, type: bool}
 """
 
@@ -54,7 +60,8 @@ VERBS = {"started": "start", "redirected": "redirect", "stopped": "stop", "colle
 def asked(given: Dict[str, Any]) -> Mapping[str, Any]:
     """Return what the node's program is given."""
     if given["state"] in ("stopped", "collected"):
-        return {"instance_ref": given["instance_ref"]}
+        collects = {"slot": given["slot"]} if given["state"] == "collected" else {}
+        return {"instance_ref": given["instance_ref"], **collects}
     if given["state"] == "redirected":
         return {"launch_spec": given["launch_spec"]}
     credentials = {"credentials": json.loads(given["credentials"])} if given["credentials"] else {}
@@ -70,6 +77,7 @@ def main() -> None:
             "credentials": {"type": "json", "no_log": True},
             "llama_cpp": {"type": "path"},
             "start_timeout": {"type": "float", "default": 120},
+            "slot": {"type": "bool", "default": False},
         },
         required_if=[
             ("state", "started", ("launch_spec", "llama_cpp")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import sqlite3
 from contextlib import closing
@@ -43,6 +45,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_again_from_an_earlier_checkpoint
     )
     project.play("playbooks/checkpoint.yml", "-e", f"run={run}")
     (first,) = [event["checkpoint"] for event in project.events(run, "checkpointed")]
+    slot = (record / "checkpoints" / first / "a.bin").read_bytes()
     project.play("playbooks/stop.yml", "-e", f"run={run}")
 
     # Where it was, b on another node. What was said before is not said again.
@@ -51,6 +54,10 @@ def test_a_stopped_run_goes_on_where_it_was_and_again_from_an_earlier_checkpoint
     assert [(one["instance"], one["epoch"], one["node"]) for one in project.events(run, "resumed")] == [
         ("a", 2, "jetson"), ("b", 2, "host"),
     ]  # fmt: skip
+    (came,) = [one["came"] for one in project.events(run, "restored") if one["instance"] == "a@jetson"]
+    assert came["kept"] == came["tokens"] - 1 > 100, "a goes on token for token"
+    known = "SELECT cached_tokens FROM generations WHERE instance = 'a' AND cycle_number = 2 ORDER BY generation_id"
+    assert project.query(run, known)[0][0] > 50, "llama-server did not read what it had read before"
     for id in "ab":
         before, after = record / "db" / f"{id}.e1.db", record / "db" / f"{id}.db"
         assert said(before, rounds_of(before)) == said(after, rounds_of(before))
@@ -67,7 +74,18 @@ def test_a_stopped_run_goes_on_where_it_was_and_again_from_an_earlier_checkpoint
     # From an earlier moment, b back where it was at first.
     unknown = project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", "from=yesterday", code=2).output
     assert f"from=yesterday: no such checkpoint; there are {first}, " in unknown
+    # Of a mind that is hostile: its slot is torn, as if it had written it itself.
+    described = record / "checkpoints" / first / "a.json"
+    (record / "checkpoints" / first / "a.bin").write_bytes(slot[:-1000])
+    kept_a = {**json.loads(described.read_text()), "slot": hashlib.sha256(slot[:-1000]).hexdigest()}
+    described.write_text(json.dumps(kept_a))
     again = project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", f"from={first}")
+    (*_, came) = project.events(run, "restored")
+    assert came["instance"] == "a@jetson"
+    assert "llama-server does not answer to /slots/0?action=restore" in came["came"]["problem"], "it died of it"
+    assert re.search(r"a +jetson +COMPLETED", again.output), "and is started anew without it"
+    (*_, resumed_b) = project.events(run, "resumed")
+    assert "is not kept any more" in resumed_b["without_slot"], "only the newest slot is kept"
     assert re.search(r"b +rpi1 +COMPLETED", again.output)
     left = {one["instance"]: one["left"] for one in project.events(run, "resumed") if one["epoch"] == 3}
     with closing(sqlite3.connect(record / "checkpoints" / first / "b.db")) as db:
@@ -141,6 +159,7 @@ def test_a_program_gets_the_files_back_that_it_calls_its_state(project: Project,
     project.play("playbooks/stop.yml", "-e", f"run={run}")
     project.play("playbooks/resume.yml", "-e", f"run={run}", "-e", "placement=a:rpi2", "-e", "monitor_duration=1")
     project.play("playbooks/stop.yml", "-e", f"run={run}")
+    assert project.events(run, "resumed")[0]["without_slot"] == "its checkpoint has no slot", "it asked nothing"
     logs = project.record(run) / "logs"
     assert "begins at 0 False" in (logs / "a.e1.log").read_text()
     (count,) = re.findall(r"begins at (\d+) False", (logs / "a.log").read_text())

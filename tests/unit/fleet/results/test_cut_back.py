@@ -8,6 +8,7 @@ from pathlib import Path
 
 from contract.events import Resumed
 from fleet.record import checkpoints
+from fleet.record.checkpoints import Home
 from fleet.record.run_folder import Run
 from fleet.results.cut_back import beyond, cut_back
 from fleet.results.merge import merge
@@ -70,7 +71,7 @@ def test_nothing_was_merged_yet(tmp_path: Path) -> None:
 def test_what_comes_home_late_is_counted_against_the_checkpoint_that_followed_it(tmp_path: Path) -> None:
     run, came = a_run(tmp_path), tmp_path / "came"
     (run.path / "logs/a.exits.jsonl").write_text("")
-    kept = checkpoints.take(run, {"a": (1, "RUNNING")}).kept["a"]
+    kept = checkpoints.take(run, {"a": Home(1, "RUNNING")}).kept["a"]
     run.append(Resumed("a", 2, "n2", kept.checkpoint))
     for folder in ("db", "logs"):
         (came / folder).mkdir(parents=True)
