@@ -52,6 +52,7 @@ class InstanceDescription(Record):
     workload: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     epoch: int = 1  # rises each time that the instance is resumed
+    moved: bool = False  # into this epoch as planned: the life that it was in goes on
     leased: bool = False  # it acts only while it has a lease (`contract.leases`), so that it may be moved
     seed: int = 1
     context_size: int = 4096

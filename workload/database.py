@@ -14,7 +14,8 @@ CREATE TABLE IF NOT EXISTS experiments (
     experiment_id TEXT PRIMARY KEY,            -- <run_id>.<instance>
     name TEXT NOT NULL, mode TEXT NOT NULL, config_json TEXT NOT NULL, status TEXT NOT NULL, -- running | completed
     created_at TEXT NOT NULL, started_at TEXT, ended_at TEXT,
-    total_cycles INTEGER NOT NULL DEFAULT 0, total_crashes INTEGER NOT NULL DEFAULT 0, notes TEXT, model_sha256 TEXT);
+    total_cycles INTEGER NOT NULL DEFAULT 0, total_crashes INTEGER NOT NULL DEFAULT 0, notes TEXT, model_sha256 TEXT,
+    epoch INTEGER NOT NULL DEFAULT 1);         -- in which it was last
 CREATE TABLE IF NOT EXISTS experiment_cycles ( -- one row a life
     cycle_id INTEGER PRIMARY KEY,
     experiment_id TEXT NOT NULL REFERENCES experiments, cycle_number INTEGER NOT NULL,

@@ -1,7 +1,8 @@
 """A mind's lives: the rounds of its experiment, and what happens at the beginning and end of each life.
 
 A cycle is one life. It ends when a process of the mind dies, or after `rounds_per_cycle` rounds where that is set; the
-next begins with its resurrection, and the mind knows of the one before what its frame lets it know.
+next begins with its resurrection, and the mind knows of the one before what its frame lets it know. A mind that was
+moved as planned does not notice: its life goes on.
 """
 
 from __future__ import annotations
@@ -28,16 +29,20 @@ def live(instance: Instance, settings: Settings, record: LifeRecord, last_exit: 
 
     Returns only when this mind's part is over, at its peers' ends too as far as can be known. Raises PeerLost.
     """
-    if record.is_alive():
+    moved = record.enter_epoch(instance.epoch) and instance.moved
+    if record.is_alive() and not moved:
         die(record, last_exit or Exit(names.WORKLOAD, cause=EXIT))
     messenger = Messenger(record) if settings.mode in PEER_COUNTS else None
     mind = Mind(instance, settings, record)
     if messenger and instance.epoch > 1:
         messenger.take_back()
     play = modes.of(mind, messenger)
-    while not is_over(record, settings):
+    while record.is_alive() or not is_over(record, settings):
         try:
-            resurrect(mind)
+            if record.is_alive():
+                go_on(mind)
+            else:
+                resurrect(mind)
             while record.is_alive():
                 step(mind, messenger, play)
         except MindDied as death:
@@ -68,6 +73,23 @@ def resurrect(mind: Mind) -> None:
     """Begin a life, with what the experimenter does to the mind and what it is asked."""
     cycle = mind.record.begin_cycle()
     log.info("cycle %d begins, in round %d of %d", cycle, mind.record.round() + 1, mind.settings.rounds)
+    _wake(mind, cycle)
+
+
+def go_on(mind: Mind) -> None:
+    """Go on with a life that a move has interrupted, wherever it was: what was done is not done again."""
+    record = mind.record
+    cycle = record.cycle()
+    log.info("cycle %d goes on, in round %d of %d", cycle, record.round() + 1, mind.settings.rounds)
+    if record.has_left():
+        record.end_cycle()
+        return
+    _wake(mind, cycle)
+    if record.rounds_in(cycle):
+        _after_round(mind, cycle, record.round())
+
+
+def _wake(mind: Mind, cycle: int) -> None:
     interventions.apply_due(mind.record, cycle)
     mind.report(occasions.at_start(mind.settings.self_report_schedule, cycle))
 
@@ -92,6 +114,12 @@ def step(mind: Mind, messenger: Messenger | None, play: modes.Play) -> None:
     disrupted = wait or interventions.is_cut_off(record, round)
     record.end_round(round, mind.meter.sample(), "disrupted" if disrupted else network)
     log.info("round %d of %d is over", round, settings.rounds)
+    _after_round(mind, cycle, round)
+
+
+def _after_round(mind: Mind, cycle: int, round: int) -> None:
+    """Ask the mind what it is asked then, and end the life if that was its last round."""
+    record, settings = mind.record, mind.settings
     lived = record.rounds_in(cycle)
     if lived == 1:
         mind.assess()

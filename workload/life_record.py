@@ -110,6 +110,13 @@ class LifeRecord:
                 t.execute("INSERT OR IGNORE INTO peers (experiment_id, peer) VALUES (?, ?)", (self.key, peer))
         self.write_progress()
 
+    def enter_epoch(self, epoch: int) -> bool:
+        """Record the epoch that it is in; whether it has just begun."""
+        before = int(self.one("SELECT epoch FROM experiments WHERE experiment_id = ?"))
+        with self.writing() as t:
+            t.execute("UPDATE experiments SET epoch = ? WHERE experiment_id = ?", (epoch, self.key))
+        return epoch > before
+
     def is_complete(self) -> bool:
         """Whether the experiment of this instance is completed."""
         return bool(self.one("SELECT status FROM experiments WHERE experiment_id = ?") == "completed")

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 
 from contract import names
 from contract.collected import EXIT_LOG
-from contract.events import Collected, Launched, Placed, Resumed
-from contract.exits import read_exits
+from contract.events import Collected, Launched, Moves, NodeLost, Placed, Resumed
+from contract.exits import NODE_LOST, Exit, read_exits
 from contract.json_records import Record
 from contract.launch_spec import Checkpoint, LaunchSpec
+from contract.names import WORKLOAD
 from contract.node_state import InstanceState
-from contract.statuses import COMPLETED, ENDED, FAILED
+from contract.statuses import ALIVE, COMPLETED, ENDED, FAILED, STOPPED
 from fleet.base.errors import ResumeRejected
 from fleet.base.text_table import table
 from fleet.intake.reader import Places
@@ -54,10 +55,14 @@ class Wish:
 
 @dataclass(frozen=True)
 class Start(Record):
-    """How an instance is started again. checkpoint: the name of what it is resumed from; empty: from the beginning."""
+    """How an instance is started again. checkpoint: the name of what it is resumed from; empty: from the beginning.
+
+    moved: it was stopped for that and for nothing else, so the life that it was in goes on.
+    """
 
     epoch: int
     checkpoint: str = ""
+    moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,11 +146,12 @@ def starts(
         reasons.append("it is complete; -e from=<checkpoint> goes back to an earlier moment")
     if reasons:
         raise ResumeRejected(run.run_id, reasons)
-    here, before = states(run, cluster), run.epochs
-    return {
-        id: Start(1 + max(before.get(id, 1), here[id][1].epoch if id in here else 1), one.checkpoint if one else "")
-        for id, one in kept.items()
-    }
+    here, before, planned = states(run, cluster), run.epochs, set() if until else _stopped_to_move(run)
+    found = {}
+    for id, one in kept.items():
+        epoch = 1 + max(before.get(id, 1), here[id][1].epoch if id in here else 1)
+        found[id] = Start(epoch, one.checkpoint, id in planned and one.status == STOPPED) if one else Start(epoch)
+    return found
 
 
 def resume(
@@ -159,7 +165,7 @@ def resume(
     kept = {id: checkpoints.named(run, id, start.checkpoint) for id, start in begun.items()}
     here = states(run, cluster)
     origins = {id: Origin(here[id][1].epoch) for id in resumes.stays}
-    origins |= {id: Origin(start.epoch, _checkpoint(run, id, kept[id])) for id, start in begun.items()}
+    origins |= {id: Origin(start.epoch, checkpoint_of(run, id, kept[id]), start.moved) for id, start in begun.items()}
     made = entries(run.run_id, request, request.experiment, plan, cluster, origins, leased=leased)
     stay = [entry for entry in made if entry.launch_spec.id in resumes.stays]
     started, without_slot = list[Entry](), dict[str, str]()
@@ -270,12 +276,23 @@ def _with_slot(entry: Entry, kept: Kept | None) -> Entry:
     return replace(entry, launch_spec=replace(spec, checkpoint=replace(spec.checkpoint, slot=kept.slot)))
 
 
-def _checkpoint(run: Run, id: str, kept: Kept | None) -> Checkpoint:
+def checkpoint_of(run: Run, id: str, kept: Kept | None) -> Checkpoint:
     """Return what the node needs of a checkpoint. Its exits are all that are known: a death is not taken back."""
     exits = read_exits(run.path / EXIT_LOG.name(id)).exits
     if kept and not exits:
         exits = read_exits(checkpoints.files(run, kept)[1]).exits
+    home = checkpoints.newest(run, id)
+    if home and home.status in ALIVE:  # it was never seen to have ended
+        exits = (*exits, _lost_exit(run, run.places[id]))
     return Checkpoint(kept.database, kept.state, exits=exits) if kept else Checkpoint(exits=exits)
+
+
+def _lost_exit(run: Run, node: str) -> Exit:
+    """Return how a workload ended that was lost with its node."""
+    times = [
+        event.last_heard or time for time, event in run.events() if isinstance(event, NodeLost) and event.node == node
+    ]
+    return Exit(WORKLOAD, time=times[-1] if times else None, cause=NODE_LOST, node=node)
 
 
 def states(run: Run, cluster: Cluster) -> dict[str, tuple[str, InstanceState]]:
@@ -309,6 +326,18 @@ def _statuses(run: Run) -> dict[str, str]:
             case Collected():
                 statuses |= event.statuses
     return statuses
+
+
+def _stopped_to_move(run: Run) -> set[str]:
+    """Return the instances that were stopped to be started elsewhere, and have not been yet."""
+    found: set[str] = set()
+    for _, event in run.events():
+        match event:
+            case Moves():
+                found |= set(event.stopped)
+            case Resumed(instance=id):
+                found.discard(id)
+    return found
 
 
 def _last_statuses(run: Run, here: Mapping[str, tuple[str, InstanceState]]) -> dict[str, str]:

@@ -44,10 +44,11 @@ class Entry(Record):
 
 @dataclass(frozen=True)
 class Origin:
-    """The epoch of an instance, and what it is resumed from; None: it lives on in it."""
+    """The epoch of an instance, and what it is resumed from; None: it lives on in it. moved: as planned."""
 
     epoch: int
     checkpoint: Checkpoint | None = None
+    moved: bool = False
 
 
 # The program of a stream relay, by whether the release contains `contract/`: replays may use releases of older names.
@@ -206,6 +207,7 @@ def _description(
     cores = min(node.cpu_cores, host.cores or node.cpu_cores)
     folder = names.instance_folder(host.work_dir, launch.run_id, id)
     sha256 = launch.request.models[id].sha256
+    origin = launch.origins.get(id, Origin(1))
     slot_bytes = _slot_bytes(launch, instance) if not slot_trials.problem(host.build_key, sha256) else 0
     return InstanceDescription(
         run_id=launch.run_id,
@@ -222,7 +224,8 @@ def _description(
         instances=launch.peers.known_to(id),
         workload=dict(launch.experiment.workload),
         config=dict(instance.config),
-        epoch=launch.origins[id].epoch if id in launch.origins else 1,
+        epoch=origin.epoch,
+        moved=origin.moved,
         leased=launch.leased,
         seed=instance.seed if instance.seed is not None else 1,
         context_size=instance.context_size,

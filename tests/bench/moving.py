@@ -60,7 +60,7 @@ def migrated(run: EndlessRun, number: int) -> float:
     """Move b to the other Raspberry Pi; return its pause in seconds."""
     to = "rpi1" if run.places()["b"] == "rpi2" else "rpi2"
     told = run.project.play("playbooks/migrate.yml", "-e", f"run={run.run}", "-e", "instance=b", "-e", f"to={to}")
-    found = re.search(rf"b +{to} +([\d.]+) s$", told.output, re.MULTILINE)
+    found = re.search(rf"b +{to} +([\d.]+) s\b", told.output, re.MULTILINE)
     assert found, told.output
     print(f"migration {number + 1}: to {to}, a pause of {found[1]} s", file=sys.stderr)
     eventually("it has gone on", run.is_settled, 60)

@@ -130,7 +130,7 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     assert re.search(r"failed: localhost; nothing changed", refused)
     moved = project.play("playbooks/migrate.yml", *there, "-e", "instance=b").output
     assert "lives on meanwhile: a on jetson" in moved
-    assert re.search(r"b +rpi2 +\d+\.\d s$", moved, re.MULTILINE), "how long it paused"
+    assert re.search(r"b +rpi2 +\d+\.\d s +token for token \(\d+ tokens\)$", moved, re.MULTILINE), "how long it paused"
     assert re.search(r"b +rpi2 +RUNNING .* \d+ s$", status(project), re.MULTILINE)
 
     # A node is emptied for a person; one that cannot be is left as it is.
@@ -159,7 +159,13 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     assert re.search(r"rpi2: resumed b 2 ", watched_to_its_end), "told by the command that launched it"
     with closing(sqlite3.connect(project.record(run) / "db" / "b.db")) as db:
         rounds = [number for (number,) in db.execute("SELECT round FROM system_metrics ORDER BY 1")]
+        died = "SELECT death_cause FROM experiment_cycles WHERE death_cause IS NOT NULL"
+        deaths = [cause for (cause,) in db.execute(died)]
     assert rounds == list(range(1, len(rounds) + 1)), "no round is missing, and none was there twice"
+    assert deaths in ([], ["node_lost"]), "a move that is planned is no death; a loss between two lives is none either"
+    slots = [one["came"] for one in project.events(run, "restored")]
+    assert len(slots) == 3, "each move went on token for token"
+    assert all(came["kept"] == came["tokens"] - 1 for came in slots)
     everything = [json.loads(line)["event"] for line in (loop / "events.jsonl").read_text().splitlines()]
     assert {"node_lost", "node_status", "status", "waits"} <= set(everything)
 

@@ -133,6 +133,18 @@ class Mind(Process):
             {other: pair_key(own, other) for other in known},
         )
 
+    def describe(self, **changes: Any) -> None:
+        """Have it be something else when it is started the next time."""
+        self.file.write_text(json.dumps({**self.instance, **changes}))
+
+    def ended(self) -> bool:
+        """Whether its process has ended."""
+        return self.process is not None and self.process.poll() is not None
+
+    def thoughts(self) -> int:
+        """How often it has asked its model."""
+        return len(self.rows("SELECT 1 FROM generations")) if (self.dir / "experiments.db").exists() else 0
+
     def peer(self, other: str) -> Peer:
         """This mind, as another one talks to it."""
         return Peer(self.instance["id"], f"http://127.0.0.1:{self.instance['port']}", other, self.keys[other])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -63,6 +64,61 @@ def test_a_killed_mind_comes_back_in_a_new_cycle_and_goes_on_in_the_round_it_was
     ((reason, ended),) = alone.rows("SELECT crash_reason, ended_at FROM experiment_cycles WHERE cycle_number = 1")
     assert reason
     assert ended
+
+
+def told(mind: Mind) -> list[list[tuple[Any, ...]]]:
+    """What the mind said, was asked, believed and was done to it, without times."""
+    queries = (
+        "SELECT cycle_number, round, role, sender, content, remembered FROM messages ORDER BY message_id",
+        "SELECT cycle_number, occasion, question, response, confidence_score FROM self_reports ORDER BY report_id",
+        "SELECT cycle_number, belief_type, belief_state, confidence FROM epistemic_assessments ORDER BY assessment_id",
+        "SELECT cycle_number, name, result FROM interventions ORDER BY intervention_id",
+        "SELECT cycle_number, death_cause FROM experiment_cycles ORDER BY cycle_number",
+        "SELECT cycle_number, round FROM system_metrics ORDER BY round",
+    )
+    return [mind.rows(query) for query in queries]
+
+
+def test_a_mind_that_is_moved_says_what_it_would_have_said_and_a_death_there_is_one(mind: MakeMind) -> None:
+    workload = {
+        "max_tokens": 8,
+        "temperature": 0,
+        "rounds": 6,
+        "rounds_per_cycle": 3,
+        "pause_seconds": 0.1,
+        "track_beliefs": ["mortality"],
+        "self_report_schedule": {"on_cycles": [1, 2], "before_crash": True},
+        "interventions": [intervention("memory_corruption", "on_cycle", {"corruption_rate": 0.5}, cycle=2)],
+    }
+    stays, moves = mind("stays", seed=7, workload=workload), mind("moves", seed=7, workload=workload)
+    assert stays.run(60) == 0, stays.output()
+
+    epoch = 1
+    while True:
+        moves.describe(epoch=epoch, moved=epoch > 1)
+        enough = moves.thoughts() + 3
+        moves.start()
+        wait_until(partial(lambda enough: moves.ended() or moves.thoughts() >= enough, enough), "it goes on")
+        if moves.ended() or moves.send(signal.SIGTERM) == 0:
+            break
+        epoch += 1
+    assert moves.wait() == 0, moves.output()
+    assert epoch > 5, "it was moved at many moments"
+    assert told(moves) == told(stays)
+    assert {cause for _, cause in told(moves)[4]} == {None}
+
+
+def test_who_dies_after_a_move_has_died(mind: MakeMind) -> None:
+    alone = mind(workload={**QUIET, "rounds": 6, "pause_seconds": 0.3})
+    alone.start()
+    wait_until(lambda: alone.is_past(1), "a round")
+    alone.kill()
+    alone.describe(epoch=2, moved=True)
+    alone.start()
+    wait_until(lambda: alone.is_past(3), "two more")
+    alone.kill()
+    assert alone.run() == 0, alone.output()
+    assert cycles(alone) == [(1, 1), (2, 0)]
 
 
 def test_the_death_of_its_llama_server_ends_the_life_of_a_mind(mind: MakeMind, own_llama: Llama) -> None:

@@ -7,17 +7,30 @@ from typing import Any
 
 import pytest
 
-from contract.events import Collected, Launched, Resumed
+from contract.events import Collected, Launched, Moves, NodeLost, Resumed
 from fleet.base.errors import ResumeRejected
 from fleet.intake.request import ResumeOf
 from fleet.intake.workload_settings import Peers
 from fleet.launch import key_store
-from fleet.launch.resuming import Wish, alone_problems, not_ended, states, still_due, with_needed
+from fleet.launch.resuming import (
+    Start,
+    Wish,
+    alone_problems,
+    checkpoint_of,
+    not_ended,
+    starts,
+    states,
+    still_due,
+    with_needed,
+)
 from fleet.observe.cluster import Cluster
+from fleet.record import checkpoints
+from fleet.record.checkpoints import Home
 from fleet.record.run_folder import Run
 from placement import Experiment, parse_experiment
 
 RUN = "x_20261123T141500Z_aaaa"
+MANIFEST = {"models": {id: {"sha256": "m"} for id in "ab"}, "code": {"hash": "c"}}
 VARIABLES = {"ssh_user": "pi", "remote_work_dir": "/w"}
 
 
@@ -28,7 +41,7 @@ def node(*instances: tuple[str, str, int]) -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    made = Run.create(tmp_path, RUN, {}, {"assignments": {"a": "n1", "b": "n2"}})
+    made = Run.create(tmp_path, RUN, MANIFEST, {"assignments": {"a": "n1", "b": "n2"}})
     made.append(Launched("a@n1", "RUNNING"))
     made.append(Launched("b@n2", "RUNNING"))
     return made
@@ -170,3 +183,37 @@ def test_what_a_command_watches_on_its_nodes_is_not_moved_under_its_eyes(run: Ru
         assert reason.startswith("a command watches it where it is")
         assert why(run, moves="b", stops=True, **nodes) == [], "it has ended"
     assert not run.is_watched
+
+
+def begun(run: Run, until: str = "") -> tuple[dict[str, Start], dict[str, str]]:
+    """How each goes on, and for what cause its last life ended as it is told."""
+    cluster = Cluster.from_hostvars({"n1": node(), "n2": node()})
+    found = starts(run, cluster, ["a", "b"], until)
+    told = {id: checkpoint_of(run, id, checkpoints.named(run, id, one.checkpoint)).exits for id, one in found.items()}
+    return found, {id: exits[-1].cause if exits else "" for id, exits in told.items()}
+
+
+def test_a_life_goes_on_where_it_was_stopped_for_a_move_and_for_nothing_else(run: Run) -> None:
+    for id in "ab":
+        (run.path / "db" / f"{id}.db").write_text("rows")
+    first = checkpoints.take(run, {"a": Home(1, "RUNNING"), "b": Home(1, "RUNNING")}).kept["a"].checkpoint
+    run.append(Moves(("a", "b"), ("a",)))
+    for id in "ab":
+        (run.path / "db" / f"{id}.db").unlink()
+        (run.path / "db" / f"{id}.db").write_text("more rows")
+    checkpoints.take(run, {"a": Home(1, "STOPPED"), "b": Home(1, "RUNNING")})
+    found, causes = begun(run)
+    assert {id: one.moved for id, one in found.items()} == {"a": True, "b": False}
+    assert causes == {"a": "", "b": "node_lost"}, "b was never seen to have ended"
+    assert not any(one.moved for one in begun(run, first)[0].values()), "it goes back, so it dies"
+    run.append(Resumed("a", 2, "n2"))
+    assert not begun(run)[0]["a"].moved, "that was the move before"
+
+
+def test_one_that_was_lost_is_told_when(run: Run) -> None:
+    (run.path / "db" / "b.db").write_text("rows")
+    kept = checkpoints.take(run, {"b": Home(1, "RUNNING")}).kept["b"]
+    run.append(NodeLost("n1", "2026-11-27T10:00:00.000+00:00"))
+    run.append(NodeLost("n2", "2026-11-27T11:00:00.000+00:00"))
+    (one,) = checkpoint_of(run, "b", kept).exits
+    assert (one.time, one.node, one.words) == ("2026-11-27T11:00:00.000+00:00", "n2", "its node was lost")

@@ -261,7 +261,7 @@ def interrupted(run: Path) -> tuple[Path, Path, dict[str, set[tuple[Any, ...]]]]
     tables = ("experiments", "messages", "system_metrics")
     with closing(sqlite3.connect(run / "live.db", isolation_level=None)) as db:
         db.execute("PRAGMA wal_autocheckpoint = 0")
-        db.execute("INSERT INTO experiments VALUES ('x', '', '', '', '', '', NULL, NULL, 0, 0, NULL, NULL)")
+        db.execute("INSERT INTO experiments VALUES ('x', '', '', '', '', '', NULL, NULL, 0, 0, NULL, NULL, 1)")
         for transaction in range(40):
             db.execute("BEGIN")
             for number in range(transaction * 25, transaction * 25 + 25):
