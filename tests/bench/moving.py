@@ -2,12 +2,16 @@
 
 First a person moves an instance so many times to another node (`migrate.yml`), then its node is cut off so many times,
 and the control loop moves it. Its peer lives on meanwhile. Times are the controller's, by the run's events and the
-loop's log. Prints median and worst, and the parts of which a failover consists.
+loop's log. Prints median and worst, and the parts of which a failover consists. In the end a run whose instance was
+moved again and again is compared with one of the same seed that was not.
+
+    --model FILE    instead of the generated model; one thread for each llama-server
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import statistics
 import sys
@@ -20,10 +24,15 @@ from typing import Any
 
 from fleet.base.text_table import table
 from tests.chaos.endless_run import EndlessRun
-from tests.integration.conftest import eventually
+from tests.integration.conftest import Project, eventually, write_experiment
 from tests.integration.test_59_control import done
 
 Figures = Mapping[str, float]
+# The nodes share two cores, and llama-server waits by spinning.
+ONE_THREAD = [
+    {"id": "a", "ram_gb": 1, "cpu_cores": 1, "preferred_node": "jetson", "network": "peers"},
+    {"id": "b", "ram_gb": 1, "cpu_cores": 1, "anti_affinity": ["a"], "network": "peers"},
+]
 PARTS = {
     "waiting": ("lost", "begins", "until nothing that was sent lets the old one act"),
     "plan": ("begins", "moves", "the nodes are read, the plan is made, the new place is made ready"),
@@ -37,10 +46,12 @@ def main() -> int:
     """Measure, print, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.moving", description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=20)
-    times = parser.parse_args().times
-    folder = Path(tempfile.mkdtemp(prefix="moving."))
+    parser.add_argument("--model", type=Path)
+    given = parser.parse_args()
+    times, folder = given.times, Path(tempfile.mkdtemp(prefix="moving."))
     print(f"records and logs are in {folder}", file=sys.stderr)
-    run = EndlessRun(folder, "moving")
+    changes: dict[str, Any] = {"model": {"path": str(given.model)}, "instances": ONE_THREAD} if given.model else {}
+    run = EndlessRun(folder, "moving", **changes)
     pauses = [migrated(run, number) for number in range(times)]
     print(table(("migrations", "median", "worst"), [(str(times), *middle_and_worst(pauses))]), flush=True)
     failovers = [failed_over(run, number) for number in range(times)]
@@ -52,7 +63,8 @@ def main() -> int:
     recovered = [one["rows"].get("system_metrics", 0) for one in run.project.events(run.run, "recovered")]
     print(f"rounds after the checkpoint, kept beside what counts: {sum(recovered)} in {len(recovered)} losses")
     wrong = run.end()
-    print("\n".join(wrong) or "no round is missing, and none is there twice")
+    print("\n".join(wrong) or "no round is missing, and none is there twice", flush=True)
+    print(compared(run.project, folder, **changes))
     return bool(wrong)
 
 
@@ -65,6 +77,29 @@ def migrated(run: EndlessRun, number: int) -> float:
     print(f"migration {number + 1}: to {to}, a pause of {found[1]} s", file=sys.stderr)
     eventually("it has gone on", run.is_settled, 60)
     return float(found[1])
+
+
+def compared(project: Project, folder: Path, **changes: Any) -> str:
+    """Return what compare.yml says of a run whose b is moved until it is complete, and of one that stays."""
+    workload = {"rounds": 30, "pause_seconds": 1, "temperature": 0}
+    experiment = write_experiment(folder, name="compared", workload=workload, **changes)
+    project.run(experiment)
+    stays, moves = project.newest(), 0
+    project.run(experiment, "-e", "detach=true")
+    moved = project.newest()
+    for to in itertools.cycle(("rpi2", "rpi1")):
+        told = project.play(
+            "playbooks/migrate.yml", "-e", f"run={moved}", "-e", "instance=b", "-e", f"to={to}", code=None
+        )
+        if "paused" not in told.output:
+            break
+        moves += 1
+    eventually("it is complete", lambda: "RUNNING" not in project.play("playbooks/status.yml").output, 600)
+    project.play("playbooks/fetch.yml", "-e", f"run={moved}")
+    told = project.play("playbooks/compare.yml", "-e", f"runs={stays},{moved}", code=None)
+    exact = sum(one["came"]["kept"] == one["came"]["tokens"] - 1 for one in project.events(moved, "restored"))
+    (said,) = re.findall(r"^ +(\S+ and \S+: .*transcript.*)$", told.output, re.MULTILINE)
+    return f"{moves} moves, {exact} of them token for token: {said}"
 
 
 def failed_over(run: EndlessRun, number: int) -> dict[str, float]:

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from fleet.control.desired_store import DesiredStore
 from fleet.control.one_at_a_time import holder
@@ -18,7 +19,8 @@ from tests.nodes import Cluster
 class EndlessRun:
     """A run of two minds that would last for hours, and the loop that looks after it."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, **changes: Any) -> None:
+        """changes: to the experiment, as `write_experiment` has them."""
         self.cluster, self.project = Cluster(), Project(folder / "runs")
         self.cluster.up()
         for node in NODES:
@@ -26,7 +28,8 @@ class EndlessRun:
         (folder / "runs").mkdir()
         self.loop = Path(self.project.environment["XDG_STATE_HOME"]) / "jarfleet" / "control" / "brain-in-jar-virtual"
         self.start_loop()
-        experiment = write_experiment(folder, name=name, workload={"rounds": 1_000_000, "pause_seconds": 1})
+        workload = {"rounds": 1_000_000, "pause_seconds": 1}
+        experiment = write_experiment(folder, name=name, workload=workload, **changes)
         self.project.run(experiment, "-e", "detach=true")
         self.run = self.project.newest()
         eventually("it runs", self.is_settled)
