@@ -105,6 +105,20 @@ class DesiredStore:
                 [(run_id, id, epoch, node, epoch > 1) for id, (node, epoch) in instances.items()],
             )
 
+    def take_up(self, run_id: str, runs_dir: Path, instances: Mapping[str, tuple[str, int]]) -> None:
+        """Note a run that was launched, or moved, for another controller's loop. instances: {id: (node, epoch)}."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT INTO runs (run_id, runs_dir, launched) VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET launched = 1",
+                (run_id, str(runs_dir)),
+            )
+            database.executemany(
+                "INSERT INTO instances (run_id, id, epoch, node) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET epoch = excluded.epoch, node = excluded.node, stopped = 0, moving = 0, outcome = '', waits = ''"
+                " WHERE excluded.epoch > epoch",
+                [(run_id, id, epoch, node) for id, (node, epoch) in instances.items()],
+            )
+
     def starting(self, run_id: str, ids: Collection[str], starter: str) -> None:
         """Note that a playbook is about to stop these instances, and to start them anew.
 

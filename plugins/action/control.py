@@ -19,6 +19,7 @@ from fleet.base.transport import ssh_command
 from fleet.control.desired_store import DesiredStore, store_of
 from fleet.control.loop_file import FILE, LoopFile, NodeToAttend, folder_of
 from fleet.control.processes import check_coordinator, start, stop
+from fleet.control.takeover import found_to_take_up
 from fleet.observe.cluster import Cluster
 from plugins.base import Action, Result
 
@@ -38,11 +39,12 @@ class ActionModule(Action):
         "maintenance": {"type": "bool", "default": False},
         "project": {"type": "path", "default": ""},
         "takeover": {"type": "bool", "default": False},
+        "runs_dir": {"type": "path", "default": ""},
         "hook": {"type": "list", "elements": "str", "default": []},
         "run_id": {"type": "str", "default": ""},
         "instance": {"type": "str", "default": ""},
     }
-    RULES = {"required_if": [("state", "started", ("project",)), ("state", "linked", ("work_dir", "owner"))]}
+    RULES = {"required_if": [("state", "started", ("project", "runs_dir")), ("state", "linked", ("work_dir", "owner"))]}
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         if given["state"] == "linked":
@@ -58,12 +60,25 @@ class ActionModule(Action):
             return {"changed": False}
         check_coordinator(str(task_vars["coordinator_host"]))
         file = self._file(given, task_vars, folder)
+        cluster, runs_dir = Cluster.from_task_vars(task_vars), Path(given["runs_dir"])
+        told = self._take_up(folder, cluster, runs_dir) if given["takeover"] else []
         changed = start(file, folder, check=self.check)
         links = {} if self.check else DesiredStore(folder).read().links
         warnings = [
             f"the control loop does not hear of {node}: {problem}" for node, problem in links.items() if problem
         ]
-        return {"changed": changed, "folder": str(folder), **({"warnings": warnings} if warnings else {})}
+        shown = {"table": "\n".join(told)} if told else {}
+        return {"changed": changed, "folder": str(folder), **shown, **({"warnings": warnings} if warnings else {})}
+
+    def _take_up(self, folder: Path, cluster: Cluster, runs_dir: Path) -> list[str]:
+        """Take up the runs of the controller that this one takes over from; say which."""
+        if self.check:
+            return []
+        store = DesiredStore(folder)
+        found = found_to_take_up(store, cluster, runs_dir)
+        for one in found:
+            store.take_up(one.run_id, runs_dir, one.instances)
+        return [one.words(runs_dir) for one in found]
 
     def _node(self, given: dict[str, Any]) -> NodeToAttend:
         return NodeToAttend(
