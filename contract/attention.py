@@ -11,6 +11,8 @@ from .leases import Lease
 from .node_state import NodeState
 
 LIMIT = 16 * 2**20  # bytes of a line
+# With this begins what a node says to a controller that it does not obey, and so its program's last line.
+ELSEWHERE = "this node is attended by"
 
 
 @dataclass(frozen=True)

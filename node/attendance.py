@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, Iterator, List, Optional
 
 from contract import ContractError, names
-from contract.attention import LIMIT, Attend, Renewal, Report
+from contract.attention import ELSEWHERE, LIMIT, Attend, Renewal, Report
 from contract.json_records import Record, decoded, shown
 
 from . import exit_log, held_leases, instances, lease_renewal, rules, shared_folder
@@ -156,7 +156,7 @@ def _admit(given: Attend) -> str:
     takes_over = given.takeover and before is not None and given.term > before.term
     if before and before.controller != given.controller and not takes_over:
         raise NodeError(
-            f"this node is attended by {shown(before.controller)}, and {shown(given.controller)} was not told to take"
+            f"{ELSEWHERE} {shown(before.controller)}, and {shown(given.controller)} was not told to take"
             " over from it: control.yml -e takeover=true, on the one that is to do so"
         )
     path.parent.mkdir(parents=True, exist_ok=True)

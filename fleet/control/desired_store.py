@@ -39,6 +39,10 @@ CREATE TABLE IF NOT EXISTS instances (
     waits TEXT NOT NULL DEFAULT '',       -- why nothing can be done for it now
     PRIMARY KEY (run_id, id)
 );
+CREATE TABLE IF NOT EXISTS strangers (      -- have not answered since this controller took over, in that term
+    node TEXT PRIMARY KEY,
+    term INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS links (
     node TEXT PRIMARY KEY,
     problem TEXT NOT NULL                 -- why the loop does not hear of it; empty: it does
@@ -74,6 +78,7 @@ class Stored:
     runs: Mapping[str, LookedAfter]
     instances: Mapping[Key, Wanted]
     links: Mapping[str, str] = field(default_factory=dict)  # {node: why the loop does not hear of it, or empty}
+    strangers: Mapping[str, int] = field(default_factory=dict)  # {node: the term in which it has not answered yet}
 
 
 class DesiredStore:
@@ -118,6 +123,17 @@ class DesiredStore:
                 " WHERE excluded.epoch > epoch",
                 [(run_id, id, epoch, node) for id, (node, epoch) in instances.items()],
             )
+
+    def strangers(self, nodes: Collection[str], term: int) -> None:
+        """Note that these nodes, and no others, may still obey the controller that this one takes over from."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM strangers")
+            database.executemany("INSERT INTO strangers VALUES (?, ?)", [(node, term) for node in nodes])
+
+    def admitted(self, nodes: Collection[str], term: int) -> None:
+        """Note that these nodes have answered in that term."""
+        with self._transaction() as database:
+            database.executemany("DELETE FROM strangers WHERE node = ? AND term = ?", [(node, term) for node in nodes])
 
     def starting(self, run_id: str, ids: Collection[str], starter: str) -> None:
         """Note that a playbook is about to stop these instances, and to start them anew.
@@ -185,15 +201,20 @@ class DesiredStore:
 
     def decided(self, before: Desired, after: Desired) -> None:
         """Write down what the loop has decided, unless somebody has begun another epoch meanwhile."""
+
+        def told(wanted: Wanted) -> tuple[str, int, str]:
+            return wanted.outcome, wanted.epoch, wanted.node
+
         changed = [
-            (wanted.outcome, *key, wanted.epoch)
+            (*told(wanted), *key, before.instances[key].epoch)
             for key, wanted in after.instances.items()
-            if wanted.outcome != before.instances[key].outcome
+            if told(wanted) != told(before.instances[key])
         ]
         if changed:
             with self._transaction() as database:
                 database.executemany(
-                    "UPDATE instances SET outcome = ? WHERE run_id = ? AND id = ? AND epoch = ?", changed
+                    "UPDATE instances SET outcome = ?, epoch = ?, node = ? WHERE run_id = ? AND id = ? AND epoch = ?",
+                    changed,
                 )
 
     def read(self) -> Stored:
@@ -209,6 +230,7 @@ class DesiredStore:
                 "SELECT run_id, id, epoch, node, stopped, moving, outcome, waits FROM instances ORDER BY rowid"
             ).fetchall()
             links = dict(database.execute("SELECT node, problem FROM links").fetchall())
+            strangers = dict(database.execute("SELECT node, term FROM strangers").fetchall())
         waits: dict[str, dict[str, str]] = {}
         for run_id, id, *_, reason in rows:
             if reason:
@@ -220,6 +242,7 @@ class DesiredStore:
                 for run_id, id, epoch, node, stopped, moving, outcome, _ in rows
             },
             links,
+            strangers,
         )
 
     def _open(self) -> sqlite3.Connection:

@@ -27,10 +27,10 @@ from fleet.control import model
 from fleet.control.cluster_events import ClusterEvents
 from fleet.control.desired_store import NOT_YET, DesiredStore, LookedAfter, Stored
 from fleet.control.loop_file import LoopFile
-from fleet.control.model import Desired, Finish, Key, Observed, Renew, Seen, Start, Stop, Wait, Wanted
+from fleet.control.model import Adopt, Desired, Finish, Key, Observed, Renew, Seen, Start, Stop, Wait, Wanted
 from fleet.control.node_link import NodeLink
 from fleet.control.playbooks import Playbooks, is_running
-from fleet.control.reconcile import reconcile, recorded, taken_up
+from fleet.control.reconcile import admitted, reconcile, recorded, taken_up
 from fleet.observe import service_words
 from fleet.observe.changes import RunOnNode
 from fleet.record.run_folder import Run
@@ -93,7 +93,8 @@ class Loop:
 
     def observed(self, stored: Stored) -> Observed:
         """Return what the nodes have said, as the decisions take it."""
-        return Observed(tuple(self.file.nodes), {node: self._report(node, stored) for node in self.reports})
+        taken = frozenset(name for name, link in self.links.items() if link.is_taken)
+        return Observed(tuple(self.file.nodes), {node: self._report(node, stored) for node in self.reports}, taken)
 
     def _report(self, node: str, stored: Stored) -> model.Report:
         at, said = self.reports[node]
@@ -124,7 +125,7 @@ class Loop:
         if links != stored.links:
             self.store.links(links)
         actions = reconcile(desired, observed, self.settings, _any, now)
-        done = [one for one in actions if isinstance(one, Renew | Finish) and self._may(one, stored)]
+        done = [one for one in actions if isinstance(one, Renew | Finish | Adopt) and self._may(one, stored)]
         after = recorded(desired, done, observed, self.settings)
         self.store.decided(desired, after)
         for key, wanted in after.instances.items():
@@ -142,9 +143,16 @@ class Loop:
                 instances[key] = replace(instances[key], safe_at=safe_at)
         self._safe = {key: value for key, value in self._safe.items() if key in instances}
         drained = (node for node, word in self._words.items() if word == service_words.DRAINED)
-        return Desired(instances, frozenset(drained))
+        desired = Desired(instances, frozenset(drained), frozenset(stored.strangers))
+        answered = [node for node, term in stored.strangers.items() if term == self.file.term and node in self.reports]
+        for node in answered:
+            desired = admitted(desired, node, self.settings, now)
+        if answered:
+            self.store.admitted(answered, self.file.term)
+            self._safe |= {key: (one.epoch, one.safe_at) for key, one in desired.instances.items()}
+        return desired
 
-    def _may(self, action: Renew | Finish, stored: Stored) -> bool:
+    def _may(self, action: Renew | Finish | Adopt, stored: Stored) -> bool:
         """Whether it is done at once: while a run is started or moved, what is there of it is let act, and no more."""
         run = stored.runs[action.key.run_id]
         return isinstance(action, Renew) or (run.launched and not run.acting and not self._is_busy(run))

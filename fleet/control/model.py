@@ -61,11 +61,13 @@ class Wanted:
 class Desired:
     """What must survive the controller: written down before it is acted on.
 
-    drained: the nodes that a person wants empty.
+    drained: the nodes that a person wants empty. strangers: those that have not answered since this controller took
+    over from another one: they may still obey that.
     """
 
     instances: Mapping[Key, Wanted] = field(default_factory=dict)
     drained: frozenset[str] = frozenset()
+    strangers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,14 @@ class Report:
 
 @dataclass(frozen=True)
 class Observed:
-    """The nodes, by their last reports; one that was never heard of has none."""
+    """The nodes, by their last reports; one that was never heard of has none.
+
+    taken: those that refuse this controller, since another one has taken them over.
+    """
 
     nodes: tuple[str, ...]
     reports: Mapping[str, Report]
+    taken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,15 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Adopt:
+    """Another controller has started an instance anew: this is where, and in which epoch."""
+
+    node: str
+    key: Key
+    epoch: int
+
+
+@dataclass(frozen=True)
 class Finish:
     """Nothing is to be done about this instance any more."""
 
@@ -145,4 +160,4 @@ class Wait:
     reason: str
 
 
-Action = Renew | Start | Stop | Finish | Wait
+Action = Renew | Start | Stop | Adopt | Finish | Wait

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 
 from contract import ContractError
-from contract.attention import LIMIT, Attend, Renewal, Report
+from contract.attention import ELSEWHERE, LIMIT, Attend, Renewal, Report
 from contract.calls import Call
 from contract.json_records import decoded
 from fleet.base.terminal import plain
@@ -34,6 +34,7 @@ class NodeLink:
     def __init__(self, name: str, file: LoopFile, heard: Callable[[str, Report], None]) -> None:
         """heard: called with the node's name and each report."""
         self.name, self.problem, self.bytes_read = name, "", 0
+        self.is_taken = False  # it obeys another controller, as it said last
         self._file, self._node, self._heard = file, file.nodes[name], heard
         self._process: asyncio.subprocess.Process | None = None
 
@@ -54,7 +55,7 @@ class NodeLink:
                 problem = str(error) or "it did not answer in time"
             if problem != self.problem:
                 log.warning("%s: %s", self.name, problem)
-            self.problem = problem
+            self.problem, self.is_taken = problem, ELSEWHERE in problem
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _listen(self) -> str:
@@ -79,7 +80,7 @@ class NodeLink:
                     break
                 self.bytes_read += len(line)
                 report = Report.from_json(decoded(line, self.name), self.name)
-                closing = plain(report.closing)
+                closing, self.is_taken = plain(report.closing), False
                 self._heard(self.name, report)
             return closing or await asyncio.wait_for(said, AGAIN_SECONDS) or "the connection ended"
         finally:

@@ -3,6 +3,9 @@
 The rule under all others: an instance is started in a new epoch only when no earlier one can act any more, because its
 node says that it has ended, or because everything that ever let it act has run out (`Wanted.safe_at`). A node that does
 not answer says nothing, and neither does one that answers and does not have the instance: a start may be on its way.
+
+Of two controllers only one may start anything. While some node obeys another one, or may, nothing is started and what
+has stopped stays so; and who does not have most of the nodes lets nothing go on.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import replace
 from fleet.control.model import (
     NEVER,
     Action,
+    Adopt,
     Desired,
     Finish,
     Grant,
@@ -51,6 +55,10 @@ def recorded(desired: Desired, actions: Iterable[Action], observed: Observed, se
                 instances[action.key] = replace(
                     wanted, epoch=action.epoch, node=action.node, moving=False, safe_at=max(before, ends)
                 )
+            case Adopt():
+                ends = observed.reports[action.node].at + settings.wait
+                wanted = replace(instances[action.key], epoch=action.epoch, node=action.node, moving=False, outcome="")
+                instances[action.key] = replace(wanted, safe_at=ends)
             case Stop(moving=True):
                 instances[action.key] = replace(instances[action.key], moving=True)
             case Finish():
@@ -67,6 +75,15 @@ def taken_up(desired: Desired, settings: Settings, now: float) -> Desired:
     return replace(desired, instances=instances)
 
 
+def admitted(desired: Desired, node: str, settings: Settings, now: float) -> Desired:
+    """Return the desired state once a stranger answers: until now the other controller could let act what is there."""
+    instances = {
+        key: replace(wanted, safe_at=max(now + settings.wait, wanted.safe_at)) if wanted.node == node else wanted
+        for key, wanted in desired.instances.items()
+    }
+    return replace(desired, instances=instances, strangers=desired.strangers - {node})
+
+
 class _Cluster:
     """Everything that a decision may look at."""
 
@@ -75,11 +92,15 @@ class _Cluster:
         self.choose = choose
         silent = [node for node in observed.nodes if self._is_lost(node)]
         self.own_trouble = 100 * len(silent) > settings.most_lost_percent * len(observed.nodes)
+        self.elsewhere = desired.strangers | observed.taken
 
     def about(self, key: Key) -> Iterator[Action]:
         """Yield what is to be done about one instance."""
         wanted = self.desired.instances[key]
         yield from self._earlier_epochs(key, wanted)
+        if newer := self._newer_epoch(key, wanted):
+            yield newer
+            return
         if wanted.outcome:
             return
         seen = self._seen(key, wanted)
@@ -101,13 +122,21 @@ class _Cluster:
             if seen and not seen.outcome and seen.epoch < wanted.epoch and self._is_heard(report):
                 yield Stop(node, key, seen.epoch)
 
+    def _newer_epoch(self, key: Key, wanted: Wanted) -> Adopt | None:
+        """Take up what another controller has started."""
+        for node, report in self.observed.reports.items():
+            seen = report.instances.get(key)
+            if seen and seen.epoch > wanted.epoch and self._is_heard(report):
+                return Adopt(node, key, seen.epoch)
+        return None
+
     def _stop(self, key: Key, wanted: Wanted, seen: Seen | None) -> Iterator[Action]:
         """Stop what a person wants stopped; where that cannot be known, wait, and let its lease run out."""
         if seen and seen.outcome:
             yield Finish(key, seen.outcome)
         elif seen:
             yield Stop(wanted.node, key, wanted.epoch)
-        elif self.now >= wanted.safe_at:
+        elif self.now >= wanted.safe_at and wanted.node not in self.elsewhere:
             yield Finish(key, "STOPPED")
         else:
             yield Wait(key, f"is to be stopped on {wanted.node}, which does not answer")
@@ -117,8 +146,13 @@ class _Cluster:
         report, settings = self.observed.reports[wanted.node], self.settings
         if wanted.movable:
             left = -1.0 if seen.until is None else seen.until - report.clock
+            if self.elsewhere and (left <= 0 or 2 * len(self.elsewhere) >= len(self.observed.nodes)):
+                yield Wait(key, self._obey_another())
+                return
             if left < settings.lease - settings.interval / 2:
                 yield Renew(wanted.node, key, wanted.epoch, report.boot, report.clock + settings.lease)
+        if self.elsewhere:
+            return
         to_empty = wanted.movable and wanted.node in self.desired.drained
         if wanted.moving or (to_empty and self._target(key)[0]):
             yield Stop(wanted.node, key, wanted.epoch, moving=True)
@@ -127,6 +161,9 @@ class _Cluster:
         """Start an instance anew that does not run where it should, once nothing of it can act any more."""
         if not ended and self.now < wanted.safe_at:
             yield Wait(key, f"may act on {wanted.node} for {wanted.safe_at - self.now:.0f} s more")
+            return
+        if self.elsewhere:
+            yield Wait(key, self._obey_another())
             return
         if not ended and self._is_lost(wanted.node) and self.own_trouble:
             yield Wait(key, "most nodes are silent, which is taken for the controller's own trouble")
@@ -139,6 +176,15 @@ class _Cluster:
         yield Start(node, key, wanted.epoch + 1, report.boot, report.clock + self.settings.lease)
 
     # what the rules ask
+
+    def _obey_another(self) -> str:
+        taken, strangers = (", ".join(sorted(nodes)) for nodes in (self.observed.taken, self.desired.strangers))
+        if taken:
+            return f"another controller has taken over {taken}; control.yml -e takeover=true takes them back"
+        return (
+            f"{strangers} may still obey the controller that this one took over from; once its loop is known to have"
+            " ended there: control.yml -e takeover=true -e gone=<node>"
+        )
 
     def _is_final(self, wanted: Wanted, seen: Seen) -> bool:
         """Whether an end is one: not that of what was stopped to be moved, nor of what had no lease."""

@@ -24,10 +24,15 @@ class TakenUp:
     instances: Mapping[str, tuple[str, int]]
     has_record: bool
 
+    @property
+    def places(self) -> dict[str, str]:
+        """{instance: its node}."""
+        return {id: node for id, (node, _) in self.instances.items()}
+
     def words(self, runs_dir: Path) -> str:
         """It, for a person."""
-        where = ", ".join(f"{id} on {node}" for id, (node, _) in sorted(self.instances.items()))
-        copied = f"; to be moved it needs its record: copy {runs_dir / self.run_id} from the other controller"
+        where = ", ".join(f"{id} on {node}" for id, node in sorted(self.places.items()))
+        copied = f"; to be moved it needs its record: copy that of the other controller over {runs_dir / self.run_id}"
         return f"{self.run_id} is looked after from now on: {where}{'' if self.has_record else copied}"
 
 

@@ -132,12 +132,14 @@ def _nodes(run: Run) -> set[str]:
         return set()
 
 
-def recover(runs_dir: Path, found: FoundRun, experiment: str) -> None:
-    """Create a record for a run without one here: launched from another controller, or its record was lost."""
-    if found.run_id not in [run.run_id for run in list_runs(runs_dir)]:
-        assignments = {entry.instance_ref.id: entry.instance_ref.node for entry in found.entries}
+def recover(runs_dir: Path, run_id: str, places: Mapping[str, str], experiment: str) -> None:
+    """Create a record for a run without one here: launched from another controller, or its record was lost.
+
+    places: {instance: its node}. Raise RunError.
+    """
+    if run_id not in [run.run_id for run in list_runs(runs_dir)]:
         manifest = {"experiment": experiment, "recovered_from_nodes": True}
-        Run.create(runs_dir, found.run_id, manifest, {"assignments": assignments})
+        Run.create(runs_dir, run_id, manifest, {"assignments": dict(places)})
 
 
 def experiment_of(cluster: Cluster, run_id: str) -> str:

@@ -15,12 +15,14 @@ from ansible import constants, context
 from ansible.errors import AnsibleActionFail
 
 from contract.names import NODE_PROGRAM
+from fleet.base.errors import ControlError
 from fleet.base.transport import ssh_command
 from fleet.control.desired_store import DesiredStore, store_of
 from fleet.control.loop_file import FILE, LoopFile, NodeToAttend, folder_of
 from fleet.control.processes import check_coordinator, start, stop
 from fleet.control.takeover import found_to_take_up
 from fleet.observe.cluster import Cluster
+from fleet.observe.search import experiment_of, recover
 from plugins.base import Action, Result
 
 # A connection of its own, which fails soon when its node is gone; the first value of an option counts.
@@ -40,6 +42,7 @@ class ActionModule(Action):
         "project": {"type": "path", "default": ""},
         "takeover": {"type": "bool", "default": False},
         "runs_dir": {"type": "path", "default": ""},
+        "gone": {"type": "list", "elements": "str", "default": []},
         "hook": {"type": "list", "elements": "str", "default": []},
         "run_id": {"type": "str", "default": ""},
         "instance": {"type": "str", "default": ""},
@@ -61,7 +64,12 @@ class ActionModule(Action):
         check_coordinator(str(task_vars["coordinator_host"]))
         file = self._file(given, task_vars, folder)
         cluster, runs_dir = Cluster.from_task_vars(task_vars), Path(given["runs_dir"])
-        told = self._take_up(folder, cluster, runs_dir) if given["takeover"] else []
+        if unknown := set(given["gone"]) - set(cluster.names):
+            raise ControlError(f"gone={min(unknown)}: no such node; there are {', '.join(cluster.names)}")
+        told = []
+        if given["takeover"] and not self.check:
+            DesiredStore(folder).strangers([name for name in cluster.names if name not in given["gone"]], file.term)
+            told = self._take_up(folder, cluster, runs_dir)
         changed = start(file, folder, check=self.check)
         links = {} if self.check else DesiredStore(folder).read().links
         warnings = [
@@ -72,11 +80,10 @@ class ActionModule(Action):
 
     def _take_up(self, folder: Path, cluster: Cluster, runs_dir: Path) -> list[str]:
         """Take up the runs of the controller that this one takes over from; say which."""
-        if self.check:
-            return []
         store = DesiredStore(folder)
         found = found_to_take_up(store, cluster, runs_dir)
         for one in found:
+            recover(runs_dir, one.run_id, one.places, experiment_of(cluster, one.run_id))
             store.take_up(one.run_id, runs_dir, one.instances)
         return [one.words(runs_dir) for one in found]
 

@@ -39,7 +39,8 @@ class ActionModule(LocalAction):
         which = {"acts": given["acts"], "earlier": given["earlier"]}
         found = find_run(cluster, given["run_id"], given["instance"], runs, **which)
         if given["runs_dir"] and not self.check:
-            recover(Path(given["runs_dir"]), found, experiment_of(cluster, found.run_id))
+            places = {entry.instance_ref.id: entry.instance_ref.node for entry in found.entries}
+            recover(Path(given["runs_dir"]), found.run_id, places, experiment_of(cluster, found.run_id))
         return {
             "silent": found.silent,
             "run_id": found.run_id,

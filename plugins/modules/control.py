@@ -20,7 +20,8 @@ options:
   maintenance: {description: "For C(linked), whether a person keeps instances off it.", type: bool, default: false}
   project: {description: "The project's clone; for C(started).", type: path, default: ""}
   takeover: {description: "Whether it takes the nodes over from another controller's loop, with the runs that act for that.", type: bool, default: false}
-  runs_dir: {description: Folder of all runs., type: path}
+  runs_dir: {description: "Folder of all runs; for C(started).", type: path, default: ""}
+  gone: {description: "With C(takeover), nodes of which it is known that nothing there obeys the other controller any more; none - all may.", type: list, elements: str, default: []}
   hook: {description: "A command that is given each event as JSON on its standard input.", type: list, elements: str, default: []}
   run_id: {description: "For C(run_stopped), the run; empty - none.", type: str, default: ""}
   instance: {description: "For C(run_stopped), one instance; empty - all.", type: str, default: ""}

@@ -27,17 +27,17 @@ class EndlessRun:
             on(self.cluster, node, "sh", "-c", FORGET)
         (folder / "runs").mkdir()
         self.loop = Path(self.project.environment["XDG_STATE_HOME"]) / "jarfleet" / "control" / "brain-in-jar-virtual"
-        self.start_loop()
+        self.start_loop("-e", "takeover=true")  # another one may have had these nodes
         workload = {"rounds": 1_000_000, "pause_seconds": 1}
         experiment = write_experiment(folder, name=name, workload=workload, **changes)
         self.project.run(experiment, "-e", "detach=true")
         self.run = self.project.newest()
         eventually("it runs", self.is_settled)
 
-    def start_loop(self) -> None:
+    def start_loop(self, *words: str) -> None:
         """Start the loop, unless it runs; also while nodes do not answer."""
         if holder(self.loop) is None:
-            self.project.play("playbooks/control.yml", "-e", "state=started", "-e", "takeover=true", code=None)
+            self.project.play("playbooks/control.yml", "-e", "state=started", *words, code=None)
 
     def places(self) -> dict[str, str]:
         """{instance: the node where the loop wants it}."""

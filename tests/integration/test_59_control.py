@@ -216,23 +216,26 @@ def test_without_the_loop_what_is_leased_stops_and_goes_on_when_there_is_one_aga
     # Another controller takes over: its state and its records are elsewhere.
     (tmp_path / "other" / "runs").mkdir(parents=True)
     other = Project(tmp_path / "other" / "runs")
-    lives_on = on(cluster, "rpi1", "sh", "-c", pids)
-    refused = other.play("playbooks/control.yml", "-e", "state=started").output
-    assert re.search(r"the control loop does not hear of rpi1: .*this node is attended by", refused)
-    assert f"{run} is looked after" not in refused
-    taken = other.play("playbooks/control.yml", "-e", "state=started", "-e", "takeover=true").output
-    assert f"{run} is looked after from now on: a on jetson, b on rpi1; to be moved it needs its record" in taken
-    stays = "playbooks/drain.yml", "-e", "node=rpi1", "-e", "drain_seconds=5"
-    assert "rpi1 still holds b" in other.play(*stays, code=2).output
-    shutil.rmtree(other.record(run))
-    shutil.copytree(project.record(run), other.record(run))
-    eventually("it is moved", lambda: "RUNNING" in "".join(re.findall(r" b +(?:rpi2|host) .*", status(other))), 120)
-    assert lives_on != on(cluster, "rpi1", "sh", "-c", pids)
-    assert "does not hear of rpi2" in status(project), "the first loop is refused now"
-    other.play("playbooks/uncordon.yml", "-e", "node=rpi1")
-    other.play("playbooks/stop.yml", "-e", f"run={run}")
-    eventually("the loop is done with it", lambda: f"it looks after {run}" not in status(other))
-    other.play("playbooks/control.yml", "-e", "state=stopped")
+    try:
+        lives_on = on(cluster, "rpi1", "sh", "-c", pids)
+        refused = other.play("playbooks/control.yml", "-e", "state=started").output
+        assert re.search(r"the control loop does not hear of rpi1: .*this node is attended by", refused)
+        assert f"{run} is looked after" not in refused
+        taken = other.play("playbooks/control.yml", "-e", "state=started", "-e", "takeover=true").output
+        assert f"{run} is looked after from now on: a on jetson, b on rpi1; to be moved it needs its record" in taken
+        assert lives_on == on(cluster, "rpi1", "sh", "-c", pids)
+        shutil.rmtree(other.record(run))
+        shutil.copytree(project.record(run), other.record(run))
+        other.play("playbooks/drain.yml", "-e", "node=rpi1")
+        eventually("it has moved it", lambda: re.search(r"b +(rpi2|host) +RUNNING", status(other)))
+        told = status(project)
+        assert "does not hear of rpi2" in told, "the first loop is refused now"
+        assert re.search(rf"b of {run} waits: another controller has taken over .*jetson", told), "and starts nothing"
+        other.play("playbooks/uncordon.yml", "-e", "node=rpi1")
+        other.play("playbooks/stop.yml", "-e", f"run={run}")
+        eventually("the loop is done with it", lambda: f"it looks after {run}" not in status(other))
+    finally:
+        other.play("playbooks/control.yml", "-e", "state=stopped")
 
 
 def test_where_there_is_systemd_the_loop_is_a_unit_that_comes_back(cluster: Cluster, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A cluster in which everything goes wrong, in a few milliseconds: nodes with clocks of their own, a network, a loop.
 
+In some schedules a second controller takes over while the first lives on, and neither may reach all nodes.
+
 Only the decisions are real (`fleet.control.reconcile`). A schedule of faults comes from its seed alone, so whatever is
 found can be played again. What must never happen is checked at every tick; what must happen, at the end.
 """
@@ -23,7 +25,7 @@ from fleet.control.model import (
     Stop,
     Wanted,
 )
-from fleet.control.reconcile import reconcile, recorded, taken_up
+from fleet.control.reconcile import admitted, reconcile, recorded, taken_up
 
 TICK = 0.5
 FAULTS_END, END = 70.0, 150.0  # seconds: then the last fault is over; then all must be well
@@ -58,6 +60,8 @@ class Node:
     powered: bool = True
     frozen: bool = False
     connected: bool = True
+    cut_from: set[int] = field(default_factory=set)  # controllers, by their terms
+    obeys: int = 1  # the term of the controller that attends to it, on its disk
     copies: dict[Key, Copy] = field(default_factory=dict)
     leases: dict[Key, float] = field(default_factory=dict)
     inbox: list[Any] = field(default_factory=list)  # what arrives while it is frozen
@@ -73,7 +77,9 @@ class Node:
 
     def take(self, message: Any, t: float) -> None:
         """Do what the controller says, as the node's program would."""
-        action, progress = message
+        term, (action, progress) = message
+        if term < self.obeys:
+            return
         copy = self.copies.get(action.key)
         if isinstance(action, Stop):
             if copy and copy.epoch == action.epoch and not copy.outcome:
@@ -120,14 +126,16 @@ class Node:
 
 
 class Controller:
-    """The loop, with a clock of its own; `desired` and `checkpoints` are on its disk."""
+    """A loop, with a clock of its own; `desired` and `checkpoints` are on its disk. term: the higher one took over."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.desired = world.desired
-        self.checkpoints: dict[Key, float] = dict.fromkeys(world.desired.instances, 0.0)
+    def __init__(self, world: World, desired: Desired, t: float = 0.0, before: Controller | None = None) -> None:
+        self.world, self.desired = world, desired
+        self.term = before.term + 1 if before else 1
+        self.checkpoints: dict[Key, float] = (
+            dict(before.checkpoints) if before else dict.fromkeys(desired.instances, 0.0)
+        )
         self.sent: set[tuple[Key, int]] = set()
-        self.start(0.0)
+        self.start(t)
 
     def start(self, t: float) -> None:
         rng = self.world.rng
@@ -136,6 +144,8 @@ class Controller:
         self.heard: dict[Key, float] = {}
         self.sessions: dict[str, int] = {}
         self.saved: dict[Key, tuple[str, float]] = {}  # none: a loop that starts takes a checkpoint at once
+        self.taken: set[str] = set()
+        self.refused_at: dict[str, float] = {}
         self.desired = self.begin(self.desired, self.clock(t))
         self.next_look = t
 
@@ -147,6 +157,16 @@ class Controller:
 
     def hear(self, node: str, report: Any, t: float) -> None:
         """Take a report in, and a checkpoint where one is due."""
+        said_at, report = report
+        if said_at < self.refused_at.get(node, 0.0):
+            return  # of a connection that was closed since
+        if report is None:  # it obeys another one
+            self.taken.add(node)
+            self.refused_at[node] = said_at
+            return
+        self.taken.discard(node)
+        if node in self.desired.strangers:
+            self.desired = self.admit(node, self.clock(t))
         session, boot, clock, seen = report
         before = self.reports.get(node)
         if session < self.sessions.get(node, 0) or (before and before.boot == boot and before.clock > clock):
@@ -167,7 +187,7 @@ class Controller:
         """One turn of the loop."""
         self.next_look = t + self.world.settings.interval
         now, settings = self.clock(t), self.world.settings
-        observed = Observed(tuple(self.world.nodes), self.reports)
+        observed = Observed(tuple(self.world.nodes), self.reports, frozenset(self.taken))
         actions = reconcile(self.desired, observed, settings, self.choose, now)
         self.desired = self.record(actions, observed)
         for action in actions:
@@ -179,6 +199,9 @@ class Controller:
     def record(self, actions: list[Any], observed: Observed) -> Desired:
         return recorded(self.desired, actions, observed, self.world.settings)
 
+    def admit(self, node: str, now: float) -> Desired:
+        return admitted(self.desired, node, self.world.settings, now)
+
     def act(self, action: Any, t: float) -> None:
         if isinstance(action, Start):
             if (action.key, action.epoch) in self.sent:
@@ -189,7 +212,7 @@ class Controller:
                 what = f"{lost:.1f} s of {action.key.id} are lost, of which the loop had heard"
                 raise self.world.violation(t, what)
         if isinstance(action, Start | Renew | Stop):
-            self.world.send(action.node, (action, self.checkpoints.get(action.key, 0.0)), t)
+            self.world.send(action.node, (self.term, (action, self.checkpoints.get(action.key, 0.0))), t)
 
     def choose(self, key: Key, fit: list[str]) -> tuple[str | None, str]:
         load = dict.fromkeys(fit, 0)
@@ -205,6 +228,7 @@ class World:
 
     controller_kind = Controller
     node_kind = Node
+    takes_over = 0.3  # how often a second controller does
 
     def __init__(self, seed: int, settings: Settings = SETTINGS, nodes: int = 4, instances: int = 5) -> None:
         self.rng, self.settings, self.seed = random.Random(seed), settings, seed  # noqa: S311 - to be repeated
@@ -219,10 +243,15 @@ class World:
         self.loss, self.twice, self.slow = (self.rng.choice((0.0, 0.1, 0.3)) for _ in range(3))
         self.mail: list[tuple[float, int, str, Any]] = []
         self.number = 0
-        self.controller = self.controller_kind(self)
+        self.controllers = [self.controller_kind(self, self.desired)]
         self.events = sorted(self.faults(), key=lambda event: event[0])
         self.log: list[str] = []
         self.done: dict[tuple[Key, int], float] = {}  # what each epoch has done
+
+    @property
+    def controller(self) -> Controller:
+        """The one that took over last."""
+        return self.controllers[-1]
 
     def violation(self, t: float, what: str) -> Violation:
         """What must not happen, with its seed and what had befallen until then."""
@@ -234,6 +263,8 @@ class World:
     def faults(self) -> list[tuple[float, str, str]]:
         """Return (when, what, of whom): alone, in pairs, or a few more."""
         found: list[tuple[float, str, str]] = []
+        if self.rng.random() < self.takes_over:
+            found += self.takeover()
         for _ in range(self.rng.choice((1, 1, 2, 2, 3, 5))):
             what = self.rng.choice(("power", "freeze", "cut", "reboot", "controller", "stop", "drain", "cut", "freeze"))
             begins = self.rng.uniform(2.0, FAULTS_END - 10.0)
@@ -241,16 +272,33 @@ class World:
             whom = self.rng.choice(list(self.nodes))
             if what == "reboot":
                 found += [(begins, "power", whom), (begins + 2.0, "power over", whom)]
-            elif what == "stop":
+            elif what == "stop" and not self.has_two(found):  # the second one does not know a word said to the first
                 found.append((begins, "stop", self.rng.choice(list(self.desired.instances)).id))
-            else:
+            elif what != "stop":
                 found += [(begins, what, whom), (ends, f"{what} over", whom)]
+        return found
+
+    def has_two(self, found: list[tuple[float, str, str]]) -> bool:
+        return any(what == "takeover" for _, what, _ in found)
+
+    def takeover(self) -> list[tuple[float, str, str]]:
+        """A second controller, and nodes that only one of the two can reach for a while."""
+        begins = self.rng.uniform(2.0, FAULTS_END - 20.0)
+        found = [(begins, "takeover", "")]
+        for node in self.nodes:
+            if self.rng.random() < 0.5:
+                cut = begins + self.rng.uniform(-10.0, 5.0)
+                ends = min(FAULTS_END, cut + self.rng.choice((5.0, 15.0, 40.0)))
+                term = self.rng.choice((1, 2))
+                found += [(cut, f"apart {term}", node), (ends, f"apart {term} over", node)]
         return found
 
     def befall(self, what: str, whom: str, t: float) -> None:
         self.log.append(f"{t:.1f} {what} {whom}")
         node = self.nodes.get(whom)
         match what:
+            case "takeover":
+                self.controllers.append(self.controller_kind(self, self.seen_from_nodes(), t, self.controller))
             case "controller":
                 self.kill_controller(t)
             case "controller over":
@@ -275,10 +323,25 @@ class World:
                 node.frozen = False
             case "cut" | "cut over":
                 node.connected = what == "cut over"
+            case _ if what.startswith("apart"):
+                term = int(what.split()[1])
+                (node.cut_from.discard if what.endswith("over") else node.cut_from.add)(term)
+
+    def seen_from_nodes(self) -> Desired:
+        """What a controller that takes over knows: the record of the launch, and what the nodes say that it reaches."""
+        found = dict(self.desired.instances)
+        for name, node in self.nodes.items():
+            if node.powered and not node.frozen and node.connected and 2 not in node.cut_from:
+                for key, copy in node.copies.items():
+                    if copy.epoch >= found[key].epoch:
+                        found[key] = Wanted(copy.epoch, name)
+        return Desired(found, strangers=frozenset(self.nodes))
 
     def kill_controller(self, t: float) -> None:
-        self.controller.alive = False
-        self.controller.next_look = t + self.rng.choice((0.5, 3.0, 20.0))
+        """Kill one, the newest or another."""
+        killed = self.rng.choice(self.controllers)
+        killed.alive = False
+        killed.next_look = t + self.rng.choice((0.5, 3.0, 20.0))
 
     def send(self, to: str, message: Any, t: float) -> None:
         """Post a message: it may be lost, come twice, or late."""
@@ -304,28 +367,38 @@ class World:
                     node.inbox.clear()
                     if t >= next_report[name] and node.connected:
                         next_report[name] = t + self.settings.interval
-                        self.send("controller", (name, node.report(t)), t)
+                        for one in self.controllers:
+                            self.connect(one, node, t)
             self.deliver(t)
-            if t >= self.controller.next_look:
-                if not self.controller.alive:
-                    self.controller.start(t)
-                self.controller.look(t)
+            for one in list(self.controllers):
+                if t >= one.next_look:
+                    if not one.alive:
+                        one.start(t)
+                    one.look(t)
             self.check(t)
             t += TICK
         self.check_end(t)
         return self
+
+    def connect(self, one: Controller, node: Node, t: float) -> None:
+        """Each controller keeps a connection open to each node that it can reach: it takes over, or is refused."""
+        if one.alive and one.term not in node.cut_from:
+            node.obeys = max(one.term, node.obeys)
+            said = node.report(t) if node.obeys == one.term else None
+            self.send("controller", (one.term, node.name, (t, said)), t)
 
     def deliver(self, t: float) -> None:
         due = sorted(one for one in self.mail if one[0] <= t)
         self.mail = [one for one in self.mail if one[0] > t]
         for _, _, to, message in due:
             if to == "controller":
-                name, report = message
-                if self.controller.alive and self.nodes[name].connected:
-                    self.controller.hear(name, report, t)
+                term, name, report = message
+                one = self.controllers[term - 1]
+                if one.alive and self.nodes[name].connected and term not in self.nodes[name].cut_from:
+                    one.hear(name, report, t)
                 continue
             node = self.nodes[to]
-            if node.powered and node.connected:
+            if node.powered and node.connected and message[0] not in node.cut_from:
                 if node.frozen:
                     node.inbox.append(message)
                 else:
@@ -349,6 +422,8 @@ class World:
         """What can run runs, and what a person stopped does not. Raise Violation."""
         for key, wanted in self.controller.desired.instances.items():
             acting = [node.name for node in self.nodes.values() if node.acts(key, t)]
+            if wanted.outcome == "STOPPED" and len(self.controllers) > 1:
+                continue  # by the first one, to move it: the second takes that for a person's word
             if bool(acting) == wanted.stopped:
                 where = acting or "no node"
                 raise self.violation(t, f"at the end {key.id} acts on {where}; {wanted}")

@@ -12,6 +12,7 @@ from fleet.control import reconcile as rules
 from fleet.control.model import Desired, Observed, Seen, Start
 
 SCHEDULES = 10_000
+MOVES_WHATEVER_IS_SILENT = replace(SETTINGS, most_lost_percent=100.0)  # so that no other rule stands in
 PARTS = 20
 
 
@@ -23,7 +24,7 @@ def test_whatever_happens_nothing_acts_twice_and_all_that_can_runs_in_the_end(pa
 
 def found(kind: type[World], settings: Any = SETTINGS) -> str:
     """The violation that the first schedules find; empty if they find none."""
-    for seed in range(1000):
+    for seed in range(3000):
         try:
             kind(seed, settings).run()
         except Violation as violation:
@@ -95,3 +96,44 @@ def test_a_node_that_is_taken_for_dead_because_it_is_silent_is_found(monkeypatch
 
     monkeypatch.setattr(rules._Cluster, "_seen", hasty)
     assert "acts on" in found(World)
+
+
+class TwoControllers(World):
+    """Schedules in which a second controller always takes over."""
+
+    takes_over = 1.0
+
+
+def test_a_refusal_that_is_not_heeded_is_found() -> None:
+    class Stubborn(Controller):
+        def look(self, t: float) -> None:
+            self.taken.clear()
+            super().look(t)
+
+    class Here(TwoControllers):
+        controller_kind = Stubborn
+
+    assert "acts on" in found(Here, MOVES_WHATEVER_IS_SILENT)
+
+
+def test_nodes_that_may_still_obey_the_first_and_are_taken_for_free_are_found() -> None:
+    class Bold(Controller):
+        def start(self, t: float) -> None:
+            self.desired = replace(self.desired, strangers=frozenset())
+            super().start(t)
+
+    class Here(TwoControllers):
+        controller_kind = Bold
+
+    assert "acts on" in found(Here, MOVES_WHATEVER_IS_SILENT)
+
+
+def test_a_stranger_that_is_trusted_at_once_is_found() -> None:
+    class Trusting(Controller):
+        def admit(self, node: str, now: float) -> Desired:
+            return replace(self.desired, strangers=self.desired.strangers - {node})
+
+    class Here(TwoControllers):
+        controller_kind = Trusting
+
+    assert "acts on" in found(Here, MOVES_WHATEVER_IS_SILENT)
