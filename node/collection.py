@@ -59,13 +59,14 @@ class Collection:
         if came:
             self.faults[-1] += f"; its files as they were: {', '.join(came)}"
 
-    def slot(self, saved: Optional[Path], lasting: bool) -> bool:
+    def slot(self, saved: Optional[Path], since: float) -> bool:
         """llama-server's slot, which is removed where it was saved; whether there is a copy.
 
-        lasting: where there is none now, an earlier copy still counts.
+        since: where there is none now, an earlier copy counts if it was made after that, in seconds of 1970.
         """
         if saved is None:
-            return lasting and any((folder / SLOT.name(self.id)).exists() for folder in self.folders)
+            copies = [path for folder in self.folders if (path := folder / SLOT.name(self.id)).exists()]
+            return any(path.stat().st_mtime >= since for path in copies)
         made = self._made(SLOT, lambda aside, limit: self._copy(saved, aside, limit))
         saved.unlink()
         return made

@@ -355,7 +355,7 @@ class SystemdBackend:
                     [*units.NODE_PROGRAM, "save", str(self.dir)], timeout=slots.SAVE_SECONDS, capture_output=True
                 )
         with suppress(OSError), slots.saved(self.dir) as file:
-            return copies.slot(file, lasting=not alive)
+            return copies.slot(file, time.time() if alive else (self.dir / names.OUTCOME).stat().st_mtime)
         return False
 
     def _copies(self, alive: bool, complete: bool) -> collection.Collection:

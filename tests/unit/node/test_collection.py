@@ -196,3 +196,16 @@ def copied(path: Path, state: str) -> bytes:
     done = copier(path, state)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_slot_is_taken_once_and_one_of_an_earlier_moment_is_none_of_this(tmp_path: Path) -> None:
+    source = instance(tmp_path)
+    copies, saved = collection(source), source / "slot.bin"
+    saved.write_bytes(b"ggsq")
+    assert copies.slot(saved, since=0.0)
+    assert not saved.exists()
+    copy = copies.folders[0] / "slots/a.bin"
+    assert copy.read_bytes() == b"ggsq"
+    made = copy.stat().st_mtime
+    assert copies.slot(None, since=made), "its instance has ended before, and nothing is saved any more"
+    assert not copies.slot(None, since=made + 1)
