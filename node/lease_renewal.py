@@ -64,7 +64,12 @@ def remove(run_id: str, instance_id: str) -> None:
 
 
 def _start(ref: InstanceRef, units: List[str]) -> None:
-    """Start again what had ended with its lease; what has failed by itself stays as it is."""
+    """Start again what had ended with its lease; what has failed by itself stays as it is.
+
+    The ways to its peers are in the network of the llama-server that has ended, or, after a reboot, in one without any:
+    they are closed, and opened anew with the workload.
+    """
+    ways = [path.name for path in names.UNIT_FOLDER.glob(f"jarfleet-{ref.run_id}-{ref.id}-*.socket")]
     log = exit_log.exits(Path(ref.dir))
     ended = {unit: log.of(unit)[-1].cause for unit in names.UNITS if log.of(unit)}
     shown = systemd.show(units)
@@ -73,6 +78,8 @@ def _start(ref: InstanceRef, units: List[str]) -> None:
         state = shown.get(name, {}).get("ActiveState")
         if state == "inactive" or (state == "failed" and ended.get(unit, FENCED) == FENCED):
             systemd.tried("reset-failed", name, names.unit_name(ref.run_id, ref.id, names.LLAMA))
+            if unit == names.WORKLOAD and ways:
+                systemd.tried("stop", *ways, *(f"{way[: -len('.socket')]}.service" for way in ways))
             systemd.tried("start", "--no-block", name)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from fleet.control.one_at_a_time import holder
 from tests.integration.conftest import FORGET, NODES, Project, eventually, on, write_experiment
 from tests.integration.test_59_control import done
 from tests.nodes import Cluster
+
+TALK_SECONDS = 20.0  # in which two minds that run come to another round
 
 
 class EndlessRun:
@@ -44,14 +48,27 @@ class EndlessRun:
         return {key.id: one.node for key, one in DesiredStore(self.loop).read().instances.items()}
 
     def is_settled(self) -> bool:
-        """Whether both minds run where the loop wants them, and nothing is left of what was before."""
+        """Whether both minds run where the loop wants them, hear each other, and nothing is left of what was before."""
         stored = DesiredStore(self.loop).read().runs.get(self.run)
         if stored is None or stored.acting or stored.starter or not stored.launched:
             return False
         told = self.project.play("playbooks/status.yml", code=None).output
         lines = [line.split() for line in told.splitlines() if line.strip().startswith(self.run)]
         found = {id: node for _, id, node, status, *_ in lines if status == "RUNNING"}
-        return len(lines) == 2 and found == self.places() and "is left from epoch" not in told
+        if len(lines) != 2 or found != self.places() or "is left from epoch" in told:
+            return False
+        before, deadline = self._rounds(), time.monotonic() + TALK_SECONDS
+        while not all(now > before[id] for id, now in self._rounds().items()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
+        return True
+
+    def _rounds(self) -> dict[str, int]:
+        """{instance: the round that it is in}."""
+        folder = f"/home/jar/brain-in-jar/instances/{self.run}"
+        read = {id: on(self.cluster, node, "cat", f"{folder}/{id}/progress.json") for id, node in self.places().items()}
+        return {id: int(json.loads(text)["round"]) for id, text in read.items()}
 
     def kill_loop(self) -> None:
         """`kill -9`, at whatever it is, and start it again."""

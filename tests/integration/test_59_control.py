@@ -207,6 +207,13 @@ def test_without_the_loop_what_is_leased_stops_and_goes_on_when_there_is_one_aga
 
     project.play("playbooks/control.yml", "-e", "state=started")
     eventually("both go on", lambda: running("jetson") and running("rpi1"))
+    progress = f"/home/jar/brain-in-jar/instances/{run}/b/progress.json"
+
+    def round_of_b() -> int:
+        return int(json.loads(on(cluster, "rpi1", "cat", progress))["round"])
+
+    reached = round_of_b()
+    eventually("and hear each other, though one node has booted", lambda: round_of_b() > reached + 1)
     assert len(re.findall(r" RUNNING .* \d+ s$", status(project), re.MULTILINE)) == 2
     exits = on(
         cluster, "rpi1", "sh", "-c", f"cat /home/jar/brain-in-jar/instances/{run}/b/logs/exits.jsonl"
