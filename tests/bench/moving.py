@@ -22,9 +22,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fleet.base.files import file_sha256
 from fleet.base.text_table import table
 from tests.chaos.endless_run import EndlessRun
-from tests.integration.conftest import Project, eventually, write_experiment
+from tests.integration.conftest import NODES, Project, eventually, on, write_experiment
 from tests.integration.test_59_control import done
 
 Figures = Mapping[str, float]
@@ -65,6 +66,10 @@ def main() -> int:
     wrong = run.end()
     print("\n".join(wrong) or "no round is missing, and none is there twice", flush=True)
     print(compared(run.project, folder, **changes))
+    if given.model:  # the tests know what they have put on the nodes
+        for node in NODES:
+            sent = f"/home/jar/brain-in-jar/models/{file_sha256(given.model)}.gguf"
+            on(run.cluster, node, "rm", "-f", sent)
     return bool(wrong)
 
 
