@@ -22,6 +22,7 @@ from fleet.launch.replay import builds
 from fleet.launch.shipments import Shipment
 from fleet.launch.specs import Entry, entries
 from fleet.observe.cluster import Cluster
+from fleet.record.checkpoints import goes_on
 from fleet.record.manifest import build_manifest
 from fleet.record.memory_file import predict
 from fleet.record.run_folder import Run, new_run_id
@@ -148,9 +149,10 @@ def detached_table(run: Run, options: str) -> str:
 def paused_table(run: Run) -> str:
     """Return how long each instance that was moved just now did nothing, at most, and how it goes on; empty if none."""
     began: dict[str, datetime] = {}
+    epochs: dict[str, int] = {}
     paused: dict[str, tuple[str, timedelta]] = {}
-    goes_on: dict[str, str] = {}
-    for time, event in run.events():
+    events = run.events()
+    for time, event in events:
         match event:
             case Moves():
                 began, paused = dict.fromkeys(event.stopped, datetime.fromisoformat(time)), {}
@@ -159,10 +161,12 @@ def paused_table(run: Run) -> str:
                 if id in began:
                     paused[id] = node, datetime.fromisoformat(time) - began[id]
             case Resumed():
-                goes_on[event.instance] = f"from the transcript: {event.without_slot}"
-            case SlotRestored(instance=name):
-                goes_on[split_host_name(name)[0]] = event.came.words
-    rows = [(id, node, f"{pause.total_seconds():.1f} s", goes_on.get(id, "")) for id, (node, pause) in paused.items()]
+                epochs[event.instance] = event.epoch
+    how = goes_on(events)
+    rows = [
+        (id, node, f"{pause.total_seconds():.1f} s", how.get((id, epochs.get(id, 1)), ""))
+        for id, (node, pause) in paused.items()
+    ]
     return table(("instance", "now on", "paused", "goes on"), rows) if rows else ""
 
 

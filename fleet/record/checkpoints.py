@@ -7,18 +7,19 @@ one may also have the slot of its llama-server, `.bin`: without it the instance 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from contract import ContractError
 from contract.collected import COPIES, DATABASE, EXIT_LOG, SLOT, STATE
-from contract.events import Checkpointed
+from contract.events import Checkpointed, Resumed, SlotRestored
 from contract.json_records import Record
+from contract.names import split_host_name
 from fleet.base.errors import CheckpointError
 from fleet.base.files import file_sha256, write_json
-from fleet.record.run_folder import Run
+from fleet.record.run_folder import Recorded, Run
 
 FOLDER = "checkpoints"
 LIMIT = 65536  # bytes of a description
@@ -207,6 +208,22 @@ def keep_earlier(run: Run, id: str, epoch: int, folder: Path) -> list[str]:
             source.replace(target)
             kept.append(name)
     return kept
+
+
+def goes_on(events: Iterable[Recorded]) -> dict[tuple[str, int], str]:
+    """Return {(instance, epoch): whether it went on token for token, or why from the transcript}."""
+    found: dict[tuple[str, int], str] = {}
+    epochs: dict[str, int] = {}
+    for _, event in events:
+        match event:
+            case Resumed(instance=id):
+                epochs[id] = event.epoch
+                if event.without_slot:
+                    found[id, event.epoch] = f"from the transcript: {event.without_slot}"
+            case SlotRestored(instance=name):
+                id, _ = split_host_name(name)
+                found[id, epochs.get(id, 1)] = event.came.words
+    return found
 
 
 def _drop_slots(run: Run, id: str) -> None:

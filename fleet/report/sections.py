@@ -18,11 +18,10 @@ from contract.events import (
     NodeStatusChanged,
     Recovered,
     Resumed,
-    SlotRestored,
     TaskFailed,
 )
-from contract.names import split_host_name
 from fleet.base.errors import MergeError
+from fleet.record.checkpoints import goes_on
 from fleet.record.run_folder import Run
 from fleet.report import minds
 from fleet.report.blocks import Facts, Figures, Fold, Note, Page, Plot, Section, Text, table
@@ -164,11 +163,11 @@ def _run(source: Source) -> Blocks:
     blocks.append(table("The minds", head, [[*row] for row in _seeds_as_text(rows)], len(rows), "manifest.json"))
     resumed = [(clock(time), event) for time, event in source.happened(Resumed) if isinstance(event, Resumed)]
     if resumed:
-        goes_on = _goes_on(source)
+        how = goes_on(source.events)
         epochs = [
             (
                 *(time, one.instance, one.epoch, one.node, one.checkpoint or "the beginning", sum(one.left.values())),
-                goes_on.get((one.instance, one.epoch), "-"),
+                how.get((one.instance, one.epoch), "-"),
             )
             for time, one in resumed
         ]
@@ -183,22 +182,6 @@ def _run(source: Source) -> Blocks:
     if isinstance(raw, str) and raw:
         blocks.append(Fold("The experiment's file", [Text(raw)]))
     return blocks
-
-
-def _goes_on(source: Source) -> dict[tuple[str, int], str]:
-    """Return {(instance, epoch): whether it went on token for token, or why from the transcript}."""
-    found: dict[tuple[str, int], str] = {}
-    epochs: dict[str, int] = {}
-    for _, event in source.happened(Resumed, SlotRestored):
-        match event:
-            case Resumed(instance=id):
-                epochs[id] = event.epoch
-                if event.without_slot:
-                    found[id, event.epoch] = f"from the transcript: {event.without_slot}"
-            case SlotRestored(instance=name):
-                id, _ = split_host_name(name)
-                found[id, epochs.get(id, 1)] = event.came.words
-    return found
 
 
 def _seeds_as_text(rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

@@ -52,18 +52,17 @@ class ActionModule(Action):
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         if given["state"] == "linked":
             return {"changed": False, "node": self._node(given).to_json()}
-        settings = Cluster.from_task_vars(task_vars).settings
-        folder = folder_of(settings.name)
+        cluster = Cluster.from_task_vars(task_vars)
+        folder = folder_of(cluster.settings.name)
         if given["state"] == "stopped":
             return {"changed": stop(folder, check=self.check)}
         if given["state"] == "run_stopped":
-            store = store_of(settings.name)
+            store = store_of(cluster.settings.name)
             if given["run_id"] and store and not self.check:
                 store.stop(given["run_id"], [given["instance"]] if given["instance"] else [])
             return {"changed": False}
         check_coordinator(str(task_vars["coordinator_host"]))
-        file = self._file(given, task_vars, folder)
-        cluster, runs_dir = Cluster.from_task_vars(task_vars), Path(given["runs_dir"])
+        file, runs_dir = self._file(given, cluster, task_vars["hostvars"], folder), Path(given["runs_dir"])
         if unknown := set(given["gone"]) - set(cluster.names):
             raise ControlError(f"gone={min(unknown)}: no such node; there are {', '.join(cluster.names)}")
         told = []
@@ -107,8 +106,7 @@ class ActionModule(Action):
             raise AnsibleActionFail(f"the control loop needs a login by key, not by {Path(words[0]).name}")
         return [words[0], *OWN, *words[1:]]
 
-    def _file(self, given: dict[str, Any], task_vars: Mapping[str, Any], folder: Path) -> LoopFile:
-        cluster, hostvars = Cluster.from_task_vars(task_vars), task_vars["hostvars"]
+    def _file(self, given: dict[str, Any], cluster: Cluster, hostvars: Mapping[str, Any], folder: Path) -> LoopFile:
         settings = cluster.settings
         before = LoopFile.of(folder) if (folder / FILE).is_file() else None
         takeover = given["takeover"] or (before.takeover if before else False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sqlite3
@@ -14,7 +13,7 @@ from typing import Any
 from fleet.control.desired_store import DesiredStore
 from fleet.control.one_at_a_time import holder
 from tests.integration.conftest import FORGET, NODES, Project, eventually, on, write_experiment
-from tests.integration.test_59_control import done
+from tests.integration.test_59_control import done, round_of
 from tests.nodes import Cluster
 
 TALK_SECONDS = 20.0  # in which two minds that run come to another round
@@ -66,9 +65,7 @@ class EndlessRun:
 
     def _rounds(self) -> dict[str, int]:
         """{instance: the round that it is in}."""
-        folder = f"/home/jar/brain-in-jar/instances/{self.run}"
-        read = {id: on(self.cluster, node, "cat", f"{folder}/{id}/progress.json") for id, node in self.places().items()}
-        return {id: int(json.loads(text)["round"]) for id, text in read.items()}
+        return {id: round_of(self.cluster, self.run, id, node) for id, node in self.places().items()}
 
     def kill_loop(self) -> None:
         """`kill -9`, at whatever it is, and start it again."""

@@ -79,6 +79,13 @@ def done(folder: Path, run: str, what: str) -> int:
     return log(folder).count(f"{run}: {what}: done")
 
 
+def round_of(cluster: Cluster, run: str, id: str, node: str) -> int:
+    """The round that a mind is in, as it says on its node."""
+    return int(
+        json.loads(on(cluster, node, "cat", f"/home/jar/brain-in-jar/instances/{run}/{id}/progress.json"))["round"]
+    )
+
+
 def status(project: Project) -> str:
     return project.play("playbooks/status.yml").output
 
@@ -101,12 +108,8 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
 
     lives_on = pid_of_a()
 
-    def rounds_there() -> int:
-        progress = f"/home/jar/brain-in-jar/instances/{run}/b/progress.json"
-        return int(json.loads(on(cluster, "rpi1", "cat", progress))["round"])
-
-    before = rounds_there()
-    eventually("rounds that are in no checkpoint", lambda: rounds_there() > before + 1)
+    before = round_of(cluster, run, "b", "rpi1")
+    eventually("rounds that are in no checkpoint", lambda: round_of(cluster, run, "b", "rpi1") > before + 1)
     with Watch(run, "b") as watched:
         cluster.cut("rpi1")
         eventually("it is moved", lambda: done(loop, run, "moves") == 1, 120)
@@ -207,13 +210,9 @@ def test_without_the_loop_what_is_leased_stops_and_goes_on_when_there_is_one_aga
 
     project.play("playbooks/control.yml", "-e", "state=started")
     eventually("both go on", lambda: running("jetson") and running("rpi1"))
-    progress = f"/home/jar/brain-in-jar/instances/{run}/b/progress.json"
-
-    def round_of_b() -> int:
-        return int(json.loads(on(cluster, "rpi1", "cat", progress))["round"])
-
-    reached = round_of_b()
-    eventually("and hear each other, though one node has booted", lambda: round_of_b() > reached + 1)
+    reached = round_of(cluster, run, "b", "rpi1")
+    heard = "and hear each other, though one node has booted"
+    eventually(heard, lambda: round_of(cluster, run, "b", "rpi1") > reached + 1)
     assert len(re.findall(r" RUNNING .* \d+ s$", status(project), re.MULTILINE)) == 2
     exits = on(
         cluster, "rpi1", "sh", "-c", f"cat /home/jar/brain-in-jar/instances/{run}/b/logs/exits.jsonl"
