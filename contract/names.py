@@ -123,6 +123,16 @@ def checkpoints_folder(work_dir: str) -> str:
     return f"{work_dir}/checkpoints"
 
 
+def records_folder(work_dir: str) -> str:
+    """The folder of the records that a node keeps for the controller: `failover.checkpoint_store`."""
+    return f"{work_dir}/records"
+
+
+def record_folder(work_dir: str, run_id: str) -> str:
+    """The copy of one run's record."""
+    return f"{records_folder(work_dir)}/{run_id}"
+
+
 def copies_folders(work_dir: str, run_id: str, instance_id: str) -> Tuple[str, ...]:
     """Where a collection leaves its copies for the controller to fetch, out of the instance's reach.
 

@@ -93,15 +93,16 @@ def prepare(work_dir: str, owner: str) -> None:
     """Make the folders of a work dir, as root: what is sent is the user's, what instances leave is root's."""
     user = pwd.getpwnam(owner)
     os.makedirs(work_dir, exist_ok=True)
-    for folder in (
-        names.incoming_folder,
-        names.releases_folder,
-        names.models_folder,
-        names.packages_folder,
-        names.checkpoints_folder,
+    for folder, mode in (
+        (names.incoming_folder, 0o755),
+        (names.releases_folder, 0o755),
+        (names.models_folder, 0o755),
+        (names.packages_folder, 0o755),
+        (names.checkpoints_folder, 0o755),
+        (names.records_folder, 0o700),  # of runs on other nodes too: for the controller alone
     ):
         if not os.path.isdir(folder(work_dir)):
-            os.mkdir(folder(work_dir), 0o755)
+            os.mkdir(folder(work_dir), mode)
             os.chown(folder(work_dir), user.pw_uid, user.pw_gid)
 
 

@@ -59,13 +59,13 @@ def send(
     *,
     options: Sequence[str] = (),
     progress: Callable[[str], None] = lambda line: None,
-) -> None:
-    """Copy `source` to `target` on the node.
+) -> bool:
+    """Copy `source` to `target` on the node. Return whether anything there differed.
 
     `progress` is called with a line such as ``45% 12.3MB/s`` every few seconds. Raise TransferError if rsync fails.
     """
-    copied = ("--recursive", "--links", "--perms", "--times", "--partial")
-    _rsync(connection, [*copied, *options], source, _remote(connection, target), progress)
+    copied = ("--recursive", "--links", "--perms", "--times", "--partial", "--itemize-changes")
+    return _rsync(connection, [*copied, *options], source, _remote(connection, target), progress)
 
 
 def fetch_tree(connection: Connection, source: str, target: Path) -> None:
@@ -133,8 +133,11 @@ def _rsync(
     progress: Callable[[str], None] = lambda line: None,
     names: Iterable[str] = (),
     largest: int = resource.RLIM_INFINITY,
-) -> None:
-    """Run rsync. names: what to copy, for --files-from=-. largest: a file that it writes may have so many bytes."""
+) -> bool:
+    """Run rsync. names: what to copy, for --files-from=-. largest: a file that it writes may have so many bytes.
+
+    Return whether it said anything, which is of use with --itemize-changes.
+    """
     command = ["rsync", "--protect-args", "--timeout=60", "--info=progress2", *options]
     if connection.transport != "local":
         command += ["--rsh", shlex.join(ssh_command(connection))]
@@ -159,6 +162,7 @@ def _rsync(
     if process.returncode != 0:
         why = UNCLEAN_SHELL if any("is your shell clean" in line for line in said) else "; ".join(said)
         raise TransferError(f"rsync {source} -> {target} exited with {process.returncode}: {why}")
+    return bool(said)
 
 
 def _limit_files(largest: int) -> None:

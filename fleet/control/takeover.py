@@ -1,6 +1,7 @@
 """What a loop that takes over from another controller's finds on the nodes: the runs that were launched for that one.
 
-They go on: their leases are renewed from now on. To move one takes its record, which is on the other controller.
+They go on: their leases are renewed from now on. To move one takes its record, which is on the other controller, and
+in part on the node that keeps a copy.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from fleet.control.desired_store import DesiredStore
 from fleet.control.model import Key
 from fleet.observe.cluster import Cluster
 from fleet.observe.search import newest_epochs
+from fleet.record.record_copy import is_needed
 from fleet.record.run_folder import Run, list_runs
 
 
@@ -34,6 +36,12 @@ class TakenUp:
         where = ", ".join(f"{id} on {node}" for id, node in sorted(self.places.items()))
         copied = f"; to be moved it needs its record: copy that of the other controller over {runs_dir / self.run_id}"
         return f"{self.run_id} is looked after from now on: {where}{'' if self.has_record else copied}"
+
+
+def without_record(cluster: Cluster, runs_dir: Path) -> list[str]:
+    """Return the runs that act by leases on the nodes that answer, and have no record here."""
+    leased = {one.run_id for _, one in newest_epochs(cluster) if one.leased and one.alive}
+    return sorted(run_id for run_id in leased if is_needed(runs_dir, run_id))
 
 
 def found_to_take_up(store: DesiredStore, cluster: Cluster, runs_dir: Path) -> list[TakenUp]:

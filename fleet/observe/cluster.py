@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, tuple[tuple[type, ...], Any]]] = {
         "auto_restart": ((bool,), True),
         "most_lost_percent": ((int, float), 50),
         "checkpoint_interval_seconds": ((int, float), 300),
+        "checkpoint_store": ((str,), ""),
     },
 }
 DEFAULT_NAME = "jarfleet"  # cluster_name
@@ -50,6 +51,7 @@ class ClusterSettings:
     failover: bool  # start what was on a lost node elsewhere
     most_lost_percent: float
     checkpoint_seconds: float
+    checkpoint_store: str  # the node that keeps a copy of what runs need to go on; empty: none does
     interval_seconds: float
 
 
@@ -151,6 +153,7 @@ class Cluster:
             failover=setting("failover", "enabled"),
             most_lost_percent=float(setting("failover", "most_lost_percent")),
             checkpoint_seconds=float(setting("failover", "checkpoint_interval_seconds")),
+            checkpoint_store=str(setting("failover", "checkpoint_store")),
             interval_seconds=float(setting("health_check", "interval_seconds")),
         )
 
@@ -214,6 +217,9 @@ class Cluster:
             for variables in self.hostvars.values():
                 declared = plain(variables.get(section)) or {}
                 found |= {("", fault.key): fault for fault in _section_faults(self.source, section, keys, declared)}
+        if not found and (store := self.settings.checkpoint_store) and store not in self.names:
+            problem = f"{shown(store)} is no node; there are {', '.join(self.names)}"
+            found["", "checkpoint_store"] = Fault(self.source, "failover.checkpoint_store", problem)
         return list(found.values())
 
 

@@ -7,6 +7,7 @@ one may also have the slot of its llama-server, `.bin`: without it the instance 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from fleet.base.files import file_sha256, write_json
 from fleet.record.run_folder import Recorded, Run
 
 FOLDER = "checkpoints"
+NAME = re.compile(r"\d{8}T\d{9}Z", re.ASCII)  # UTC, to the millisecond
 LIMIT = 65536  # bytes of a description
 
 

@@ -31,6 +31,7 @@ from fleet.base.errors import RunError
 from fleet.base.files import locked, sync_folder, write_json
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
+PLAN, EVENTS = "plan.json", "events.jsonl"
 LATEST = "latest"
 
 
@@ -97,7 +98,7 @@ class Run:
             (made / "db").mkdir()
             run = cls(made)
             _write(made / MANIFEST, {"created_at": _now(), **manifest, "run_id": run_id})
-            _write(made / "plan.json", plan)
+            _write(made / PLAN, plan)
             run.append(events.Created(run_id))
             made.rename(final)
         except OSError as error:
@@ -129,7 +130,7 @@ class Run:
     @property
     def plan(self) -> dict[str, Any]:
         """The plan that the run was launched with. Raises RunError if the file is missing or damaged."""
-        return _read(self.path / "plan.json")
+        return _read(self.path / PLAN)
 
     @property
     def places(self) -> dict[str, str]:
@@ -152,14 +153,14 @@ class Run:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Note, as long as it lasts, that this process watches the run on the nodes that it has now."""
-        with (self.path / "plan.json").open("rb") as file:
+        with (self.path / PLAN).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             yield
 
     @property
     def is_watched(self) -> bool:
         """Whether a process on this machine does."""
-        with (self.path / "plan.json").open("rb") as file:
+        with (self.path / PLAN).open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -182,7 +183,7 @@ class Run:
 
         Raise RunError if a field of it is not JSON.
         """
-        path = self.path / "events.jsonl"
+        path = self.path / EVENTS
         try:
             entry = events.to_json(event, _now())
             line = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
@@ -201,7 +202,7 @@ class Run:
 
     def events(self) -> list[Recorded]:
         """Return every event in order. An unreadable line becomes an `Unreadable`."""
-        path = self.path / "events.jsonl"
+        path = self.path / EVENTS
         found: list[Recorded] = []
         for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
             if line.strip():
@@ -218,7 +219,7 @@ def list_runs(runs_dir: str | os.PathLike[str]) -> list[Run]:
     for entry in folder.iterdir():
         match = RUN_ID.fullmatch(entry.name)
         if match and (entry / MANIFEST).is_file():
-            plan = entry / "plan.json"
+            plan = entry / PLAN
             # plan.json is written once, at creation: its mtime orders runs of the same second.
             found.append((match[1], plan.stat().st_mtime_ns if plan.exists() else 0, entry.name))
     return [Run(folder / name) for _, _, name in sorted(found, reverse=True)]

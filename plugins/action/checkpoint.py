@@ -48,10 +48,12 @@ class ActionModule(LocalAction):
         if missing:
             raise CheckpointError("\n".join(["no checkpoint of these:", *missing]))
         if self.check:
-            return {"changed": False}
+            return {"changed": False, "stores": []}
         taken = take(run, home)
         rows = [
             (id, one.checkpoint, str(one.epoch), one.status, "yes" if one.slot else "no")
             for id, one in taken.kept.items()
         ]
-        return {"changed": taken.changed, "table": table(("instance", "checkpoint", "epoch", "status", "slot"), rows)}
+        store = cluster.settings.checkpoint_store
+        kept = {"changed": taken.changed, "stores": [store] if store else []}
+        return {**kept, "table": table(("instance", "checkpoint", "epoch", "status", "slot"), rows)}

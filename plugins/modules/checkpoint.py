@@ -21,5 +21,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+stores: {description: "The node that keeps a copy of the record, C(failover.checkpoint_store), if any.", returned: success, type: list}
 table: {description: "The newest checkpoint of each instance, for a person.", returned: success, type: str}
 """

@@ -17,7 +17,7 @@ NODE = {
     "inventory_file": "inventory/lab/hosts.yml",
 }
 ALL_KEPT = {"kept": dict.fromkeys(PROMISES, True)}
-FAILOVER = "enabled, auto_restart, most_lost_percent, checkpoint_interval_seconds"
+FAILOVER = "enabled, auto_restart, most_lost_percent, checkpoint_interval_seconds, checkpoint_store"
 STATE = {"status": "HEALTHY", "ram_gb": 8.0, "cores": 4, "address": "10.0.0.5", "promises": ALL_KEPT}
 
 
@@ -118,6 +118,7 @@ def test_nodes_that_differ_on_a_setting_of_the_whole_cluster_are_a_fault() -> No
         ({"llama_cpp_build": "y"}, "nodes.a.llama_cpp_build: 'y' is none of x"),
         ({"failover": {"auto_restrat": True}}, f"failover.auto_restrat: unknown; known are {FAILOVER}"),
         ({"health_check": {"interval_seconds": "30"}}, "health_check.interval_seconds: '30' is of the wrong type"),
+        ({"failover": {"checkpoint_store": "b"}}, "failover.checkpoint_store: 'b' is no node; there are a"),
         ({"failover": [1]}, f"failover: [1] is not a mapping of {FAILOVER}"),
     ],
 )
