@@ -202,8 +202,8 @@ class DesiredStore:
     def decided(self, before: Desired, after: Desired) -> None:
         """Write down what the loop has decided, unless somebody has begun another epoch meanwhile."""
 
-        def told(wanted: Wanted) -> tuple[str, int, str]:
-            return wanted.outcome, wanted.epoch, wanted.node
+        def told(wanted: Wanted) -> tuple[str, int, str, bool]:
+            return wanted.outcome, wanted.epoch, wanted.node, wanted.moving
 
         changed = [
             (*told(wanted), *key, before.instances[key].epoch)
@@ -213,7 +213,8 @@ class DesiredStore:
         if changed:
             with self._transaction() as database:
                 database.executemany(
-                    "UPDATE instances SET outcome = ?, epoch = ?, node = ? WHERE run_id = ? AND id = ? AND epoch = ?",
+                    "UPDATE instances SET outcome = ?, epoch = ?, node = ?, moving = ?"
+                    " WHERE run_id = ? AND id = ? AND epoch = ?",
                     changed,
                 )
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,9 @@ log = logging.getLogger("control")
 class Loop:
     """The loop of one cluster."""
 
-    def __init__(self, file: LoopFile, folder: Path) -> None:
+    def __init__(self, file: LoopFile, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: seconds of a clock that is never set. Raise ControlError."""
+        self._clock = clock
         self.file, self.settings = file, file.settings
         self.store, self.playbooks = DesiredStore(folder), Playbooks(file, folder)
         self.events = ClusterEvents(folder, file.hook)
@@ -62,7 +64,7 @@ class Loop:
         self._problems: dict[str, str] = {}  # {run: why it could not be moved}
         self._checkpointed: dict[str, float] = {}
         self._stopping: dict[Key, float] = {}  # {instance: since when a person wants it stopped}
-        self._news, self._started = asyncio.Event(), time.monotonic()
+        self._news, self._started = asyncio.Event(), clock()
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -71,7 +73,7 @@ class Loop:
             while True:
                 self._news.clear()
                 try:
-                    self.tick(time.monotonic())
+                    self.tick(self._clock())
                 except (sqlite3.Error, OSError, ContractError, FleetError) as error:
                     log.error("nothing can be decided now: %s", error)  # as when the disk is full
                 try:
@@ -86,7 +88,7 @@ class Loop:
     # observe
 
     def _heard(self, node: str, report: Report) -> None:
-        self.reports[node] = (time.monotonic(), report)
+        self.reports[node] = (self._clock(), report)
         for line in report.refused:
             log.warning("%s: %s", node, line)
         self._news.set()
@@ -249,7 +251,7 @@ class Loop:
                 self._news.set()
             if problem:
                 log.warning("%s: %s: %s", run.run_id, what, problem)
-                self._not_before[run.run_id] = time.monotonic() + AGAIN_SECONDS
+                self._not_before[run.run_id] = self._clock() + AGAIN_SECONDS
             else:
                 log.info("%s: %s: done", run.run_id, what)
 
