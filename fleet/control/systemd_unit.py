@@ -37,14 +37,14 @@ class SystemdUnit:
         """Return the one that this user has, or could have."""
         return cls(folder, os.geteuid() != 0)
 
-    def is_possible(self) -> bool:
-        """Whether there is a systemd here to have it; a user's is had to linger."""
+    def problem(self) -> str:
+        """Return why no systemd here would have it; empty if one would. A user's own is made to linger."""
         if not BOOTED.is_dir():
-            return False
-        linger = ["loginctl", "enable-linger", getpass.getuser()]
-        if self.own and subprocess.run(linger, capture_output=True).returncode:  # noqa: S603
-            return False  # a user who may not, or a machine without logind
-        return self._said("show-environment")[0] == 0
+            return "this machine has no systemd"
+        if self.own and not _lingers(getpass.getuser()):
+            return f"`sudo loginctl enable-linger {getpass.getuser()}`, once, lets a unit of yours run without a login"
+        code, said = self._said("show-environment")
+        return f"systemctl show-environment exited with {code}: {said}" if code else ""
 
     @property
     def name(self) -> str:
@@ -86,6 +86,15 @@ class SystemdUnit:
         command = ["systemctl", *scope, *words]
         done = subprocess.run(command, env={**where, **os.environ}, capture_output=True, text=True)  # noqa: S603
         return done.returncode, done.stderr.strip()
+
+
+def _lingers(user: str) -> bool:
+    """Whether the user's own systemd runs without a login, from now on. Most users may ask for that, if not all."""
+    shown = ["loginctl", "show-user", "--property=Linger", "--value", user]
+    if subprocess.run(shown, capture_output=True, text=True).stdout.strip() == "yes":  # noqa: S603
+        return True
+    enable = ["loginctl", "enable-linger", user]
+    return subprocess.run(enable, capture_output=True).returncode == 0  # noqa: S603
 
 
 def text(folder: Path, project: str, *, own: bool) -> str:

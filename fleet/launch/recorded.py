@@ -194,13 +194,13 @@ def _model(id: str, model: Mapping[str, Any], cache: Path, check: bool, found: l
     origin = {"path": str(kept)} if kept.is_file() else dict(model["origin"])
     path = ""
     try:
-        # Resolve a file without its sha256, to be able to report a difference; a URL can only give the declared file.
-        now = resolve({**origin, "sha256": wanted} if "url" in origin else origin, cache, check=check)
+        # Resolve a file without its sha256, to be able to report a difference; others can only give the declared file.
+        now = resolve(origin if "path" in origin else {**origin, "sha256": wanted}, cache, check=check)
         path = str(now.path)
         if now.sha256 != wanted:
             found.append(f"{change_text(f'model of {id}: sha256', wanted, now.sha256)} ({path})")
     except ModelError as error:
         # A token in the address is not recorded, so the address may not give the file any more.
-        mend = f"; or put the file there as {kept}" if "url" in origin else ""
+        mend = f"; or put the file there as {kept}" if "path" not in origin else ""
         found.append(f"model of {id}: {wanted[:12]}... cannot be had: {error}{mend}")
     return ModelRef(wanted, path, model["name"], model["origin"])

@@ -19,7 +19,7 @@ from fleet.base.errors import ControlError
 from fleet.base.transport import ssh_command
 from fleet.control.desired_store import DesiredStore, store_of
 from fleet.control.loop_file import FILE, LoopFile, NodeToAttend, folder_of
-from fleet.control.processes import check_coordinator, start, stop
+from fleet.control.processes import check_coordinator, start, stop, why_not_lasting
 from fleet.control.takeover import found_to_take_up
 from fleet.observe.cluster import Cluster
 from fleet.observe.search import experiment_of, recover
@@ -74,6 +74,8 @@ class ActionModule(Action):
         warnings = [
             f"the control loop does not hear of {node}: {problem}" for node, problem in links.items() if problem
         ]
+        if changed and not self.check and (problem := why_not_lasting(folder)):
+            warnings.append(f"the control loop does not come back by itself when it or this machine dies: {problem}")
         shown = {"table": "\n".join(told)} if told else {}
         return {"changed": changed, "folder": str(folder), **shown, **({"warnings": warnings} if warnings else {})}
 
