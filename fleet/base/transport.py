@@ -98,7 +98,7 @@ def fetch(
         taken = [name for name, limit in limits.items() if _is_file(Path(scratch), name, limit)]
         try:
             for name in taken:
-                (target / name).parent.mkdir(exist_ok=True)
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
                 with (Path(scratch) / name).open("rb") as file:
                     os.fsync(file.fileno())
                 (Path(scratch) / name).replace(target / name)
@@ -108,9 +108,10 @@ def fetch(
 
 
 def _is_file(folder: Path, name: str, limit: int) -> bool:
-    """Whether a file was brought: a regular one, in a real folder. Raise TransferError if it is too large."""
+    """Whether a file was brought: a regular one, in real folders. Raise TransferError if it is too large."""
     path = folder / name
-    if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+    above = (folder / parent for parent in Path(name).parents)
+    if path.is_symlink() or any(parent.is_symlink() for parent in above) or not path.is_file():
         return False
     if path.stat().st_size > limit:
         raise TransferError(f"{name}: larger than {limit} bytes; it was left on the node")

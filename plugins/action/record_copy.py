@@ -62,4 +62,5 @@ class ActionModule(Action):
 
         with laid_out(run) as copy:
             # What is older goes last, so that there is a whole checkpoint at any time.
-            return send(self._connection, f"{copy}/", folder, options=["--delete-after"], progress=tell)
+            options = ["--delete-after", "--omit-dir-times"]
+            return send(self._connection, f"{copy}/", folder, options=options, progress=tell)

@@ -91,7 +91,7 @@ def test_what_is_no_gguf_file_is_refused(file: Path, cache: Path, tmp_path: Path
         ({}, "exactly one"),
         ({"path": "a", "url": "b"}, "exactly one"),
         ({"path": "a", "sha256": "abc"}, "64 hex digits"),
-        ({"url": "https://host/a.gguf"}, "needs its sha256"),
+        ({"url": "https://host/a.gguf"}, "needs the file's sha256"),
         ({"url": "ftp://host/a.gguf", "sha256": OTHER}, "expected https://"),
     ],
 )

@@ -72,6 +72,13 @@ def test_what_differs_is_brought_and_named(node: Path, record: Path) -> None:
     assert files(record) == {**everything, "logs/a.log": "more\n"}
 
 
+def test_a_file_may_lie_deep(node: Path, record: Path) -> None:
+    (node / "kept" / "one").mkdir(parents=True)
+    (node / "kept" / "one" / "a.db").write_text("rows")
+    assert fetch(Local(), str(node), {"kept/one/a.db": 100, "kept/two/a.db": 100}, record) == ["kept/one/a.db"]
+    assert files(record) == {"manifest.json": "signed", "kept/one/a.db": "rows"}
+
+
 def test_a_file_that_is_not_there_is_no_error(node: Path, record: Path) -> None:
     (node / "db/a.db").unlink()
     assert fetch(Local(), str(node), LIMITS, record) == ["logs/a.log"]

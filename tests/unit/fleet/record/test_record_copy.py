@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from contract.events import Checkpointed
 from fleet.base.errors import RunError
+from fleet.base.transport import Connection, fetch
 from fleet.record import checkpoints
 from fleet.record.checkpoints import Home
 from fleet.record.record_copy import bring_back, is_needed, laid_out
@@ -31,12 +33,12 @@ class Store:
         with laid_out(run) as copy:
             shutil.copytree(copy, self.folder)
 
+    transport = "local"  # the connection to it
+
     def get(self, limits: Mapping[str, int], target: Path) -> None:
         self.asked |= limits
-        for name in limits:
-            if (self.folder / name).is_file():
-                (target / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(self.folder / name, target / name)
+        self.folder.mkdir(exist_ok=True)
+        fetch(cast("Connection", self), str(self.folder), limits, target)
 
     @property
     def files(self) -> set[str]:
