@@ -112,6 +112,9 @@ class Instance:
     secrets: tuple[str, ...] = ()  # names of those that its program is given; no effect on the placement
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)  # no effect on the placement
     seed: int | None = None
+    llama: Mapping[str, Any] = field(
+        default_factory=dict, hash=False
+    )  # of its llama-server; no effect on the placement
     model: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:

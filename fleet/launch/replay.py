@@ -1,7 +1,8 @@
 """Run again exactly what a run's signed manifest states, or name everything that has changed since.
 
 Compared are: the experiment's text, the code's hash, each model's sha256, each node's build of llama.cpp, the plan with
-its nodes and ports, and how each instance is started (its arguments, threads, memory and seed). Not compared are:
+its nodes and ports, and each instance's command, memory and seed. Its llama-server gets the recorded arguments, threads
+among them, whatever this version of Jarfleet would give it, and the recorded share of the processor. Not compared are:
 addresses, other instances on the nodes as long as the plan fits, and the versions of Ansible and Python on the
 controller.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ def entries(
 def launched_as(spec: LaunchSpec) -> dict[str, Any]:
     """Return what in a launch spec decides how the instance runs, independent of the run's id and folders on the node.
 
-    A manifest records it and a replay compares it, so its form must stay that of older records.
+    A manifest records it, and a replay takes arguments and CPU from it and compares the rest: so its form must stay
+    that of older records.
     """
     arguments: dict[str, str] = {}
     for word in spec.llama_server.command:
@@ -131,6 +132,10 @@ class _Launch:
     origins: Mapping[str, Origin]
     leased: bool
 
+    def recorded(self, id: str) -> Mapping[str, Any]:
+        """Return how an instance of the run that is repeated was started, as `launched_as` has it; else nothing."""
+        return self.request.replay.instances.get(id, {}) if self.request.replay else {}
+
     def address(self, id: str) -> str:
         """Return the address of the node that an instance is on."""
         return self.hosts[self.plan.assignments[id]].address
@@ -169,7 +174,7 @@ def _entry(launch: _Launch, instance: Instance) -> Entry:
             f"{release_dir}/code" if launch.request.release.has_code else release_dir,
             None if instance.network == "open" else ("localhost",),
         ),
-        llama_server=_llama_server(description, host),
+        llama_server=_llama_server(launch, instance, description, host),
         limits=Limits(
             # As in the plan: on unified memory the GPU's part is included.
             memory_bytes=int(description.resources.takes_ram_gb * GB),
@@ -240,7 +245,9 @@ def _description(
             gpu_memory_gb=instance.gpu_memory_gb,
             uses_gpu=uses_gpu,
             disk_gb=instance.disk_gb or 0.0,
-            cpu_cores=min(cores, instance.cpu_cores or cores / node.max_instances),
+            cpu_cores=recorded["cpu_quota_percent"] / 100
+            if (recorded := launch.recorded(id))
+            else min(cores, instance.cpu_cores or cores / node.max_instances),
         ),
     )
 
@@ -263,17 +270,32 @@ def _packages_dir(launch: _Launch, host: Host) -> str:
     return names.packages_folder(host.work_dir, packages.digest) if packages else ""
 
 
-def _llama_server(description: InstanceDescription, host: Host) -> Process:
-    threads = max(1, math.floor(description.resources.cpu_cores))
-    arguments = server_args(
-        description.model["path"],
-        description.ports["llama"],
-        description.context_size,
-        threads,
-        f"{description.dir}/{names.CHECKPOINTS}",
-    )
-    arguments += settings_of_slots(host, uses_gpu=description.resources.uses_gpu)
+def _llama_server(launch: _Launch, instance: Instance, description: InstanceDescription, host: Host) -> Process:
+    if recorded := launch.recorded(description.id):
+        arguments = _recorded_arguments(recorded["llama_args"], description, host)
+    else:
+        arguments = server_args(
+            description.model["path"],
+            description.ports["llama"],
+            description.context_size,
+            max(1, math.floor(description.resources.cpu_cores)),
+            f"{description.dir}/{names.CHECKPOINTS}",
+        )
+        arguments += [*_llama_settings(instance), *settings_of_slots(host, uses_gpu=description.resources.uses_gpu)]
     return Process(tuple(arguments), str(description.dir), ("localhost",))
+
+
+def _llama_settings(instance: Instance) -> Iterator[str]:
+    for name, value in instance.llama.items():
+        yield from (f"--{name.replace('_', '-')}", {True: "on", False: "off"}.get(value, str(value)))
+
+
+def _recorded_arguments(recorded: Mapping[str, str], description: InstanceDescription, host: Host) -> list[str]:
+    """Return the arguments that `launched_as` has recorded, with the folders of this run."""
+    arguments = []
+    for name, value in recorded.items():
+        arguments += [name, value] if value else [name]
+    return [word.replace("<work_dir>", host.work_dir).replace("<dir>", str(description.dir)) for word in arguments]
 
 
 def _inbound(launch: _Launch, instance: Instance) -> Inbound | None:

@@ -74,8 +74,9 @@ class Experiment:
     def sized(self, sizes: Mapping[str, Mapping[str, float]]) -> "Experiment":
         """Return a copy with missing sizes filled in from {instance: {"ram_gb", "gpu_memory_gb"}}, in GB = 2**30 bytes.
 
-        Sizes given in the file stay. GPU memory is filled in only for an instance that uses a GPU and gives neither
-        size. Raises BadInput naming each instance that still has no size.
+        Sizes given in the file stay, but for a context that is longer than "context_size", what its model allows. GPU
+        memory is filled in only for an instance that uses a GPU and gives neither size. Raises BadInput naming each
+        instance that still has no size.
         """
         missing = [one.id for one in self.instances if one.ram_gb is None and not sizes.get(one.id)]
         if missing:
@@ -83,6 +84,8 @@ class Experiment:
             raise BadInput(Fault(str(self.path), f"instances.{id}.ram_gb", problem) for id in missing)
         instances = []
         for one, raw in zip(self.instances, self.raw["instances"], strict=True):
+            if context := int(sizes.get(one.id, {}).get("context_size", 0)):
+                one = replace(one, context_size=min(one.context_size, context))
             if one.ram_gb is None:
                 both = one.gpu != "none" and "gpu_memory_gb" not in raw
                 gpu_memory_gb = sizes[one.id]["gpu_memory_gb"] if both else one.gpu_memory_gb

@@ -5,7 +5,7 @@ An instance is a llama-server, started with the flags of fleet/instances.py, and
     weights      the file's tensors, memory-mapped, so that the kernel can drop the pages and read them again;
                  llama-server unmaps the part before the first and after the last tensor that is used in place
     repack_copy  a private copy of the tensors that the CPU's fast kernels need in another order
-    kv           layers x KV heads x (key + value length) x 2 bytes (F16) x context
+    kv           what llama.cpp keeps of the context, by the model's architecture: see kv_cache.py
     compute      UBATCH x (16 x feed forward + 4 x embedding + 2 x context)
     base         15 MiB, 200 bytes for each entry of the vocabulary, 512 bytes for each token of the context
     workload     the Python process of the built-in workload
@@ -13,34 +13,27 @@ An instance is a llama-server, started with the flags of fleet/instances.py, and
 Source: shared/reference/llama/est_ram.py (FACTS 3), whose last terms were fitted to real processes; checked again for
 these flags by tests/bench/memory.py, which showed that the 512 bytes (the prompt itself) were missing; see
 docs/placement.md. `--parallel 1` makes one KV cache of the whole context, and `--cache-ram 0` keeps llama-server from
-holding old prompts. The estimate is too high for a model that keeps less than the whole context (sliding windows) or
-a mixture of experts that computes with a part of its feed forward.
-
-The module has its own GGUF reader: the gguf package makes an array for each word of the vocabulary, which took 30 s
-and 600 MiB for a vocabulary of 150,000 words; only its table of block sizes is used.
+holding old prompts.
 """
 
 import math
-import mmap
 import os
 import re
-import struct
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from placement.adapters import kv_cache
 from placement.adapters.experiment import Experiment
+from placement.adapters.gguf_file import MIB, BrokenModel, Header, Tensor, UnknownModel, read
 from placement.faults import BadInput, Fault
 from placement.model import Instance
 
 GB = 2**30
-MIB = 2**20
-UBATCH = 512  # llama-server's default --ubatch-size
-KV_BYTES = 2  # F16, llama-server's default --cache-type-k and -v
-KV_STEP = 256  # the context is rounded up to a multiple of this
 BASE, PER_WORD, PER_TOKEN = 15 * MIB, 200, 512
 WORKLOAD = 24 * MIB  # VmHWM of `python3 -m workload`: see docs/placement.md, Memory
 # Types that ggml-cpu repacks (repack.cpp): the union of those for AVX2 and for Arm with dot products.
@@ -49,39 +42,31 @@ CACHE = re.compile(r"\{\{\s*jarfleet_cache\s*\}\}")
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 OFFLOADED = ("blk.", "output")  # prefixes of the tensors that --n-gpu-layers 999 moves to the GPU; the embedding stays
 STEP_GB = 0.1
-
-
-class BrokenModel(ValueError):
-    """The file is not a complete GGUF file: llama-server would not load it either."""
-
-
-class UnknownModel(ValueError):
-    """A valid GGUF file whose memory needs this module cannot estimate."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor of a model."""
-
-    name: str
-    type: str  # such as Q4_K
-    rows: int
-    size: int  # bytes
-    start: int  # offset in the file
-
-
-@dataclass(frozen=True)
-class Header:
-    """The metadata and tensors of a GGUF file. Of an array of strings (the vocabulary) `fields` holds the length."""
-
-    path: Path
-    fields: Mapping[str, Any]
-    tensors: tuple[Tensor, ...]
+CACHE_TYPES = ("cache_type_k", "cache_type_v")  # settings of llama-server; F16 where they are left out
+EMBEDDING_MODEL = "an embedding model, which generates no text"
+DIFFUSION_MODEL = "a diffusion model, which llama-server does not run"
+# What else GGUF files hold, by `general.type` and by architecture.
+OTHER_TYPES = {
+    "adapter": "an adapter, which changes a model",
+    "mmproj": "a projector, which lets a model see or hear",
+    "imatrix": "an importance matrix, for quantizing a model",
+}
+OTHER_ARCHITECTURES = {
+    "clip": OTHER_TYPES["mmproj"],
+    **dict.fromkeys(("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "eurobert"), EMBEDDING_MODEL),
+    **dict.fromkeys(("jina-bert-v2", "jina-bert-v3", "gemma-embedding", "t5encoder"), EMBEDDING_MODEL),
+    **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), DIFFUSION_MODEL),
+    "wavtokenizer-dec": "a decoder of sound",
+}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The memory an instance needs, by part, in bytes. `offloaded`: the share that a GPU holds if it has all layers."""
+    """The memory an instance needs, by part, in bytes.
+
+    offloaded: the share that a GPU holds if it has all layers. context_size: in tokens, no more than the model was
+    trained for; 0: not told.
+    """
 
     weights: int
     repack_copy: int
@@ -90,11 +75,12 @@ class Estimate:
     base: int
     workload: int
     offloaded: int
+    context_size: int = 0
 
     @property
     def parts(self) -> dict[str, int]:
         """Return the parts by name."""
-        return {name: size for name, size in asdict(self).items() if name != "offloaded"}
+        return {name: size for name, size in asdict(self).items() if name not in ("offloaded", "context_size")}
 
     @property
     def total(self) -> int:
@@ -117,23 +103,35 @@ class Estimate:
         return f"{figure(self.total / GB)} GB ({parts})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON data, in GB: {"predicted_gb", "parts_gb", "offloaded_gb", "ram_gb", "gpu_memory_gb"}."""
+        """Return JSON data: {"predicted_gb", "parts_gb", "offloaded_gb", "ram_gb", "gpu_memory_gb", "context_size"}."""
         return {
             "predicted_gb": round(self.total / GB, 4),
             "parts_gb": {name: round(size / GB, 4) for name, size in self.parts.items()},
             "offloaded_gb": round(self.offloaded / GB, 4),
             "ram_gb": self.ram_gb,
             "gpu_memory_gb": self.gpu_memory_gb,
+            "context_size": self.context_size,
         }
 
 
-def estimate(model: Header, context_size: int, on_gpu: bool = False, repacked: Iterable[str] = REPACKED) -> Estimate:
+def estimate(
+    model: Header,
+    context_size: int,
+    on_gpu: bool = False,
+    repacked: Iterable[str] = REPACKED,
+    llama: Mapping[str, Any] = MappingProxyType({}),
+) -> Estimate:
     """Estimate the memory of an instance with this model and context.
 
-    on_gpu: all layers are on a GPU, so nothing is repacked. Raises UnknownModel if the file lacks what the formula
-    needs.
+    on_gpu: all layers are on a GPU, so nothing is repacked. llama: the instance's settings of llama-server. Raises
+    UnknownModel if the file lacks what the formula
+    needs, and BrokenModel if it is no language model.
     """
     architecture = model.fields.get("general.architecture")
+    if other := _other_than_language(model):
+        raise BrokenModel(f"{model.path}: {other}; give a language model")
+    if architecture in kv_cache.NOT_KNOWN:
+        raise UnknownModel(f"{model.path}: what {architecture} keeps of its context cannot be estimated")
 
     def number(key: str, default: Any = None) -> Any:
         found = model.fields.get(f"{architecture}.{key}", default)
@@ -141,19 +139,28 @@ def estimate(model: Header, context_size: int, on_gpu: bool = False, repacked: I
             raise UnknownModel(f"{model.path}: no {architecture}.{key}, by which its memory could be estimated")
         return found
 
-    layers, width = number("block_count"), number("embedding_length")
-    heads, forward = number("attention.head_count"), number("feed_forward_length")
-    head = width // (_most(heads) or 1)
-    key, value = number("attention.key_length", head), number("attention.value_length", head)
-    kv_heads = number("attention.head_count_kv", heads)
-    all_kv_heads = sum(kv_heads) if isinstance(kv_heads, list) else kv_heads * layers
-    context = math.ceil(context_size / KV_STEP) * KV_STEP
+    if _most(number("block_count")) > kv_cache.MOST_LAYERS:
+        raise BrokenModel(f"{model.path}: it says that it has {number('block_count')} layers")
+    width, context_size = number("embedding_length"), min(context_size, trained_for(model) or context_size)
+    if architecture not in kv_cache.RECURRENT:
+        number("attention.head_count")
+    # A mixture computes with some of its experts at a time, and may have layers without.
+    experts = _most(number("expert_feed_forward_length", 0)) * _most(number("expert_used_count", 0))
+    forward = max(
+        _most(number("feed_forward_length", 0)), experts + _most(number("expert_shared_feed_forward_length", 0))
+    )
+    context = math.ceil(context_size / kv_cache.STEP) * kv_cache.STEP
     words = model.fields.get("tokenizer.ggml.tokens", 0)
     copied = [] if on_gpu else _repacked(model.tensors, set(repacked))
     gone = {tensor.name for tensor in copied} - {EMBEDDING}
+    # Without an output tensor the embedding is that too: it lies on the GPU a second time.
+    on_gpus = OFFLOADED if any(tensor.name == OUTPUT for tensor in model.tensors) else (*OFFLOADED, EMBEDDING)
     mapped = [tensor for tensor in model.tensors if tensor.name not in gone]
-    kv = all_kv_heads * (key + value) * KV_BYTES * context
-    compute = UBATCH * (16 * _most(forward) + 4 * width + 2 * context)
+    blocks = [_block(llama, name) for name in CACHE_TYPES]
+    kv = kv_cache.kept(model.fields, context_size, *(size / numbers for numbers, size in blocks)).total
+    compute = kv_cache.UBATCH * (16 * (forward or 4 * width) + 4 * width + 2 * context)
+    if llama.get("flash_attn") is False:  # every head's attention to every token is there at once
+        compute += kv_cache.UBATCH * context * 4 * _most(number("attention.head_count", 0))
     return Estimate(
         weights=max((tensor.start + tensor.size for tensor in mapped), default=0)
         - min((tensor.start for tensor in mapped), default=0),
@@ -162,8 +169,44 @@ def estimate(model: Header, context_size: int, on_gpu: bool = False, repacked: I
         compute=compute,
         base=BASE + PER_WORD * words + PER_TOKEN * context,
         workload=WORKLOAD,
-        offloaded=kv + compute + sum(tensor.size for tensor in model.tensors if tensor.name.startswith(OFFLOADED)),
+        offloaded=kv + compute + sum(tensor.size for tensor in model.tensors if tensor.name.startswith(on_gpus)),
+        context_size=context_size,
     )
+
+
+def _block(llama: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """Return how many numbers a block of the cache's type has, and how many bytes."""
+    return GGML_QUANT_SIZES[GGMLQuantizationType[str(llama.get(name, "f16")).upper()]]
+
+
+def cache_type_problems(model: Header, llama: Mapping[str, Any]) -> dict[str, str]:
+    """Return why llama-server would not start with such a cache, by setting."""
+    found = {}
+    for name, length in zip(CACHE_TYPES, kv_cache.lengths(model.fields), strict=True):
+        numbers, _ = _block(llama, name)
+        if length % numbers:
+            found[name] = (
+                f"{llama[name]} has blocks of {numbers} numbers, and the model's heads have {length}; give f16"
+            )
+    numbers, _ = _block(llama, "cache_type_v")
+    if numbers > 1 and llama.get("flash_attn") is False:
+        found["cache_type_v"] = f"{llama['cache_type_v']} needs flash attention; leave flash_attn out, or give f16"
+    return found
+
+
+def trained_for(model: Header) -> int:
+    """Return the longest context, in tokens, that a model was trained for; llama-server uses no more. 0: not told."""
+    found = model.fields.get(f"{model.fields.get('general.architecture')}.context_length", 0)
+    return found if isinstance(found, int) else 0
+
+
+def _other_than_language(model: Header) -> str:
+    """Return what a file holds instead of a language model; empty if it holds one."""
+    architecture = str(model.fields.get("general.architecture"))
+    kind = OTHER_TYPES.get(str(model.fields.get("general.type"))) or OTHER_ARCHITECTURES.get(architecture)
+    if not kind and model.fields.get(f"{architecture}.pooling_type"):
+        kind = EMBEDDING_MODEL
+    return f"it is {kind}" if kind else ""
 
 
 def estimate_all(
@@ -175,7 +218,7 @@ def estimate_all(
     `ram_gb`. A declared size below the estimate is a warning.
     """
     headers: dict[Path, Header | None] = {}  # None: broken, and reported
-    known: dict[tuple[Path, int, bool], Estimate] = {}
+    known: dict[tuple[Path, int, bool, str], Estimate] = {}
     found: dict[str, Estimate] = {}
     faults: list[Fault] = []
     warnings: list[str] = []
@@ -183,15 +226,22 @@ def estimate_all(
         path = models.get(instance.id)
         if path is None:
             continue
-        case = (path, instance.context_size, instance.gpu == "required")
+        case = (path, instance.context_size, instance.gpu == "required", str(sorted(instance.llama.items())))
         try:
             if path not in headers:
                 headers[path] = read(path)
             if (header := headers[path]) is None:
                 continue
             if case not in known:
-                known[case] = estimate(header, instance.context_size, on_gpu=case[2], repacked=repacked)
+                known[case] = estimate(header, instance.context_size, case[2], repacked, instance.llama)
+            faults += [
+                Fault(str(experiment.path), f"instances.{instance.id}.llama.{name}", problem)
+                for name, problem in cache_type_problems(header, instance.llama).items()
+            ]
             found[instance.id] = known[case]
+            if (context := known[case].context_size) < instance.context_size:
+                problem = f"{instance.context_size} tokens, but its model was trained for {context}, and gets no more"
+                warnings.append(f"instances.{instance.id}.context_size: {problem}")
             warnings += shortfalls(instance, known[case])
         except BrokenModel as error:
             headers[path] = None
@@ -255,7 +305,8 @@ def shortfalls(instance: Instance, needs: Estimate) -> list[str]:
 
     If a GPU is required, it holds what is offloaded, and RAM holds the rest - unless no GPU memory is declared.
     """
-    what = f"the model and its context of {instance.context_size} tokens need about"
+    tokens = needs.context_size or instance.context_size
+    what = f"the model and its context of {tokens} tokens need about"
     split = instance.gpu == "required" and instance.gpu_memory_gb > 0
     at_least = needs.total - needs.offloaded if split else needs.total
     lines = []
@@ -305,99 +356,3 @@ def _repacked(tensors: Iterable[Tensor], types: Collection[str]) -> list[Tensor]
         for tensor in tensors
         if tensor.type in types and tensor.rows % 8 == 0 and tensor.name.startswith(("blk.", output))
     ]
-
-
-# The file format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-
-NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-TEXT, LIST = 8, 9
-VERSIONS = (2, 3)
-MAX_HEADER = 256 * MIB  # a vocabulary is a few MiB
-
-
-class _Cursor:
-    """Reads forward through the bytes of a file."""
-
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.at = data, 0
-        self.end = min(len(data), MAX_HEADER)
-
-    def skip(self, count: int) -> int:
-        """Skip `count` bytes and return the offset where they began."""
-        start, self.at = self.at, self.at + count
-        if self.at > self.end:
-            raise BrokenModel("it ends within its header")
-        return start
-
-    def numbers(self, code: str, count: int = 1) -> tuple[Any, ...]:
-        form = f"<{count}{code}"
-        return struct.unpack_from(form, self.data, self.skip(struct.calcsize(form)))
-
-    def number(self, code: str) -> Any:
-        return self.numbers(code)[0]
-
-    def text(self) -> str:
-        length = self.number("Q")
-        start = self.skip(length)
-        return self.data[start : start + length].decode("utf-8", "replace")
-
-    def value(self, kind: int) -> Any:
-        """Read one value; of an array of strings or of arrays only the length."""
-        if kind == TEXT:
-            return self.text()
-        if kind != LIST:
-            if kind not in NUMBERS:
-                raise BrokenModel(f"its header has a value of type {kind}, which does not exist")
-            return self.number(NUMBERS[kind])
-        inner, count = self.number("I"), self.number("Q")
-        if inner in NUMBERS:
-            return list(self.numbers(NUMBERS[inner], count)) if count <= self.end else self.skip(count)
-        for _ in range(count):
-            if inner == TEXT:
-                self.skip(self.number("Q"))
-            else:
-                self.value(inner)
-        return count
-
-
-def read(path: Path) -> Header:
-    """Read the header of a GGUF file. Raises BrokenModel and UnknownModel, naming the file and the fault."""
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _read(path, _Cursor(data))
-    except BrokenModel as error:
-        raise BrokenModel(f"{path}: not a whole GGUF file: {error}; fetch it again") from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, UnknownModel):
-            raise
-        raise BrokenModel(f"{path}: cannot be read: {error}") from error
-
-
-def _read(path: Path, cursor: _Cursor) -> Header:
-    if cursor.data[cursor.skip(4) : 4] != b"GGUF":
-        raise BrokenModel("it does not begin with GGUF")
-    version, tensor_count, field_count = cursor.number("I"), cursor.number("Q"), cursor.number("Q")
-    if version not in VERSIONS:
-        raise BrokenModel(f"its version is {version}, known are {' and '.join(map(str, VERSIONS))}")
-    fields = {cursor.text(): cursor.value(cursor.number("I")) for _ in range(field_count)}
-    if fields.get("split.count", 0) > 1:
-        raise BrokenModel(f"it is one of {fields['split.count']} parts; join them with llama-gguf-split --merge")
-    tensors = []
-    for _ in range(tensor_count):
-        name = cursor.text()
-        shape = cursor.numbers("Q", cursor.number("I"))
-        kind, offset = cursor.number("I"), cursor.number("Q")
-        try:
-            block, block_size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        except (KeyError, ValueError):
-            raise UnknownModel(f"{path}: tensor {name} is of type {kind}, which this version does not know") from None
-        size = math.prod(shape) // block * block_size
-        tensors.append(Tensor(name, GGMLQuantizationType(kind).name, math.prod(shape[1:]), size, offset))
-    alignment = fields.get("general.alignment", 32)
-    data = math.ceil(cursor.at / alignment) * alignment
-    placed = tuple(replace(tensor, start=data + tensor.start) for tensor in tensors)
-    for tensor in placed:
-        if tensor.start + tensor.size > len(cursor.data):
-            end = tensor.start + tensor.size
-            raise BrokenModel(f"{tensor.name} would end at byte {end}, the file does at {len(cursor.data)}")
-    return Header(path, fields, placed)

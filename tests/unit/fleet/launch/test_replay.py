@@ -19,8 +19,8 @@ from fleet.artifacts.releases import stage
 from fleet.base.errors import ReplayRejected, SigningError, Unsigned
 from fleet.intake.reader import Intake, Places, release_ref
 from fleet.intake.request import ModelRef, Request
-from fleet.launch import recorded, replay
-from fleet.launch.specs import entries
+from fleet.launch import recorded, replay, specs
+from fleet.launch.specs import entries, launched_as
 from fleet.observe.cluster import Cluster
 from fleet.record import signing
 from fleet.record.manifest import build_manifest
@@ -258,10 +258,6 @@ def without_rpi1(world: World) -> None:
             with_node("rpi1", used_ports=frozenset({9000})),
             ["ports.b: are {'peer': 9000, 'llama': 9001}, not {'peer': 9001, 'llama': 9002}"],
         ),
-        (
-            with_node("rpi1", cpu_cores=2),
-            ["b: cpu_quota_percent was 400, is 200", "b: llama_args.--threads was 4, is 2"],
-        ),
     ],
 )
 def test_a_plan_that_no_longer_fits_or_starts_otherwise_is_refused(
@@ -269,6 +265,24 @@ def test_a_plan_that_no_longer_fits_or_starts_otherwise_is_refused(
 ) -> None:
     change(world)
     assert world.refused(run) == lines
+
+
+def test_an_instance_gets_the_arguments_that_it_had_whatever_it_would_get_now(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = run.manifest["instances"]["b"]
+    with_node("rpi1", cpu_cores=2)(world)
+    world.hostvars["rpi1"]["remote_work_dir"] = "/srv/x"
+    monkeypatch.setattr(specs, "server_args", lambda *_: ["--of-another-version"])
+    plan, request = world.again(run), world.prepare(run).request
+    made = specs.entries("two_20261124T141500Z_ffff", request, request.experiment, plan, world.cluster)
+    spec = next(entry.launch_spec for entry in made if entry.launch_spec.id == "b")
+    assert launched_as(spec) == before
+    assert spec.limits.cpu_percent == 400
+    words = spec.llama_server.command
+    assert words[words.index("--threads") + 1] == "4"
+    assert words[words.index("--model") + 1].startswith("/srv/x/models/")
+    assert "--metrics" in words
 
 
 def test_what_else_lives_on_a_node_and_where_it_is_does_not_matter_as_long_as_the_plan_fits(
@@ -286,8 +300,8 @@ def test_everything_that_differs_is_named_at_once(world: World, run: Run) -> Non
     shutil.rmtree(world.cache / "releases")
     (world.workload / "__main__.py").write_text("print(2)\n")
     world.hostvars["jetson"]["llama_cpp_built"] = {"key": "k2", "decides": {}}
-    with_node("rpi1", status="DEGRADED", cpu_cores=2)(world)
-    starts = ("code: ", "model of a: ", "model of b: ", "llama.cpp of jetson: ", "assignments.b: ", "b: ", "b: ")
+    with_node("rpi1", status="DEGRADED")(world)
+    starts = ("code: ", "model of a: ", "model of b: ", "llama.cpp of jetson: ", "assignments.b: ")
     found = world.refused(run)
     assert len(found) == len(starts)
     assert all(line.startswith(start) for line, start in zip(found, starts, strict=True)), found

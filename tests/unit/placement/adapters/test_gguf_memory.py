@@ -25,13 +25,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def model(
-    path: Path, architecture: str = "llama", kind: str = "Q4_0", tied: bool = False, **fields: int | list[int]
+    path: Path, architecture: str = "llama", kind: str = "Q4_0", tied: bool = False, **fields: int | str | list[int]
 ) -> Path:
     """A GGUF of matrices of 64 x 64: the embedding, one in a block, and the output unless the embedding is that too."""
     writer = gguf.GGUFWriter(path, architecture)
     known = {"block_count": 4, "embedding_length": 64, "feed_forward_length": 128, "attention.head_count": 4}
     for key, value in {**known, **fields}.items():
-        add = writer.add_array if isinstance(value, list) else writer.add_uint32
+        add = {list: writer.add_array, str: writer.add_string, int: writer.add_uint32}[type(value)]
         add(key if "." in key and not key.startswith("attention") else f"{architecture}.{key}", value)
     writer.add_token_list(["a", "b", "c"])
     kinds = gguf.GGMLQuantizationType[kind]
@@ -135,15 +135,100 @@ def test_one_part_of_a_split_model_is_not_taken_for_all_of_it(tmp_path: Path):
 
 
 def test_an_architecture_that_does_not_say_what_it_needs_is_unknown(tmp_path: Path):
-    path = model(tmp_path / "m.gguf", "mamba")
-    path.write_bytes(path.read_bytes().replace(b"mamba.attention.head_count", b"mamba.attention.head_kount"))
-    with pytest.raises(UnknownModel, match=r"no mamba\.attention\.head_count"):
+    path = model(tmp_path / "m.gguf", "falcon")
+    path.write_bytes(path.read_bytes().replace(b"falcon.attention.head_count", b"falcon.attention.head_kount"))
+    with pytest.raises(UnknownModel, match=r"no falcon\.attention\.head_count"):
         gguf_memory.estimate(gguf_memory.read(path), 256)
     stated = experiment(tmp_path, "{id: a, ram_gb: 1}", "{id: b}")
     found, faults, warnings = gguf_memory.estimate_all(stated, {"a": path, "b": path})
     assert found == {}
     assert [fault.key for fault in faults] == ["instances.b.ram_gb"]
     assert warnings[0].startswith("instances.a.ram_gb: not checked against the model; ")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fields", "what"),
+    [
+        ("clip", {}, "it is a projector, which lets a model see or hear"),
+        ("llama", {"general.type": "adapter"}, "it is an adapter, which changes a model"),
+        ("qwen2vl", {"general.type": "mmproj"}, "it is a projector"),
+        ("bert", {}, "it is an embedding model, which generates no text"),
+        ("qwen3", {"pooling_type": 3}, "it is an embedding model"),
+        ("llada", {}, "it is a diffusion model"),
+        ("llama", {"block_count": 513}, "it says that it has 513 layers"),
+    ],
+)
+def test_what_is_no_language_model_is_refused_as_what_it_is(
+    tmp_path: Path, architecture: str, fields: dict[str, int | str], what: str
+):
+    path = model(tmp_path / "m.gguf", architecture, **fields)
+    stated = experiment(tmp_path, "{id: a, ram_gb: 2}")
+    _, faults, _ = gguf_memory.estimate_all(stated, {"a": path})
+    assert len(faults) == 1
+    assert f"{path}: {what}" in str(faults[0])
+
+
+def test_a_mixture_computes_with_some_of_its_experts(tmp_path: Path):
+    fields = {"expert_feed_forward_length": 32, "expert_used_count": 6, "expert_shared_feed_forward_length": 16}
+    path = model(tmp_path / "m.gguf", "qwen3next", **fields)
+    assert gguf_memory.estimate(gguf_memory.read(path), 256).compute == 512 * (16 * 208 + 4 * 64 + 2 * 256)
+    path.write_bytes(path.read_bytes().replace(b"qwen3next.feed_forward_length", b"qwen3next.feed_forvard_length"))
+    assert gguf_memory.estimate(gguf_memory.read(path), 256).compute == 512 * (16 * 208 + 4 * 64 + 2 * 256)
+
+
+def test_no_mind_gets_a_longer_context_than_its_model_was_trained_for(tmp_path: Path):
+    stated = experiment(tmp_path, "{id: a, ram_gb: 1, context_size: 4096}", "{id: b, ram_gb: 1, context_size: 256}")
+    path = model(tmp_path / "m.gguf", context_length=512)
+    found, faults, warnings = gguf_memory.estimate_all(stated, dict.fromkeys("ab", path))
+    assert not faults
+    assert warnings == [
+        "instances.a.context_size: 4096 tokens, but its model was trained for 512, and gets no more",
+    ]
+    assert found["a"].kv == 2 * found["b"].kv
+    sized = stated.sized({id: needs.to_json() for id, needs in found.items()})
+    assert [one.context_size for one in sized.instances] == [512, 256]
+
+
+def test_a_cache_of_another_type_and_attention_in_full_count(tmp_path: Path):
+    header = gguf_memory.read(model(tmp_path / "m.gguf", embedding_length=512))  # heads of 128
+    plain = gguf_memory.estimate(header, 1024)
+    q8 = gguf_memory.estimate(header, 1024, llama={"cache_type_k": "q8_0", "cache_type_v": "q8_0"})
+    assert q8.kv == plain.kv * 34 / 64
+    in_full = gguf_memory.estimate(header, 1024, llama={"flash_attn": False})
+    assert in_full.compute - plain.compute == 512 * 1024 * 4 * 4
+    assert gguf_memory.estimate(header, 1024, llama={"flash_attn": True}) == plain
+
+
+@pytest.mark.parametrize(
+    ("llama", "fault"),
+    [
+        (
+            "{cache_type_k: q8_0}",
+            "instances.a.llama.cache_type_k: q8_0 has blocks of 32 numbers, and the model's heads have 16; give f16",
+        ),
+        (
+            "{cache_type_v: q4_0, flash_attn: false}",
+            "instances.a.llama.cache_type_v: q4_0 needs flash attention; leave flash_attn out, or give f16",
+        ),
+    ],
+)
+def test_a_cache_that_llama_server_would_not_start_with_is_refused(tmp_path: Path, llama: str, fault: str):
+    stated = experiment(tmp_path, f"{{id: a, ram_gb: 1, llama: {llama}}}")
+    _, faults, _ = gguf_memory.estimate_all(stated, {"a": model(tmp_path / "m.gguf")})
+    assert [str(one) for one in faults] == [f"{stated.path}: {fault}"]
+
+
+@pytest.mark.parametrize(
+    "llama", ["{cache_type_k: f17}", "{threads: 3}", "{flash_attn: maybe}", "[1]", "{cache_type_k: '--help'}"]
+)
+def test_other_settings_of_llama_server_are_refused(tmp_path: Path, llama: str):
+    with pytest.raises(BadInput, match=r"instances\.a\.llama"):
+        experiment(tmp_path, f"{{id: a, ram_gb: 1, llama: {llama}}}")
+
+
+def test_an_embedding_that_is_the_output_too_lies_on_the_gpu_a_second_time(tmp_path: Path):
+    needs = gguf_memory.estimate(gguf_memory.read(model(tmp_path / "m.gguf", tied=True)), 256, on_gpu=True)
+    assert needs.offloaded == needs.kv + needs.compute + 2 * MATRIX
 
 
 def test_a_broken_model_is_one_fault_for_all_who_use_it(tmp_path: Path):
