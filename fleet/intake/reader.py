@@ -292,7 +292,7 @@ class Reader:
             if key not in resolved:
                 resolved[key] = self._try(resolve, declared, self.places.cache, check=self.check)
             if model := resolved[key]:
-                found[instance.id] = ModelRef(model.sha256, str(model.path), model.name, origin(declared))
+                found[instance.id] = ModelRef(model.sha256, str(model.path), model.name, origin(declared), model.parts)
         return found
 
     def _memory(

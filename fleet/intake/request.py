@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contract import names
 from contract.json_records import Record
 from fleet.artifacts.packages import Packages
 from fleet.artifacts.releases import WORKLOAD
@@ -35,12 +36,21 @@ class ReleaseRef(Record):
 
 @dataclass(frozen=True)
 class ModelRef(Record):
-    """An instance's model on the controller. origin: how it was declared, without secrets."""
+    """An instance's model on the controller. origin: how it was declared, without secrets.
+
+    parts: of a model in several files the sha256 of each, in order; `src` is the first of them.
+    """
 
     sha256: str
     src: str
     name: str
     origin: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[tuple[str, str]]:
+        """(path, sha256) of each file."""
+        return list(zip(names.parts_of(self.src), self.parts or (self.sha256,), strict=True))
 
 
 @dataclass(frozen=True)

@@ -192,15 +192,15 @@ def _model(id: str, model: Mapping[str, Any], cache: Path, check: bool, found: l
     """Return the model of the recorded sha256: from the cache, or from its origin."""
     wanted, kept = model["sha256"], cache / "models" / f"{model['sha256']}.gguf"
     origin = {"path": str(kept)} if kept.is_file() else dict(model["origin"])
-    path = ""
+    path, parts = "", tuple[str, ...]()
     try:
         # Resolve a file without its sha256, to be able to report a difference; others can only give the declared file.
         now = resolve(origin if "path" in origin else {**origin, "sha256": wanted}, cache, check=check)
-        path = str(now.path)
+        path, parts = str(now.path), now.parts
         if now.sha256 != wanted:
             found.append(f"{change_text(f'model of {id}: sha256', wanted, now.sha256)} ({path})")
     except ModelError as error:
         # A token in the address is not recorded, so the address may not give the file any more.
         mend = f"; or put the file there as {kept}" if "path" not in origin else ""
         found.append(f"model of {id}: {wanted[:12]}... cannot be had: {error}{mend}")
-    return ModelRef(wanted, path, model["name"], model["origin"])
+    return ModelRef(wanted, path, model["name"], model["origin"], parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from contract import names
@@ -91,12 +92,15 @@ def _artifacts(request: Request, cluster: Cluster, node: str, ids: Iterable[str]
         *([_packages(packages, work_dir)] if packages else []),
         *(
             {
-                "name": f"model {model.name}",
-                "src": model.src,
+                "name": f"model {Path(src).name}" if model.parts else f"model {model.name}",
+                "src": src,
                 "sha256": sha256,
-                "dest": names.model_file(work_dir, sha256),
+                "dest": dest,
             }
-            for sha256, model in models.items()
+            for model in models.values()
+            for (src, sha256), dest in zip(
+                model.files, names.model_files(work_dir, model.sha256, len(model.parts)), strict=True
+            )
         ),
     ]
 

@@ -211,7 +211,8 @@ def _description(
     takes_ram, _ = node.takes(units(instance.ram_gb), units(instance.gpu_memory_gb), uses_gpu)
     cores = min(node.cpu_cores, host.cores or node.cpu_cores)
     folder = names.instance_folder(host.work_dir, launch.run_id, id)
-    sha256 = launch.request.models[id].sha256
+    model = launch.request.models[id]
+    sha256 = model.sha256
     origin = launch.origins.get(id, Origin(1))
     slot_bytes = _slot_bytes(launch, instance) if not slot_trials.problem(host.build_key, sha256) else 0
     return InstanceDescription(
@@ -234,7 +235,7 @@ def _description(
         leased=launch.leased,
         seed=instance.seed if instance.seed is not None else 1,
         context_size=instance.context_size,
-        model={"path": names.model_file(host.work_dir, sha256), "sha256": sha256},
+        model={"path": names.model_files(host.work_dir, sha256, len(model.parts))[0], "sha256": sha256},
         release=launch.request.release.hash,
         results=launch.experiment.results,
         state=launch.experiment.state,

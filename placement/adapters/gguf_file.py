@@ -14,6 +14,8 @@ from typing import Any
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from contract.names import parts_of
+
 MIB = 2**20
 
 
@@ -34,6 +36,7 @@ class Tensor:
     rows: int
     size: int  # bytes
     start: int  # offset in the file
+    part: int = 0  # which file, of a model in several
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,21 @@ class _Cursor:
 
 
 def read(path: Path) -> Header:
-    """Read the header of a GGUF file. Raises BrokenModel and UnknownModel, naming the file and the fault."""
+    """Read the header of a model's file and its other parts. Raises BrokenModel and UnknownModel, naming the file."""
+    header = _read_file(path)
+    count = header.fields.get("split.count", 0)
+    if not isinstance(count, int) or count <= 1:
+        return header
+    parts = [Path(part) for part in parts_of(str(path))]
+    if len(parts) != count:
+        form = f"-00001-of-{count:05}.gguf"
+        raise BrokenModel(f"{path}: it is one of {count} parts; give the first, with a name that ends in {form}")
+    others = [_read_file(part) for part in parts[1:]]
+    tensors = [replace(one, part=number) for number, part in enumerate(others, 1) for one in part.tensors]
+    return replace(header, tensors=(*header.tensors, *tensors))
+
+
+def _read_file(path: Path) -> Header:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _read(path, _Cursor(data))
@@ -118,8 +135,6 @@ def _read(path: Path, cursor: _Cursor) -> Header:
     if version not in VERSIONS:
         raise BrokenModel(f"its version is {version}, known are {' and '.join(map(str, VERSIONS))}")
     fields = {cursor.text(): cursor.value(cursor.number("I")) for _ in range(field_count)}
-    if fields.get("split.count", 0) > 1:
-        raise BrokenModel(f"it is one of {fields['split.count']} parts; join them with llama-gguf-split --merge")
     tensors = []
     for _ in range(tensor_count):
         name = cursor.text()

@@ -162,8 +162,7 @@ def estimate(
     if llama.get("flash_attn") is False:  # every head's attention to every token is there at once
         compute += kv_cache.UBATCH * context * 4 * _most(number("attention.head_count", 0))
     return Estimate(
-        weights=max((tensor.start + tensor.size for tensor in mapped), default=0)
-        - min((tensor.start for tensor in mapped), default=0),
+        weights=sum(_span(tensor for tensor in mapped if tensor.part == part) for part in {one.part for one in mapped}),
         repack_copy=sum(tensor.size for tensor in copied),
         kv=kv,
         compute=compute,
@@ -172,6 +171,12 @@ def estimate(
         offloaded=kv + compute + sum(tensor.size for tensor in model.tensors if tensor.name.startswith(on_gpus)),
         context_size=context_size,
     )
+
+
+def _span(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes from the first to the last of a file's tensors, which stay mapped."""
+    tensors = list(tensors)
+    return max(one.start + one.size for one in tensors) - min(one.start for one in tensors)
 
 
 def _block(llama: Mapping[str, Any], name: str) -> tuple[int, int]:

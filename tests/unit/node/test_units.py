@@ -121,6 +121,16 @@ def test_an_instance_has_a_slice_with_its_limits_and_its_services() -> None:
     assert "[Install]" not in llama
 
 
+def test_each_part_of_a_model_can_be_read() -> None:
+    first = "/home/pi/jar/models/m-00001-of-00002.gguf"
+    whole = spec()
+    parts = replace(whole, description=replace(whole.description, model={"path": first, "sha256": "m"}))
+    made = units.render(parts, "/opt/llama.cpp/k", "jarfleet01")
+    for unit in ("llama", "workload"):
+        second = "/home/pi/jar/models/m-00002-of-00002.gguf"
+        assert f"BindReadOnlyPaths={first} {second}" in made[f"{PREFIX}-{unit}.service"].splitlines()
+
+
 def test_an_observed_instance_has_a_network_of_its_own_and_a_relay_outside_of_it() -> None:
     relay = Process((*PYTHON, "workload.stream_relay"), "/home/pi/jar/releases/r", ("10.0.0.1", "10.0.0.2"))
     made = units.render(spec(private_network=True, relay=relay), "/opt/llama.cpp/k", "jarfleet01")

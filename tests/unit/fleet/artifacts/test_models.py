@@ -37,6 +37,22 @@ def test_a_local_model_is_known_by_its_sha256(file: Path, cache: Path):
     assert (model.path, model.sha256, model.size_bytes, model.name) == (file, SHA256, len(CONTENT), "tiny.gguf")
 
 
+def test_a_model_in_several_files_is_known_by_all_of_them(tmp_path: Path, cache: Path):
+    first, second = (tmp_path / f"m-0000{number}-of-00002.gguf" for number in (1, 2))
+    for file in (first, second):
+        file.write_bytes(CONTENT)
+    found = resolve({"path": str(first)}, cache)
+    assert (found.path, found.size_bytes, found.parts) == (first, 2 * len(CONTENT), (SHA256, SHA256))
+    assert resolve({"path": str(first), "sha256": found.sha256}, cache) == found
+    second.write_bytes(CONTENT + b"!")
+    assert resolve({"path": str(first)}, cache).sha256 != found.sha256
+    with pytest.raises(ModelError, match=r"m-00002-of-00002\.gguf: part 2 of 2; give the first"):
+        resolve({"path": str(second)}, cache)
+    second.unlink()
+    with pytest.raises(ModelError, match=r"m-00002-of-00002\.gguf is missing beside it"):
+        resolve({"path": str(first)}, cache)
+
+
 def test_a_home_folder_is_expanded_and_capital_hex_is_hex(file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(file.parent))
     assert resolve({"path": "~/tiny.gguf", "sha256": SHA256.upper()}, cache).path == file

@@ -1,5 +1,6 @@
 """What each node is sent, and what a person is shown of a run that goes on by itself."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,20 @@ def test_without_a_plan_every_node_that_answers_gets_all(cluster: Cluster) -> No
 def test_an_artifact_lies_under_the_hash_of_its_content(cluster: Cluster) -> None:
     (one,) = shipments(REQUEST, cluster, {"a": "n1"})
     assert [item["dest"] for item in one.artifacts] == ["/w/releases/h", f"/w/models/{'1' * 64}.gguf"]
+
+
+def test_a_model_in_several_files_goes_as_what_llama_cpp_calls_its_parts(cluster: Cluster) -> None:
+    parts = ModelRef("3" * 64, "/m/big-00001-of-00002.gguf", "big-00001-of-00002.gguf", parts=("4" * 64, "5" * 64))
+    (one,) = shipments(replace(REQUEST, models={"a": parts}), cluster, {"a": "n1"})
+    assert [(item["name"], item["src"], item["sha256"], item["dest"]) for item in one.artifacts[1:]] == [
+        (
+            f"model big-0000{number}-of-00002.gguf",
+            f"/m/big-0000{number}-of-00002.gguf",
+            sha256 * 64,
+            f"/w/models/{'3' * 64}-0000{number}-of-00002.gguf",
+        )
+        for number, sha256 in ((1, "4"), (2, "5"))
+    ]
 
 
 def test_what_started_and_what_did_not_is_written_down(tmp_path: Path, cluster: Cluster) -> None:

@@ -37,8 +37,8 @@ def load(tmp_path, *instances: dict[str, Any], **keys: Any):
     return load_experiment(path)
 
 
-def specs(tmp_path, *instances: dict[str, Any]) -> dict[str, LaunchSpec]:
-    """Each instance's spec, placed by WHERE."""
+def specs(tmp_path, *instances: dict[str, Any], parts: tuple[str, ...] = ()) -> dict[str, LaunchSpec]:
+    """Each instance's spec, placed by WHERE. parts: of its model."""
     experiment = load(tmp_path, *instances)
     ids = [one.id for one in experiment.instances]
     hostvars = {name: {**VARIABLES, "node_address": address} for name, address in ADDRESS.items()}
@@ -46,10 +46,19 @@ def specs(tmp_path, *instances: dict[str, Any]) -> dict[str, LaunchSpec]:
     plan = place(
         cluster.nodes, experiment.instances, strategy="greedy", pins={id: WHERE.get(id, "three") for id in ids}
     )
-    models = {id: ModelRef("a" * 64, "", "tiny") for id in ids}
+    models = {id: ModelRef("a" * 64, "", "tiny", parts=parts) for id in ids}
     request = Request("watched", str(experiment.path), experiment.text, ReleaseRef("code", ""), models=models)
     made = entries("run", request, experiment, plan, cluster)
     return {entry.launch_spec.id: entry.launch_spec for entry in made}
+
+
+def test_llama_server_is_started_with_the_first_part_of_a_model_and_the_instances_settings(tmp_path) -> None:
+    settings = {"cache_type_k": "q8_0", "flash_attn": True}
+    made = specs(tmp_path, {"id": "a", "llama": settings}, parts=("b" * 64, "c" * 64))["a"].llama_server.command
+    assert made[made.index("--model") + 1].endswith(f"/models/{'a' * 64}-00001-of-00002.gguf")
+    assert made[made.index("--cache-type-k") + 1] == "q8_0"
+    assert made[made.index("--flash-attn") + 1] == "on"
+    assert "--cache-type-v" not in made
 
 
 SUBJECT = {"id": "subject"}

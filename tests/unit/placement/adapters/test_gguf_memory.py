@@ -25,10 +25,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def model(
-    path: Path, architecture: str = "llama", kind: str = "Q4_0", tied: bool = False, **fields: int | str | list[int]
+    path: Path,
+    architecture: str = "llama",
+    kind: str = "Q4_0",
+    tied: bool = False,
+    tensors_in_a_file: int = 0,
+    **fields: int | str | list[int],
 ) -> Path:
     """A GGUF of matrices of 64 x 64: the embedding, one in a block, and the output unless the embedding is that too."""
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_in_a_file)
     known = {"block_count": 4, "embedding_length": 64, "feed_forward_length": 128, "attention.head_count": 4}
     for key, value in {**known, **fields}.items():
         add = {list: writer.add_array, str: writer.add_string, int: writer.add_uint32}[type(value)]
@@ -128,10 +133,28 @@ def test_what_is_no_gguf_is_refused_with_what_is_wrong(tmp_path: Path, content: 
         gguf_memory.read(path)
 
 
-def test_one_part_of_a_split_model_is_not_taken_for_all_of_it(tmp_path: Path):
-    path = model(tmp_path / "m.gguf", **{"split.count": 3})
-    with pytest.raises(BrokenModel, match="one of 3 parts; join them with llama-gguf-split"):
-        gguf_memory.read(path)
+def test_a_model_in_several_files_needs_what_it_needs_in_one(tmp_path: Path):
+    whole = gguf_memory.read(model(tmp_path / "m.gguf"))
+    model(tmp_path / "p.gguf", tensors_in_a_file=1)
+    first = tmp_path / "p-00001-of-00003.gguf"
+    parts = gguf_memory.read(first)
+    assert [(one.name, one.size, one.part) for one in parts.tensors] == [
+        (one.name, one.size, part) for part, one in enumerate(whole.tensors)
+    ]
+    for kinds in (("Q4_0",), ()):
+        assert gguf_memory.estimate(parts, 256, repacked=kinds) == gguf_memory.estimate(whole, 256, repacked=kinds)
+
+
+def test_a_part_that_is_missing_or_named_otherwise_is_told(tmp_path: Path):
+    model(tmp_path / "p.gguf", tensors_in_a_file=1)
+    first, second = tmp_path / "p-00001-of-00003.gguf", tmp_path / "p-00002-of-00003.gguf"
+    with pytest.raises(BrokenModel, match=r"one of 3 parts; give the first, with a name that ends in -00001-of-00003"):
+        gguf_memory.read(second)
+    second.unlink()
+    with pytest.raises(BrokenModel, match=r"p-00002-of-00003\.gguf: cannot be read"):
+        gguf_memory.read(first)
+    with pytest.raises(BrokenModel, match="one of 3 parts"):
+        gguf_memory.read(first.rename(tmp_path / "one.gguf"))
 
 
 def test_an_architecture_that_does_not_say_what_it_needs_is_unknown(tmp_path: Path):
