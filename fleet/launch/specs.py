@@ -22,6 +22,7 @@ from fleet.intake.workload_settings import Peers
 from fleet.launch import slot_trials
 from fleet.observe.cluster import Cluster, Host
 from placement import Experiment, Instance, Node, Plan
+from placement.adapters.kv_cache import CHECKPOINTS
 from placement.model import gb, units
 
 GB = 2**30
@@ -114,6 +115,7 @@ def server_args(model: str, port: int, context_size: int, threads: int, checkpoi
     return [
         "--model", model, "--host", "127.0.0.1", "--port", str(port), "--ctx-size", str(context_size),
         "--parallel", "1", "--cache-ram", "0", "--threads", str(threads), "--metrics", "--slot-save-path", checkpoints,
+        "--ctx-checkpoints", str(CHECKPOINTS),
     ]  # fmt: skip
 
 

@@ -22,29 +22,32 @@ Blocks = list[Any]
 
 
 def speed(source: Source) -> Blocks:
-    """Return how fast each node's llama-server generated tokens."""
+    """Return how fast each node's llama-server generated tokens, and how much of each prompt it knew already."""
     db = source.db
     if db is None:
         return []
     rates: dict[tuple[str, str], list[float]] = defaultdict(list)
-    totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0, 0, 0, 0])
-    for row in db.rows("generations", "prompt_tokens", "tokens", "seconds", "tokens_per_second"):
-        where, rate = (row["node"], row["instance"]), row["tokens_per_second"]
-        for place, value in enumerate((1, row["prompt_tokens"] or 0, row["tokens"], row["seconds"])):
+    totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0, 0, 0, 0, 0])
+    told = ("cached_tokens",) if db.has("generations", "cached_tokens") else ()  # a run of an older Jarfleet has none
+    for row in db.rows("generations", "prompt_tokens", "tokens", "seconds", "tokens_per_second", *told):
+        where, rate, cached = (row["node"], row["instance"]), row["tokens_per_second"], row.get("cached_tokens") or 0
+        read = (row["prompt_tokens"] or 0) - cached
+        for place, value in enumerate((1, read, cached, row["tokens"], row["seconds"])):
             totals[where][place] += value
         if rate:
             rates[where].append(rate)
-            totals[where][4] += row["tokens"] / rate
+            totals[where][5] += row["tokens"] / rate
     if not totals:
         return []
     spans = {where: _span(found) for where, found in sorted(rates.items())}
     rows = []
-    for where, (calls, prompt, tokens, seconds, generating) in sorted(totals.items()):
+    for where, (calls, read, cached, tokens, seconds, generating) in sorted(totals.items()):
+        counts = map(int, (calls, read, cached, tokens))
         overall = tokens / generating if generating else None
-        rows.append((*where, int(calls), int(prompt), int(tokens), seconds, overall, *spans.get(where, (None,) * 3)))
+        rows.append((*where, *counts, seconds, overall, *spans.get(where, (None,) * 3)))
     head = (
-        *("node", "mind", "calls", "tokens read", "tokens generated", "time in calls, s", "tokens/s overall"),
-        *("tokens/s, 10 %", "median", "90 %"),
+        *("node", "mind", "calls", "tokens read", "tokens known before", "tokens generated", "time in calls, s"),
+        *("tokens/s overall", "tokens/s, 10 %", "median", "90 %"),
     )
     blocks: Blocks = []
     if spans:

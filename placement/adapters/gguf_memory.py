@@ -157,18 +157,21 @@ def estimate(
     on_gpus = OFFLOADED if any(tensor.name == OUTPUT for tensor in model.tensors) else (*OFFLOADED, EMBEDDING)
     mapped = [tensor for tensor in model.tensors if tensor.name not in gone]
     blocks = [_block(llama, name) for name in CACHE_TYPES]
-    kv = kv_cache.kept(model.fields, context_size, *(size / numbers for numbers, size in blocks)).total
+    kept = kv_cache.kept(model.fields, context_size, *(size / numbers for numbers, size in blocks))
     compute = kv_cache.UBATCH * (16 * (forward or 4 * width) + 4 * width + 2 * context)
     if llama.get("flash_attn") is False:  # every head's attention to every token is there at once
         compute += kv_cache.UBATCH * context * 4 * _most(number("attention.head_count", 0))
     return Estimate(
         weights=sum(_span(tensor for tensor in mapped if tensor.part == part) for part in {one.part for one in mapped}),
         repack_copy=sum(tensor.size for tensor in copied),
-        kv=kv,
+        kv=kept.total,
         compute=compute,
         base=BASE + PER_WORD * words + PER_TOKEN * context,
         workload=WORKLOAD,
-        offloaded=kv + compute + sum(tensor.size for tensor in model.tensors if tensor.name.startswith(on_gpus)),
+        offloaded=kept.total
+        - kept.checkpoints
+        + compute
+        + sum(tensor.size for tensor in model.tensors if tensor.name.startswith(on_gpus)),
         context_size=context_size,
     )
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 UBATCH = 512  # llama-server's default --ubatch-size
+# llama-server's --ctx-checkpoints: copies of windows and states, which cannot be rolled back, to return to when a
+# prompt does not go on from the one before. Its default, 32, is many times what the windows themselves take.
+CHECKPOINTS = 3
 STEP = 256  # a context, and a window, is rounded up to a multiple of this
 F32 = 4  # bytes of a number in a state
 MOST_LAYERS = 512  # that llama.cpp takes
@@ -81,9 +84,14 @@ class Kept:
     states: int
 
     @property
+    def checkpoints(self) -> int:
+        """Copies of windows and states."""
+        return CHECKPOINTS * (self.windows + self.states)
+
+    @property
     def total(self) -> int:
         """All of it."""
-        return self.whole + self.windows + self.states
+        return self.whole + self.windows + self.states + self.checkpoints
 
 
 def kept(fields: Mapping[str, Any], context: int, key_bytes: float = 2.0, value_bytes: float = 2.0) -> Kept:

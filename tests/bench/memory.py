@@ -26,15 +26,18 @@ import gguf
 import numpy as np
 import yaml
 
-from fleet.artifacts import tiny_model
 from fleet.launch.specs import server_args
 from placement.adapters import gguf_memory
-from placement.adapters.gguf_memory import MIB
+from placement.adapters.gguf_file import MIB
+from tests.bench import architectures
+from tests.bench.architectures import ARCHITECTURES, add_vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("JARFLEET_CACHE") or "~/.cache/jarfleet").expanduser()
 WORD = "the "  # one token of the tiny model's vocabulary
 START_S = 120
+CONTEXTS = (4096, 32768)  # of each architecture
+READ_TOKENS = 3000  # of them
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,6 @@ SHAPES = (
 def write(path: Path, shape: Shape, seed: int = 1) -> None:
     """Write a model of that shape."""
     random = np.random.default_rng(seed)
-    tokens = tiny_model.vocabulary()
-    tokens += [(f"<{n}>", -1e4, gguf.TokenType.CONTROL) for n in range(shape.words - len(tokens))]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.width)
@@ -77,13 +78,7 @@ def write(path: Path, shape: Shape, seed: int = 1) -> None:
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_rope_dimension_count(shape.width // shape.heads)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list([text for text, _, _ in tokens])
-    writer.add_token_scores([score for _, score, _ in tokens])
-    writer.add_token_types([int(kind) for _, _, kind in tokens])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
+    add_vocabulary(writer, shape.words)
     kind = gguf.GGMLQuantizationType[shape.type]
 
     @cache
@@ -95,7 +90,7 @@ def write(path: Path, shape: Shape, seed: int = 1) -> None:
 
     ones = np.ones(shape.width, np.float32)
     narrow = shape.width // shape.heads * shape.kv_heads
-    add("token_embd", len(tokens), shape.width)
+    add("token_embd", shape.words, shape.width)
     for layer in range(shape.layers):
         block = f"blk.{layer}"
         writer.add_tensor(f"{block}.attn_norm.weight", ones)
@@ -112,7 +107,7 @@ def write(path: Path, shape: Shape, seed: int = 1) -> None:
             add(f"{block}.{name}", rows, columns)
     writer.add_tensor("output_norm.weight", ones)
     if not shape.tied:
-        add("output", len(tokens), shape.width)
+        add("output", shape.words, shape.width)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -156,14 +151,15 @@ def server(binary: Path, model: Path, context: int, folder: Path) -> Iterator[tu
         process.wait()
 
 
-def peak(binary: Path, model: Path, context: int, folder: Path) -> int:
-    """Bytes that llama-server had resident at most (VmHWM), once its context was full."""
+def peak(binary: Path, model: Path, context: int, folder: Path, tokens: int = 0) -> int:
+    """Bytes that llama-server had resident at most (VmHWM), once it had read so many tokens, or a full context (0)."""
+    tokens = tokens or context
     with server(binary, model, context, folder) as (process, url):
-        body = {"prompt": WORD * (context - 64), "n_predict": 8, "ignore_eos": True}
+        body = {"prompt": WORD * (tokens - 64), "n_predict": 8, "ignore_eos": True}
         request = urllib.request.Request(f"{url}/completion", json.dumps(body).encode())  # noqa: S310 - ours, on loopback
         with urllib.request.urlopen(request, timeout=3600) as answer:  # noqa: S310 - ours, on loopback
             read = json.load(answer)["tokens_evaluated"]
-        assert context - 128 < read <= context, f"{read} tokens of {context} were read"
+        assert tokens - 128 < read <= context, f"{read} tokens of {tokens} were read"
         status = Path(f"/proc/{process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
@@ -177,13 +173,41 @@ def needs(model: Path, context: int) -> dict[str, int]:
     return {name: size for name, size in parts.items() if name != "workload"}
 
 
+def by_architecture(binary: Path, kept: Path | None) -> None:
+    """Print a table of architectures, at two contexts each, in MiB. The prompt is what matters, not that it is long."""
+    print("architecture | context | parts | predicted | measured | beyond it")
+    with tempfile.TemporaryDirectory() as temporary:
+        for one in ARCHITECTURES:
+            model = (kept or Path(temporary)) / f"{one.name}.gguf"
+            if not model.exists():
+                architectures.write(model, one)
+            for context in CONTEXTS:
+                parts = needs(model, context)
+                try:
+                    found = peak(binary, model, context, Path(temporary), READ_TOKENS)
+                except (RuntimeError, OSError) as error:
+                    print(f"{one.name} | {context} | {error}", flush=True)
+                    break
+                total = sum(parts.values())
+                told = ", ".join(f"{name} {size / MIB:.0f}" for name, size in parts.items() if size)
+                beyond = f"{(total - found) / MIB:+.0f} ({total / found - 1:+.0%})"
+                figures = f"{total / MIB:.0f} | {found / MIB:.0f} | {beyond}"
+                print(f"{one.name} | {context} | {told} | {figures}", flush=True)
+
+
 def main() -> None:
     """Print a table, in MiB."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--llama-server", type=Path, help="(default: the newest build in the cache)")
     parser.add_argument("--folder", type=Path, help="where the models are kept (default: a temporary folder)")
+    parser.add_argument(
+        "--architectures", action="store_true", help="of many architectures, instead of llamas of sizes"
+    )
     options = parser.parse_args()
     binary = options.llama_server or newest_server()
+    if options.architectures:
+        by_architecture(binary, options.folder)
+        return
     print("model | layers | KV heads/heads | vocabulary | context | parts | predicted | measured | measured/predicted")
     with tempfile.TemporaryDirectory() as temporary:
         for number, shape in enumerate(SHAPES):

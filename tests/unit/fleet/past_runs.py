@@ -112,6 +112,7 @@ def everything() -> dict[str, dict[str, Any]]:
             {
                 "purpose": "say",
                 "prompt_tokens": 100,
+                "cached_tokens": 30,
                 "tokens": tokens,
                 "seconds": 1.0,
                 "tokens_per_second": tokens * 2.0,

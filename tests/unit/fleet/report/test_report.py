@@ -73,7 +73,7 @@ def test_every_part_of_a_run_has_its_section(run: Run):
         "run": ["Who is it?", "c0de from workload", "tiny.gguf", "ab" * 32, "key0"],
         "placement": ["proven optimal", "jetson", "rpi1", "pin"],
         "lives": ["1 by out of memory", "a on jetson", "b on rpi1", "killed: out of memory"],
-        "speed": ["tokens per second", "jetson"],
+        "speed": ["tokens per second", "tokens readtokens known beforetokens generated", "jetsona32109060"],
         "beliefs": ["a: mortality", "uncertain"],
         "game": ["cooperation so far, %", "cooperate, the other cooperate"],
         "negotiations": ["memory", "accept"],

@@ -43,7 +43,8 @@ def test_layers_with_a_window_keep_the_window(architecture: str, all_of_it: int)
     found = kept(fields(architecture, attention__sliding_window=1024), 32768)
     assert (found.whole, found.windows) == (all_of_it * CELL * 32768, (12 - all_of_it) * CELL * WINDOW)
     short = kept(fields(architecture, attention__sliding_window=1024), 512)
-    assert short.total == 12 * CELL * 512, "a window is no longer than the context"
+    assert short.whole + short.windows == 12 * CELL * 512, "a window is no longer than the context"
+    assert found.total == found.whole + 4 * found.windows, "with three copies to return to"
 
 
 def test_a_file_may_say_which_layers_have_windows() -> None:
