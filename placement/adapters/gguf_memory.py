@@ -6,7 +6,7 @@ An instance is a llama-server, started with the flags of fleet/instances.py, and
                  llama-server unmaps the part before the first and after the last tensor that is used in place
     repack_copy  a private copy of the tensors that the CPU's fast kernels need in another order
     kv           what llama.cpp keeps of the context, by the model's architecture: see kv_cache.py
-    compute      UBATCH x (16 x feed forward + 4 x embedding + 2 x context)
+    compute      UBATCH x (16 x feed forward + 4 x embedding + 2 x context), and more for some architectures
     base         15 MiB, 200 bytes for each entry of the vocabulary, 512 bytes for each token of the context
     workload     the Python process of the built-in workload
 
@@ -42,6 +42,9 @@ CACHE = re.compile(r"\{\{\s*jarfleet_cache\s*\}\}")
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 OFFLOADED = ("blk.", "output")  # prefixes of the tensors that --n-gpu-layers 999 moves to the GPU; the embedding stays
 STEP_GB = 0.1
+# Architectures for whose graphs llama.cpp makes room for 40 nodes a token of a batch (graph_max_nodes), 1 KiB each.
+LARGE_GRAPHS = {"qwen3next", "qwen35", "qwen35moe", "qwen4exp", "kimi-linear", "bailingmoe3"}
+LARGE_GRAPH = 40 * kv_cache.UBATCH * 1024
 CACHE_TYPES = ("cache_type_k", "cache_type_v")  # settings of llama-server; F16 where they are left out
 EMBEDDING_MODEL = "an embedding model, which generates no text"
 DIFFUSION_MODEL = "a diffusion model, which llama-server does not run"
@@ -124,31 +127,13 @@ def estimate(
     """Estimate the memory of an instance with this model and context.
 
     on_gpu: all layers are on a GPU, so nothing is repacked. llama: the instance's settings of llama-server. Raises
-    UnknownModel if the file lacks what the formula
-    needs, and BrokenModel if it is no language model.
+    UnknownModel if the file lacks what the formula needs, and BrokenModel if it is no language model.
     """
-    architecture = model.fields.get("general.architecture")
-    if other := _other_than_language(model):
-        raise BrokenModel(f"{model.path}: {other}; give a language model")
-    if architecture in kv_cache.NOT_KNOWN:
-        raise UnknownModel(f"{model.path}: what {architecture} keeps of its context cannot be estimated")
-
-    def number(key: str, default: Any = None) -> Any:
-        found = model.fields.get(f"{architecture}.{key}", default)
-        if not isinstance(found, int | list) or isinstance(found, bool):
-            raise UnknownModel(f"{model.path}: no {architecture}.{key}, by which its memory could be estimated")
-        return found
-
-    if _most(number("block_count")) > kv_cache.MOST_LAYERS:
-        raise BrokenModel(f"{model.path}: it says that it has {number('block_count')} layers")
-    width, context_size = number("embedding_length"), min(context_size, trained_for(model) or context_size)
+    architecture = _language_architecture(model)
+    _number(model, "embedding_length")
     if architecture not in kv_cache.RECURRENT:
-        number("attention.head_count")
-    # A mixture computes with some of its experts at a time, and may have layers without.
-    experts = _most(number("expert_feed_forward_length", 0)) * _most(number("expert_used_count", 0))
-    forward = max(
-        _most(number("feed_forward_length", 0)), experts + _most(number("expert_shared_feed_forward_length", 0))
-    )
+        _number(model, "attention.head_count")
+    context_size = min(context_size, trained_for(model) or context_size)
     context = math.ceil(context_size / kv_cache.STEP) * kv_cache.STEP
     words = model.fields.get("tokenizer.ggml.tokens", 0)
     copied = [] if on_gpu else _repacked(model.tensors, set(repacked))
@@ -158,15 +143,13 @@ def estimate(
     mapped = [tensor for tensor in model.tensors if tensor.name not in gone]
     blocks = [_block(llama, name) for name in CACHE_TYPES]
     kept = kv_cache.kept(model.fields, context_size, *(size / numbers for numbers, size in blocks))
-    compute = kv_cache.UBATCH * (16 * (forward or 4 * width) + 4 * width + 2 * context)
-    if llama.get("flash_attn") is False:  # every head's attention to every token is there at once
-        compute += kv_cache.UBATCH * context * 4 * _most(number("attention.head_count", 0))
+    compute = _compute(model, architecture, context, in_full=llama.get("flash_attn") is False)
     return Estimate(
         weights=sum(_span(tensor for tensor in mapped if tensor.part == part) for part in {one.part for one in mapped}),
         repack_copy=sum(tensor.size for tensor in copied),
         kv=kept.total,
         compute=compute,
-        base=BASE + PER_WORD * words + PER_TOKEN * context,
+        base=BASE + PER_WORD * words + PER_TOKEN * context + (LARGE_GRAPH if architecture in LARGE_GRAPHS else 0),
         workload=WORKLOAD,
         offloaded=kept.total
         - kept.checkpoints
@@ -174,6 +157,47 @@ def estimate(
         + sum(tensor.size for tensor in model.tensors if tensor.name.startswith(on_gpus)),
         context_size=context_size,
     )
+
+
+def _number(model: Header, key: str, default: int | None = None) -> int:
+    """Return a number of the model's metadata, the largest where it has one for each layer. Raise UnknownModel."""
+    key = f"{model.fields.get('general.architecture')}.{key}"
+    found = model.fields.get(key, default)
+    if not isinstance(found, int | list) or isinstance(found, bool):
+        raise UnknownModel(f"{model.path}: no {key}, by which its memory could be estimated")
+    return _most(found)
+
+
+def _language_architecture(model: Header) -> str:
+    """Return the architecture of a language model. Raise BrokenModel, or UnknownModel for one that is not known."""
+    architecture = str(model.fields.get("general.architecture"))
+    if other := _other_than_language(model):
+        raise BrokenModel(f"{model.path}: {other}; give a language model")
+    if architecture in kv_cache.NOT_KNOWN:
+        raise UnknownModel(f"{model.path}: what {architecture} keeps of its context cannot be estimated")
+    if (layers := _number(model, "block_count")) > kv_cache.MOST_LAYERS:
+        raise BrokenModel(f"{model.path}: it says that it has {layers} layers")
+    return architecture
+
+
+def _compute(model: Header, architecture: str, context: int, *, in_full: bool) -> int:
+    """Return the bytes of what is computed of a batch. in_full: attention is not computed piece by piece."""
+    # A mixture computes with some of its experts at a time, and may have layers without.
+    experts = _number(model, "expert_feed_forward_length", 0) * _number(model, "expert_used_count", 0)
+    mixed = experts + _number(model, "expert_shared_feed_forward_length", 0)
+    width = _number(model, "embedding_length")
+    forward = max(_number(model, "feed_forward_length", 0), mixed) or 4 * width
+    of_a_token = 16 * forward + 4 * width
+    if architecture not in kv_cache.RECURRENT:
+        of_a_token += 2 * context  # which tokens it may attend to
+    elif architecture.startswith(("rwkv", "arwkv")):
+        of_a_token += 6 * 4 * width  # each mixed with the one before, in six ways
+    heads = _number(model, "attention.head_count", 0)
+    if latent := _number(model, "attention.kv_lora_rank", 0):
+        of_a_token += 4 * heads * (_number(model, "attention.key_length", 0) + 2 * latent)
+    if in_full:
+        of_a_token += 4 * heads * context
+    return kv_cache.UBATCH * of_a_token
 
 
 def _span(tensors: Iterable[Tensor]) -> int:

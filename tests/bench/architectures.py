@@ -67,7 +67,7 @@ ARCHITECTURES = (
     ),
     Architecture("qwen3next", RMS | MIXTURE | SSM | {"expert_shared_feed_forward_length": EXPERT}),
     Architecture("lfm2", RMS | {"shortconv.l_cache": 3, "attention.head_count_kv": EVERY_FOURTH}),
-    Architecture("granitehybrid", RMS | SSM | {"attention.head_count_kv": EVERY_FOURTH}),
+    Architecture("granitehybrid", RMS | SSM | {"attention.head_count_kv": EVERY_FOURTH, "ssm.inner_size": 2 * WIDTH}),
     Architecture("falcon-h1", RMS | SSM),
     Architecture("jamba", RMS | SSM | {"attention.head_count_kv": EVERY_FOURTH, "ssm.inner_size": 2 * WIDTH}),
     Architecture("mamba2", RMS | SSM),
@@ -81,9 +81,9 @@ ARCHITECTURES = (
 )  # fmt: skip
 
 
-def write(path: Path, architecture: Architecture, seed: int = 1) -> None:
-    """Write the model: matrices in F16, everything else in F32."""
-    random = np.random.default_rng(seed)
+def write(path: Path, architecture: Architecture, words: int = WORDS, *, empty: bool = False) -> None:
+    """Write the model: matrices in F16, everything else in F32. empty: with weights of 0, which takes less time."""
+    random = np.random.default_rng(1)
     writer = gguf.GGUFWriter(path, architecture.name)
     common = {
         "context_length": TRAINED, "embedding_length": WIDTH, "block_count": architecture.layers,
@@ -93,9 +93,12 @@ def write(path: Path, architecture: Architecture, seed: int = 1) -> None:
     adds = {int: writer.add_uint32, float: writer.add_float32, list: writer.add_array}
     for key, value in (common | architecture.fields).items():
         adds[type(value)](f"{architecture.name}.{key}", value)
-    add_vocabulary(writer, WORDS)
-    for name, shape, is_matrix in _tensors(architecture):
-        weights = random.standard_normal(shape[::-1], np.float32) / shape[0] ** 0.5
+    add_vocabulary(writer, words)
+    for name, shape, is_matrix in _tensors(architecture, words):
+        if empty:
+            weights = np.zeros(shape[::-1], np.float32)
+        else:
+            weights = random.standard_normal(shape[::-1], np.float32) / shape[0] ** 0.5
         if name.endswith("ssm_a"):
             weights[:] = -1  # else what a state holds would grow without end
         writer.add_tensor(name, weights.astype(np.float16) if is_matrix else weights)
@@ -122,12 +125,12 @@ def _matrix(name: str, *shape: int) -> Tensor:
     return f"{name}.weight", shape, True
 
 
-def _tensors(architecture: Architecture) -> Iterator[Tensor]:
+def _tensors(architecture: Architecture, words: int) -> Iterator[Tensor]:
     name = architecture.name
-    yield _matrix("token_embd", WIDTH, WORDS)
+    yield _matrix("token_embd", WIDTH, words)
     yield from _norms("token_embd_norm" if name == "lfm2" else "output_norm")
     if not architecture.tied:
-        yield _matrix("output", WIDTH, WORDS)
+        yield _matrix("output", WIDTH, words)
     if name == "rwkv7":
         yield "output_norm.bias", (WIDTH,), False
         yield from _norms("token_embd_norm")
@@ -272,7 +275,7 @@ def _lfm2(name: str, layer: int) -> Iterator[Tensor]:
 
 def _granitehybrid(name: str, layer: int) -> Iterator[Tensor]:
     yield from _norms("attn_norm", "ffn_norm")
-    yield from _attention() if EVERY_FOURTH[layer] else _ssm()
+    yield from _attention() if EVERY_FOURTH[layer] else _ssm(2 * WIDTH)
     yield from _forward()
 
 
