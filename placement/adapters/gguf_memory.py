@@ -1,6 +1,6 @@
 """Estimate an instance's memory from its model's GGUF file before anything runs. Sizes in bytes, GB = 2**30.
 
-An instance is a llama-server, started with the flags of fleet/instances.py, and its workload process. Its parts:
+An instance is a llama-server, started with the flags of fleet/launch/specs.py, and its workload process. Its parts:
 
     weights      the file's tensors, memory-mapped, so that the kernel can drop the pages and read them again;
                  llama-server unmaps the part before the first and after the last tensor that is used in place
