@@ -129,7 +129,7 @@ def test_seven_instances_run_at_once_and_all_complete(project: Project, tmp_path
     experiment = write_experiment(
         tmp_path,
         name="seven",
-        workload={"mode": "conversation", "rounds": 4, "pause_seconds": 2},
+        workload={"mode": "conversation", "rounds": 8, "pause_seconds": 2},
         instances=[{"id": f"mind{number}", "ram_gb": 5} for number in range(1, 8)],
     )
     played = project.run(experiment)
