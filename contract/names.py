@@ -14,8 +14,8 @@ from typing import Tuple
 RUN_ID = re.compile(r"[A-Za-z0-9_]{1,80}_(\d{8}T\d{6})Z_[0-9a-f]{4}", re.ASCII)
 INSTANCE_ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}", re.ASCII)
 
+FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf", re.DOTALL)  # of a model, as llama-gguf-split names it
 # A login name as useradd takes it.
-FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf", re.DOTALL)  # as llama-gguf-split names it
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?", re.ASCII)
 # What no path of a work dir may hold: systemd gives ":" a meaning of its own, and a control character ends a directive.
 UNFIT_FOR_PATHS = re.compile(r"[\x00-\x1f\x7f-\x9f:\\]")

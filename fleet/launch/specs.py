@@ -211,7 +211,6 @@ def _description(
     local = {way.to: url("127.0.0.1", way.local_port) for way in outbound}
     uses_gpu = node.gpu and instance.gpu != "none"
     takes_ram, _ = node.takes(units(instance.ram_gb), units(instance.gpu_memory_gb), uses_gpu)
-    cores = min(node.cpu_cores, host.cores or node.cpu_cores)
     folder = names.instance_folder(host.work_dir, launch.run_id, id)
     model = launch.request.models[id]
     sha256 = model.sha256
@@ -248,11 +247,17 @@ def _description(
             gpu_memory_gb=instance.gpu_memory_gb,
             uses_gpu=uses_gpu,
             disk_gb=instance.disk_gb or 0.0,
-            cpu_cores=recorded["cpu_quota_percent"] / 100
-            if (recorded := launch.recorded(id))
-            else min(cores, instance.cpu_cores or cores / node.max_instances),
+            cpu_cores=_cpu_cores(launch, instance, node, host),
         ),
     )
+
+
+def _cpu_cores(launch: _Launch, instance: Instance, node: Node, host: Host) -> float:
+    """Return how many cores an instance may use: as recorded, else as it asks for, else its share of the node."""
+    if recorded := launch.recorded(instance.id):
+        return float(recorded["cpu_quota_percent"] / 100)
+    cores = min(node.cpu_cores, host.cores or node.cpu_cores)
+    return min(cores, instance.cpu_cores or cores / node.max_instances)
 
 
 def _slot_bytes(launch: _Launch, instance: Instance) -> int:

@@ -17,7 +17,7 @@ from contract.names import INSTANCE_ID
 from fleet.base.errors import RunError
 from fleet.base.files import sync_folder
 from fleet.record import checkpoints
-from fleet.record.run_folder import EVENTS, MANIFEST, PLAN, SIGNATURE, Run, list_runs
+from fleet.record.run_folder import EVENTS, MANIFEST, PLAN, SIGNATURE, Run
 
 # What is brought back of it, and of what size at most.
 STATED = {MANIFEST: 64 * MIB, SIGNATURE: MIB, PLAN: 64 * MIB, EVENTS: 256 * MIB}
@@ -48,8 +48,8 @@ def _newest_checkpoints(run: Run) -> Iterator[str]:
 
 def is_needed(runs_dir: Path, run_id: str) -> bool:
     """Whether there is no record of a run here, or only one that was made from what runs on nodes."""
-    here = next((run for run in list_runs(runs_dir) if run.run_id == run_id), None)
-    return here is None or bool(here.manifest.get("recovered_from_nodes"))
+    here = Run(runs_dir / run_id)
+    return not (here.path / MANIFEST).is_file() or bool(here.manifest.get("recovered_from_nodes"))
 
 
 def bring_back(runs_dir: Path, run_id: str, get: Get) -> bool:
