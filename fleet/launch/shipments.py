@@ -16,10 +16,14 @@ from fleet.observe.cluster import Cluster
 
 @dataclass(frozen=True)
 class Shipment(Record):
-    """Artifacts for one node, in the form that the action `push` takes."""
+    """Artifacts for one node, in the form that the action `push` takes.
+
+    built_by: the first of those nodes that get the same build of llama.cpp, which asks for it for all of them.
+    """
 
     name: str
     artifacts: tuple[Any, ...]
+    built_by: str
 
 
 def shipments(
@@ -40,7 +44,7 @@ def shipments(
     for id, node in (standby or {}).items():
         if node and id not in chosen.setdefault(node, []):
             chosen[node].append(id)
-    return [Shipment(node, tuple(_artifacts(request, cluster, node, ids))) for node, ids in chosen.items()]
+    return _each(cluster, {node: _artifacts(request, cluster, node, ids) for node, ids in chosen.items()})
 
 
 def checkpoint_shipments(
@@ -48,7 +52,15 @@ def checkpoint_shipments(
 ) -> list[Shipment]:
     """Return what each node gets of the checkpoints {instance: (file, sha256) of each of its files}."""
     chosen = _by_node(assignments, checkpoints)
-    return [Shipment(node, tuple(_checkpoints(cluster, node, ids, checkpoints))) for node, ids in chosen.items()]
+    return _each(cluster, {node: _checkpoints(cluster, node, ids, checkpoints) for node, ids in chosen.items()})
+
+
+def _each(cluster: Cluster, artifacts: Mapping[str, Sequence[Any]]) -> list[Shipment]:
+    first: dict[str, str] = {}
+    return [
+        Shipment(node, tuple(found), first.setdefault(cluster.wanted_build(node), node))
+        for node, found in artifacts.items()
+    ]
 
 
 def _by_node(assignments: Mapping[str, str], ids: Iterable[str]) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections import ChainMap
 from collections.abc import Mapping
@@ -171,7 +172,8 @@ class Cluster:
         """Return how to launch on a node."""
         variables, state = self.hostvars[name], self.states[name]
         build = variables["llama_cpp_builds"][variables["llama_cpp_build"]]
-        built = plain(variables.get("llama_cpp_built")) or {}
+        asked = self.hostvars.get(str(variables.get("llama_cpp_built_by", name)), {})
+        built = plain(asked.get("llama_cpp_built")) or {}
         return Host(
             name=name,
             owner=str(variables["ssh_user"]),
@@ -183,6 +185,12 @@ class Cluster:
             build_problem=str(built.get("msg", Host.build_problem)).strip(),
             cores=state.cores if state else None,
         )
+
+    def wanted_build(self, name: str) -> str:
+        """Return what the variables of a node say of its llama.cpp; nodes where they say the same share a build."""
+        variables = self.hostvars[name]
+        asked = [key for key in variables if key.startswith("llama_cpp_") and not key.startswith("llama_cpp_built")]
+        return json.dumps({key: plain(variables[key]) for key in asked}, sort_keys=True, default=str)
 
     def faults(self) -> list[Fault]:
         """Return what is wrong with the variables that only launching needs, each named once."""

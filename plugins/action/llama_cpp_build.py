@@ -10,6 +10,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 
 from contract.json_records import shown
+from fleet.artifacts.llama_build import artifacts
 from fleet.artifacts.llama_source import fetch
 from fleet.artifacts.verification_model import verification_model
 from fleet.base.errors import SourceError
@@ -33,22 +34,22 @@ class ActionModule(Action):
         "packages": {"type": "list", "elements": "str", "required": True},
         "store": {"type": "str", "required": True},
         "cache": {"type": "str", "required": True},
+        "home": {"type": "str", "default": "/opt/llama.cpp"},
+        "device": {"type": "str", "default": ""},
     }
 
     def act(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         source, cache = given.pop("source"), Path(given.pop("cache"))
+        home, device = given.pop("home"), given.pop("device")
         wanted = {**given, "source_sha256": source["sha256"], "commit": source["commit"]}
 
         def ask(**more: Any) -> dict[str, Any]:
             answer: Result = self._execute_module("llama_cpp_make", {**wanted, **more}, task_vars=task_vars)
             return answer
 
-        result = ask()
-        if result.get("failed") or (self._task.check_mode and result["status"] != "built"):
-            return result
-        changed = False
+        result, changed = ask(), False
         try:
-            while not result.get("failed") and result["status"] != "built":
+            while not self.check and not result.get("failed") and result["status"] != "built":
                 if result["status"] == "needed":  # also if the building process was killed; ccache resumes
                     result = ask(source=self._source_on_builder(source, cache, given["store"]))
                     changed = changed or result.get("changed", False)
@@ -57,13 +58,13 @@ class ActionModule(Action):
                     if changed:  # of all tasks that wait for it, only the one that started it shows progress
                         self.show(f"  building llama.cpp {given['name']}: {result.get('progress', '')}"[:110])
             if not result.get("failed"):
+                dest = f"{home}/{self._key(result)}"
+                kept = cache / "llama.cpp" / "builds" / self._key(result)
+                if result["status"] == "built":
+                    result["changed"] = changed
+                    self._bring(result["path"], kept)
                 model = verification_model(cache, check=self.check)
-                result = {
-                    **result,
-                    "changed": changed,
-                    "src": str(self._on_controller(result, cache)),
-                    "verify_model": {"src": str(model.path), "sha256": model.sha256},
-                }
+                result |= {"dest": dest, "artifacts": artifacts(kept, dest, given["name"], device, model)}
         except (SourceError, TransferError) as error:
             raise AnsibleActionFail(f"build {given['name']} of llama.cpp: {error}") from error
         return result
@@ -76,15 +77,16 @@ class ActionModule(Action):
         send(self._connection, str(archive), target)
         return target
 
-    def _on_controller(self, result: dict[str, Any], cache: Path) -> Path:
-        """Return the build's folder on the controller, fetched from the builder unless it exists."""
+    def _key(self, result: dict[str, Any]) -> str:
         key = str(result["key"])
         if not KEY.fullmatch(key):
             raise AnsibleActionFail(f"the builder names its build {shown(key)}, which is no key of a build")
-        kept = cache / "llama.cpp" / "builds" / key
+        return key
+
+    def _bring(self, path: str, kept: Path) -> None:
+        """Fetch a build from its builder to the controller, unless it is there."""
         if not kept.is_dir():
             aside = kept.with_name(kept.name + ".part")
             aside.mkdir(parents=True, exist_ok=True)
-            fetch_tree(self._connection, str(result["path"]), aside)
+            fetch_tree(self._connection, path, aside)
             aside.rename(kept)
-        return kept

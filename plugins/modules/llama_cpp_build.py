@@ -19,6 +19,8 @@ options:
   packages: {description: Debian packages that bring the tools; named when one is missing., type: list, elements: str, required: true}
   store: {description: Folder of the builds on the builder., type: str, required: true}
   cache: {description: The controller's cache., type: str, required: true}
+  home: {description: Folder of the builds on a node., type: str, default: /opt/llama.cpp}
+  device: {description: A device that llama-server must name on a node., type: str, default: ""}
 author: [Jarfleet]
 """
 
@@ -37,5 +39,6 @@ EXAMPLES = r"""
 RETURN = r"""
 key: {description: The build's key., returned: always, type: str}
 decides: {description: All that decides the build; the key is a digest of it., returned: always, type: dict}
-src: {description: The build's folder on the controller., returned: when built, type: str}
+dest: {description: Where it lies on a node., returned: success, type: str}
+artifacts: {description: "What brings it to a node, as artifacts of M(push).", returned: success, type: list, elements: dict}
 """

@@ -18,6 +18,7 @@ options:
   wait_run: {description: Wait for a change in this run., type: str, default: ""}
   wait_seconds: {description: Wait no longer than this., type: float, default: 0}
   seen: {description: "What was seen of the run before, as returned in RV(ignore:seen); any difference ends the wait.", type: str, default: ""}
+  program: {description: "sha256 of the program that the node is to have; empty - any.", type: str, default: ""}
 author: [Jarfleet]
 """
 
@@ -34,6 +35,7 @@ state:
   type: dict
   sample: {status: HEALTHY, reasons: [], ram_gb: 7.87, cores: 4, address: 192.168.1.101, instances: []}
 seen: {description: A digest of the run's statuses for the next wait., returned: always, type: str}
+ready: {description: Whether it has the program that it is to have and what it can promise is known., returned: always, type: bool}
 """
 
 import json
@@ -58,6 +60,7 @@ def main() -> None:
             "wait_run": {"type": "str", "default": ""},
             "wait_seconds": {"type": "float", "default": 0},
             "seen": {"type": "str", "default": ""},
+            "program": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -72,7 +75,8 @@ def main() -> None:
         time.sleep(LOOK_SECONDS)
     unfit = [] if given["wait_run"] else fitness.reasons(given["work_dir"])  # who waits asks about instances
     state = node_state(given["work_dir"], instances, given["memory_percent"], given["disk_percent"], unfit)
-    module.exit_json(changed=False, seen=seen, state=state.to_json())
+    ready = state.promises is not None and given["program"] in ("", state.program)
+    module.exit_json(changed=False, seen=seen, ready=ready, state=state.to_json())
 
 
 if __name__ == "__main__":

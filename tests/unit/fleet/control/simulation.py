@@ -8,6 +8,7 @@ found can be played again. What must never happen is checked at every tick; what
 
 from __future__ import annotations
 
+import heapq
 import random
 import sys
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from fleet.control.reconcile import admitted, reconcile, recorded, taken_up
 
 TICK = 0.5
 FAULTS_END, END = 70.0, 150.0  # seconds: then the last fault is over; then all must be well
+CALM = 10.0  # seconds that all was well after the last fault: nothing happens any more
 GONE = float("-inf")  # the end of a lease that is not there
 WORST_CLOCK = 0.08  # how wrong the rate of a clock may be
 SLOTS = 3
@@ -69,11 +71,12 @@ class Node:
     def clock(self, t: float) -> float:
         return self.offset + t * self.rate
 
-    def acts(self, key: Key, t: float) -> bool:
-        """Whether the instance can do anything now."""
-        copy = self.copies.get(key)
-        alive = copy is not None and not copy.outcome and self.powered and not self.frozen
-        return alive and self.clock(t) < self.leases.get(key, GONE)
+    def acting(self, t: float) -> list[Key]:
+        """Return the instances that can do anything now."""
+        if not self.powered or self.frozen:
+            return []
+        now = self.clock(t)
+        return [key for key, copy in self.copies.items() if not copy.outcome and now < self.leases.get(key, GONE)]
 
     def take(self, message: Any, t: float) -> None:
         """Do what the controller says, as the node's program would."""
@@ -229,6 +232,7 @@ class World:
     controller_kind = Controller
     node_kind = Node
     takes_over = 0.3  # how often a second controller does
+    apart = 0.5  # how often a node is cut off then from one of the two
 
     def __init__(self, seed: int, settings: Settings = SETTINGS, nodes: int = 4, instances: int = 5) -> None:
         self.rng, self.settings, self.seed = random.Random(seed), settings, seed  # noqa: S311 - to be repeated
@@ -286,7 +290,7 @@ class World:
         begins = self.rng.uniform(2.0, FAULTS_END - 20.0)
         found = [(begins, "takeover", "")]
         for node in self.nodes:
-            if self.rng.random() < 0.5:
+            if self.rng.random() < self.apart:
                 cut = begins + self.rng.uniform(-10.0, 5.0)
                 ends = min(FAULTS_END, cut + self.rng.choice((5.0, 15.0, 40.0)))
                 term = self.rng.choice((1, 2))
@@ -349,12 +353,12 @@ class World:
             if self.rng.random() >= self.loss:
                 delay = self.rng.expovariate(0.1) if self.rng.random() < self.slow else self.rng.uniform(0.0, 0.4)
                 self.number += 1
-                self.mail.append((t + delay, self.number, to, message))
+                heapq.heappush(self.mail, (t + delay, self.number, to, message))
 
     def run(self) -> World:
         """Play the schedule. Raise Violation."""
-        t, next_report = 0.0, dict.fromkeys(self.nodes, 0.0)
-        while t < END:
+        t, next_report, unwell_at = 0.0, dict.fromkeys(self.nodes, 0.0), FAULTS_END
+        while t < END and t < unwell_at + CALM:
             while self.events and self.events[0][0] <= t:
                 _, what, whom = self.events.pop(0)
                 self.befall(what, whom, t)
@@ -376,8 +380,11 @@ class World:
                         one.start(t)
                     one.look(t)
             self.check(t)
+            if t < FAULTS_END or self.unwell(t):
+                unwell_at = max(t, FAULTS_END)
             t += TICK
-        self.check_end(t)
+        if problem := self.unwell(t):
+            raise self.violation(t, f"at the end {problem}")
         return self
 
     def connect(self, one: Controller, node: Node, t: float) -> None:
@@ -388,9 +395,8 @@ class World:
             self.send("controller", (one.term, node.name, (t, said)), t)
 
     def deliver(self, t: float) -> None:
-        due = sorted(one for one in self.mail if one[0] <= t)
-        self.mail = [one for one in self.mail if one[0] > t]
-        for _, _, to, message in due:
+        while self.mail and self.mail[0][0] <= t:
+            _, _, to, message = heapq.heappop(self.mail)
             if to == "controller":
                 term, name, report = message
                 one = self.controllers[term - 1]
@@ -406,27 +412,28 @@ class World:
 
     def check(self, t: float) -> None:
         """Nothing acts twice. Raise Violation."""
-        for key in self.desired.instances:
-            acting = [node for node in self.nodes.values() if node.acts(key, t)]
-            if len(acting) > 1:
-                where = ", ".join(f"{node.name} in epoch {node.copies[key].epoch}" for node in acting)
-                raise self.violation(t, f"{key.id} acts on {where}")
-            for node in acting:
+        acting: dict[Key, Node] = {}
+        for node in self.nodes.values():
+            for key in node.acting(t):
                 copy = node.copies[key]
+                if key in acting:
+                    both = " and ".join(f"{one.name} in epoch {one.copies[key].epoch}" for one in (acting[key], node))
+                    raise self.violation(t, f"{key.id} acts on {both}")
+                acting[key] = node
                 if copy.progress < self.done.get((key, copy.epoch), 0.0):
                     raise self.violation(t, f"{key.id} has lost what it had done in epoch {copy.epoch}")
                 copy.progress += TICK * node.rate
                 self.done[key, copy.epoch] = copy.progress
 
-    def check_end(self, t: float) -> None:
-        """What can run runs, and what a person stopped does not. Raise Violation."""
+    def unwell(self, t: float) -> str:
+        """What can run runs, and what a person stopped does not; return what is otherwise, or ""."""
         for key, wanted in self.controller.desired.instances.items():
-            acting = [node.name for node in self.nodes.values() if node.acts(key, t)]
+            acting = [node.name for node in self.nodes.values() if key in node.acting(t)]
             if wanted.outcome == "STOPPED" and len(self.controllers) > 1:
                 continue  # by the first one, to move it: the second takes that for a person's word
             if bool(acting) == wanted.stopped:
-                where = acting or "no node"
-                raise self.violation(t, f"at the end {key.id} acts on {where}; {wanted}")
+                return f"{key.id} acts on {acting or 'no node'}; {wanted}"
+        return ""
 
 
 if __name__ == "__main__":  # one schedule again: python tests/unit/fleet/control/simulation.py SEED

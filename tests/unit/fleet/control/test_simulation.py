@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from simulation import SETTINGS, Controller, Copy, Node, Violation, World
+from simulation import SETTINGS, WORST_CLOCK, Controller, Copy, Node, Violation, World
 
 from fleet.control import reconcile as rules
 from fleet.control.model import Desired, Observed, Seen, Start
@@ -38,7 +38,12 @@ def test_a_lease_that_is_not_waited_for_is_found() -> None:
 
 def test_clocks_that_are_trusted_to_be_right_are_found() -> None:
     """The factor is not caution alone: without it two act at once, when one clock is slow and the other fast."""
-    assert "acts on" in found(World, replace(SETTINGS, clock_factor=1.0, stopping=0.0))
+
+    class Here(World):
+        def any_rate(self) -> float:
+            return 1.0 + WORST_CLOCK * self.rng.choice((-1, 1))
+
+    assert "acts on" in found(Here, replace(SETTINGS, clock_factor=1.0, stopping=0.0))
 
 
 def test_an_epoch_that_is_not_checked_is_found() -> None:
@@ -135,5 +140,6 @@ def test_a_stranger_that_is_trusted_at_once_is_found() -> None:
 
     class Here(TwoControllers):
         controller_kind = Trusting
+        apart = 1.0
 
     assert "acts on" in found(Here, MOVES_WHATEVER_IS_SILENT)
