@@ -48,7 +48,7 @@ from . import (
 )
 from .admission import shortfalls
 from .changes import Change
-from .errors import NodeError
+from .errors import NodeError, StartFailed
 
 SETTLED_SECONDS = 5  # a workload that reports no progress must have lived so long to count as started
 LOOK_SECONDS = 0.1
@@ -66,10 +66,6 @@ class Done(NamedTuple):
     spare: bool = False  # of a collection: some copies are in memory, in the second of names.copies_folders()
     slot: bool = False  # of a collection: llama-server's slot is among the copies
     restored: Optional[Restored] = None  # of a start with a slot
-
-
-class StartFailed(NodeError):
-    """An instance did not start, and was stopped again."""
 
 
 class SystemdBackend:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible import constants, context
 from ansible.release import __version__ as ansible_version
@@ -19,10 +19,12 @@ from fleet.launch.resuming import resume, starts, states, still_due
 from fleet.observe.cluster import Cluster
 from fleet.record.run_folder import Run
 from fleet.record.signing import Keys, sign, statement
-from fleet.report.conclude import Conclusion, collected_last, conclude
 from fleet.results.cut_back import taken_back
 from placement import Plan
 from plugins.base import LocalAction, Result
+
+if TYPE_CHECKING:
+    from fleet.report.conclude import Conclusion
 
 
 class ActionModule(LocalAction):
@@ -144,6 +146,8 @@ class ActionModule(LocalAction):
         run = Run.open(given["runs_dir"], given["run_id"])
         outcomes = _results(task_vars, "instance_collected")
         refs = [InstanceRef.from_json(task_vars["hostvars"][name]["instance_ref"], name) for name in outcomes]
+        from fleet.report.conclude import conclude  # imported here: the plotting library loads slowly
+
         conclusion = conclude(run, refs, list(outcomes.values()), check=self.check)
         if conclusion.over and not self.check:
             key_store.remove(run.run_id)
@@ -153,6 +157,8 @@ class ActionModule(LocalAction):
 
     def _concluded(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
         run = Run.open(given["runs_dir"], given["run_id"])
+        from fleet.report.conclude import collected_last, conclude  # as above
+
         return _told(run, conclude(run, *collected_last(run), check=self.check))
 
     def _signed(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:

@@ -46,14 +46,21 @@ incoming: {description: "Where to send what is missing, under the base name of i
 """
 
 import os
+from functools import partial
 
-from ansible.module_utils import on_node  # noqa: F401 - makes contract and node importable
+from ansible.module_utils import on_node  # makes contract and node importable
 from ansible.module_utils.basic import AnsibleModule
 
+from contract import ContractError
 from contract.names import incoming_folder, models_folder
-from node import artifacts
+from node import artifacts, installation
 from node.errors import NodeError
 from node.helper import ask
+
+
+def shipped() -> None:
+    """Never called: see on_node."""
+    from ansible.module_utils.node import artifacts, errors, helper, installation
 
 
 def main() -> None:
@@ -80,6 +87,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
+    # Who is root does it themselves: what they bring may be the node's program.
+    is_root = os.geteuid() == 0
+    prepare = installation.prepare if is_root else partial(ask, "prepare")
+    install = installation.install if is_root else partial(ask, "install")
     items = artifacts.read(given["items"])
     index = artifacts.FileIndex(models_folder(given["work_dir"]), module.check_mode)
     stale = [item for item in items if item.has_stale_link()]
@@ -90,11 +101,11 @@ def main() -> None:
         folders = {os.path.dirname(item.dest) for item in missing if not item.root_owned}
         unready = [each for each in (incoming_folder(given["work_dir"]), *folders) if not os.path.isdir(each)]
         if missing and unready and not module.check_mode:
-            ask("prepare", place)
+            prepare(place)
         if given["state"] == "install" and not module.check_mode:
             of_root = [item for item in items if item.root_owned]
             if of_root:
-                ask("install", {**place, "items": [item.to_json() for item in of_root]})
+                install({**place, "items": [item.to_json() for item in of_root]})
             of_user = [item for item in missing if not item.root_owned]
             artifacts.install(of_user, **place)
             for item in of_user:
@@ -103,7 +114,7 @@ def main() -> None:
             for item in stale:
                 if not item.root_owned:
                     artifacts.relink(item)
-    except (NodeError, OSError) as error:
+    except (NodeError, ContractError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=given["state"] == "install",

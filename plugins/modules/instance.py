@@ -47,12 +47,11 @@ spare: {description: "Whether some copies are in memory, since the disk is full.
 import json
 from typing import Any, Dict, Mapping
 
-from ansible.module_utils import on_node  # noqa: F401 - makes contract and node importable
+from ansible.module_utils import on_node  # makes contract and node importable
 from ansible.module_utils.basic import AnsibleModule
 
-from node.errors import NodeError
+from node.errors import NodeError, StartFailed
 from node.helper import ask
-from node.systemd_backend import StartFailed
 
 VERBS = {"started": "start", "redirected": "redirect", "stopped": "stop", "collected": "collect"}
 
@@ -66,6 +65,11 @@ def asked(given: Dict[str, Any]) -> Mapping[str, Any]:
         return {"launch_spec": given["launch_spec"]}
     credentials = {"credentials": json.loads(given["credentials"])} if given["credentials"] else {}
     return {**{key: given[key] for key in ("launch_spec", "llama_cpp", "start_timeout")}, **credentials}
+
+
+def shipped() -> None:
+    """Never called: see on_node."""
+    from ansible.module_utils.node import errors, helper
 
 
 def main() -> None:

@@ -34,9 +34,27 @@ def test_everything_is_imported_by_python_3_8_itself() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("package", ["contract", "node"])
-def test_ansible_is_told_to_ship_every_module(package: str) -> None:
-    tree = ast.parse((ROOT / "plugins/module_utils/on_node.py").read_text())
-    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
-    named = {name.name for node in imports if node.module == f"ansible.module_utils.{package}" for name in node.names}
-    assert named == {path.stem for path in (ROOT / package).glob("*.py") if not path.stem.startswith("__")}
+def imported(file: Path, package: str) -> set[str]:
+    """The modules of a package that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == package:
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
+            found.add(str(node.module)[len(package) + 1 :])
+    return found
+
+
+def test_ansible_is_told_to_ship_every_module_of_the_contract() -> None:
+    shipped = imported(ROOT / "plugins/module_utils/on_node.py", "ansible.module_utils.contract")
+    assert shipped == {path.stem for path in (ROOT / "contract").glob("*.py") if not path.stem.startswith("__")}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "plugins/modules").glob("*.py")), ids=lambda file: file.stem)
+def test_a_module_ships_what_it_imports_of_node(file: Path) -> None:
+    assert imported(file, "ansible.module_utils.node") == imported(file, "node")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "node").glob("*.py")), ids=lambda file: file.stem)
+def test_what_ansible_is_to_find_by_itself_is_imported_relatively(file: Path) -> None:
+    assert not imported(file, "node")
