@@ -1,5 +1,5 @@
 # make demo   a fresh machine to a finished experiment on four test nodes
-# make test   every check and every test, on the same nodes
+# make test   every check, and the tests, on the same nodes
 # make help   the other targets
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -26,11 +26,16 @@ demo: nodes model ## run split_brain on the four test nodes and tell where the r
 	echo 'The nodes stay up: `. .venv/bin/activate`, then any command of the README. `make down` removes them.'
 
 .PHONY: test
-test: lint ## every check and every test
+test: lint ## every check, and every test but the slow ones
 	[ -n "$$(python -m tests.nodes list)" ] || trap 'python -m tests.nodes down' EXIT # as it was before
 	$(MAKE) --no-print-directory llama
 	pytest --numprocesses auto tests/unit
 	pytest --durations=25 tests/integration
+
+.PHONY: test-slow
+test-slow: setup ## the tests of what is slow and rare, half an hour
+	$(MAKE) --no-print-directory llama
+	pytest -m slow --durations=25 tests/integration
 
 .PHONY: chaos
 chaos: setup ## random faults of nodes and of the control loop, for an hour and a half (SCHEDULES=50 SEED=1)

@@ -12,18 +12,32 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any, Optional
 
-from ansible.module_utils import contract, node
+from ansible import module_utils
 
 # That of who logs in may keep others from what is made here, instances among them.
 os.umask(0o022)
 # Nobody may wait for the answer any more: whatever a module does, it ends.
 signal.alarm(6 * 3600)
-sys.modules["contract"], sys.modules["node"] = contract, node
+
+
+class OwnNames:
+    """Finds the two packages among what Ansible has shipped, and nothing else there."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
+        """Return where a package is; see importlib.abc.MetaPathFinder."""
+        return PathFinder.find_spec(name, list(module_utils.__path__)) if name in ("contract", "node") else None
+
+
+sys.meta_path.insert(0, OwnNames)
 
 
 def shipped() -> None:
     """Never called."""
+    from ansible.module_utils import contract, node
     from ansible.module_utils.contract import (
         attention,
         calls,

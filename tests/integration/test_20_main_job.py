@@ -124,6 +124,7 @@ def test_secrets_of_the_users_code_never_reach_a_node(cluster: Cluster) -> None:
         assert not on(cluster, node, "find", "/tmp", "-name", "pwned").strip()  # noqa: S108 - the node's
 
 
+@pytest.mark.slow
 def test_seven_instances_run_at_once_and_all_complete(project: Project, tmp_path: Path) -> None:
     """The specification's figure: 7 on four nodes with 8 slots. Each one's times say that they ran at once."""
     experiment = write_experiment(

@@ -84,6 +84,7 @@ def test_a_killed_controller_leaves_the_instances_running_status_finds_and_fetch
     assert_nothing_lost_or_doubled(project, run_id)
 
 
+@pytest.mark.slow
 def test_a_node_cut_off_in_mid_run_is_waited_for_and_the_run_completes(
     project: Project, cluster: Cluster, slow: Path
 ) -> None:

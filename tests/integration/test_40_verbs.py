@@ -33,6 +33,7 @@ def test_a_dead_node_is_unavailable_in_seconds_and_the_run_goes_on_without_it(
     assert project.events(played.run_id, "placed")[0]["assignments"] == {"a": "jetson", "b": "rpi2"}
 
 
+@pytest.mark.slow
 def test_a_node_cut_off_does_not_hang_the_check(project: Project, cluster: Cluster) -> None:
     cluster.cut("rpi2")
     checked = project.play("playbooks/health_check.yml", code=2)
@@ -115,6 +116,7 @@ def test_a_detached_run_is_followed_forwarded_fetched_and_stopped(
     assert project.query(run_id, "SELECT count(*) FROM messages")[0][0] > 0
 
 
+@pytest.mark.slow
 def test_a_run_is_watched_no_longer_than_monitor_duration_and_runs_on(
     project: Project, cluster: Cluster, endless: Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_run_is_watched_no_longer_than_monitor_duration_and_runs_on(
     project.play("playbooks/stop.yml", "-e", f"run={played.run_id}")
 
 
+@pytest.mark.slow
 def test_an_instance_that_refuses_to_stop_is_killed(project: Project, cluster: Cluster, tmp_path: Path) -> None:
     stubborn = own_program(
         tmp_path, "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: time.sleep(1)\n"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.integration.conftest import CACHE, NODES, Project, Running, eventually, on, snapshot, write_experiment
@@ -181,6 +182,7 @@ def test_of_four_launches_at_once_for_the_last_slot_exactly_one_wins_and_the_oth
     assert on(cluster, "rpi1", "pgrep", "--full", "--exact", "/usr/bin/python3 -m workload").count("\n") == 1
 
 
+@pytest.mark.slow
 def test_of_two_launches_at_once_that_were_given_the_same_ports_one_is_refused_and_runs_when_run_again(
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:

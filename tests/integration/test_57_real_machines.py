@@ -161,6 +161,7 @@ def deaths(cluster: Cluster, node: str) -> int:
     return int(shown or 0)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_outlived_and_what_runs_on_it_can_be_stopped_and_collected(
     project: Project, cluster: Cluster, tmp_path: Path, one: Path, mended: None
 ) -> None:
@@ -188,6 +189,7 @@ def test_a_full_disk_is_outlived_and_what_runs_on_it_can_be_stopped_and_collecte
     assert (project.record(run_id) / "logs/a.exits.jsonl").stat().st_size
 
 
+@pytest.mark.slow
 def test_what_systemd_refuses_is_stopped_and_by_its_name_while_a_node_is_silent(
     project: Project, cluster: Cluster, one: Path
 ) -> None:
@@ -210,6 +212,7 @@ def test_what_systemd_refuses_is_stopped_and_by_its_name_while_a_node_is_silent(
     assert json.loads(outcome)["outcome"] in ("STOPPED", "FAILED"), "systemd has given it up, or not yet"
 
 
+@pytest.mark.slow
 def test_a_node_that_freezes_while_it_starts_an_instance_is_told_of_with_how_to_end_it(
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.integration.conftest import Project, eventually, on, own_program, write_experiment
 from tests.nodes import Cluster
 
@@ -97,6 +99,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_again_from_an_earlier_checkpoint
     assert on(cluster, "rpi1", "sh", "-c", "ls -d /home/jar/brain-in-jar/instances/*/b.e1").strip(), "put aside"
 
 
+@pytest.mark.slow
 def test_what_may_still_run_on_a_silent_node_is_started_elsewhere_only_at_a_persons_word(
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -173,6 +173,7 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_cut_off(
     assert {"node_lost", "node_status", "status", "waits"} <= set(everything)
 
 
+@pytest.mark.slow
 def test_without_the_loop_what_is_leased_stops_and_goes_on_when_there_is_one_again(
     project: Project, cluster: Cluster, loop: Path, tmp_path: Path
 ) -> None:

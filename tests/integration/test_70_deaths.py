@@ -169,6 +169,7 @@ def test_each_mind_s_deaths_are_reported_with_cause_lifetime_and_memory(
     assert (project.record(run_id) / "experiments.db").read_bytes() == before, "every end once"
 
 
+@pytest.mark.slow
 def test_a_node_that_never_comes_back_is_a_death_and_one_that_does_reports_it_itself(
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -150,7 +150,10 @@ class Watch:
         return [line for node in NODES for ask in asked for line in on(self.cluster, node, *ask).splitlines()]
 
 
-@pytest.mark.parametrize("beside", ["jetson", "host"], ids=["on_the_same_node", "on_another_node"])
+@pytest.mark.parametrize(
+    "beside",
+    [pytest.param("jetson", marks=pytest.mark.slow, id="on_the_same_node"), pytest.param("host", id="on_another_node")],
+)
 def test_an_observer_gets_every_line_whoever_dies(
     project: Project, cluster: Cluster, tmp_path: Path, beside: str
 ) -> None:
@@ -251,6 +254,7 @@ def test_a_stopped_run_leaves_nothing(project: Project, cluster: Cluster, tmp_pa
     assert f"{watch.run_id} subject relay" not in log
 
 
+@pytest.mark.slow
 def test_an_observer_of_a_subject_that_is_given_up_comes_to_its_end(
     project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_hive_runs_an_instance_a_role(project: Project, configs: Path) -> None
     assert corrupted == ("alto",)
 
 
+@pytest.mark.slow
 def test_the_two_configs_of_a_full_panopticon_are_an_observer_and_a_subject_that_knows_of_nobody(
     project: Project, configs: Path
 ) -> None:

@@ -59,6 +59,7 @@ def test_the_tables_are_exported_once(project: Project, played: Played) -> None:
     assert (folder / "messages.csv").read_text().startswith('"run_id","instance","node",')
 
 
+@pytest.mark.slow
 def test_two_runs_of_the_same_seeds_are_found_to_say_the_same(project: Project, played: Played, tmp_path: Path) -> None:
     other = project.run("split_brain")
     out = tmp_path / "comparison.json"

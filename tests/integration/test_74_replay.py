@@ -93,6 +93,7 @@ def test_another_seed_says_something_else_which_the_comparison_finds(
     assert transcript(project.record(first)) != transcript(project.record(played.run_id))
 
 
+@pytest.mark.slow
 def test_at_temperature_0_minds_say_the_same_again(project: Project, key: Path, tmp_path: Path) -> None:
     experiment = write_experiment(tmp_path, name="cold", workload={"temperature": 0, "rounds": 3})
     cold = project.run(experiment, *by(key)).run_id
@@ -229,6 +230,7 @@ def test_a_run_signed_by_somebody_else_is_replayed_once_its_signer_is_allowed(
     untouched()
 
 
+@pytest.mark.slow
 def test_a_run_without_a_key_says_so_and_is_replayed_once_it_is_signed(
     project: Project, key: Path, tmp_path: Path
 ) -> None:

@@ -11,9 +11,12 @@ from tests.integration.conftest import ROOT
 from tests.nodes import Cluster
 
 SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+IN_ANOTHER = ("deploy",)  # what its role does is done in the scenario of `instance` too
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "scenario", [pytest.param(one, marks=[pytest.mark.slow] if one in IN_ANOTHER else []) for one in SCENARIOS]
+)
 def test_the_role_does_what_its_scenario_says(cluster: Cluster, scenario: str) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
     done = subprocess.run(

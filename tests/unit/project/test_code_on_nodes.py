@@ -55,6 +55,22 @@ def test_a_module_ships_what_it_imports_of_node(file: Path) -> None:
     assert imported(file, "ansible.module_utils.node") == imported(file, "node")
 
 
+def test_what_is_shipped_is_loaded_by_its_usual_name_alone(tmp_path: Path) -> None:
+    """By two names there would be two of each error, and who catches one would not catch the other."""
+    utils = tmp_path / "ansible" / "module_utils"
+    utils.mkdir(parents=True)
+    for folder in (utils.parent, utils):
+        (folder / "__init__.py").touch()
+    for source in (ROOT / "contract", ROOT / "node", ROOT / "plugins/module_utils/on_node.py"):
+        (utils / source.name).symlink_to(source)
+    code = (
+        "import sys; from ansible.module_utils import on_node; from node import fitness, instances, probe;"
+        "print([name for name in sys.modules if name.startswith('ansible.module_utils.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "['ansible.module_utils.on_node']\n", done.stderr
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "node").glob("*.py")), ids=lambda file: file.stem)
 def test_what_ansible_is_to_find_by_itself_is_imported_relatively(file: Path) -> None:
     assert not imported(file, "node")
