@@ -47,6 +47,19 @@ def vocabulary() -> list[tuple[str, float, gguf.TokenType]]:
     return tokens + [(piece, -float(rank), kind.NORMAL) for rank, piece in enumerate(dict.fromkeys(pieces))]
 
 
+def add_vocabulary(writer: gguf.GGUFWriter, tokens: list[tuple[str, float, gguf.TokenType]]) -> None:
+    """Add these tokens, which begin as those of `vocabulary` do."""
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([text for text, _, _ in tokens])
+    writer.add_token_scores([score for _, score, _ in tokens])
+    writer.add_token_types([int(kind) for _, _, kind in tokens])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_eot_token_id(4)
+    writer.add_unk_token_id(0)
+
+
 def write(path: Path, seed: int) -> None:
     """Write the model to `path`."""
     tokens = vocabulary()
@@ -62,15 +75,7 @@ def write(path: Path, seed: int) -> None:
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_dimension_count(WIDTH // HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list([text for text, _, _ in tokens])
-    writer.add_token_scores([score for _, score, _ in tokens])
-    writer.add_token_types([int(kind) for _, _, kind in tokens])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_eot_token_id(4)
-    writer.add_unk_token_id(0)
+    add_vocabulary(writer, tokens)
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_chat_template(TEMPLATE)

@@ -60,7 +60,7 @@ def found_to_take_up(store: DesiredStore, cluster: Cluster, runs_dir: Path) -> l
 
 def _taken_up(run_id: str, here: Mapping[str, tuple[str, int]], record: Run | None) -> TakenUp:
     """Return a run with its instances, those on nodes that do not answer included as far as its record tells."""
-    if record is None or record.manifest.get("recovered_from_nodes"):
+    if record is None or record.is_recovered:
         return TakenUp(run_id, here, has_record=False)
     epochs = record.epochs
     told = {id: (node, epochs.get(id, 1)) for id, node in record.places.items()}

@@ -16,7 +16,7 @@ from contract.statuses import HEALTHY, MAINTENANCE
 from fleet.base.errors import RunError, SearchError
 from fleet.observe.cluster import Cluster
 from fleet.observe.tables import instance_table, node_table
-from fleet.record.run_folder import LATEST, Run, list_runs
+from fleet.record.run_folder import LATEST, RECOVERED, Run, list_runs
 
 CLOSE = 5  # number of runs that a hint names
 
@@ -138,7 +138,7 @@ def recover(runs_dir: Path, run_id: str, places: Mapping[str, str], experiment: 
     places: {instance: its node}. Raise RunError.
     """
     if run_id not in [run.run_id for run in list_runs(runs_dir)]:
-        manifest = {"experiment": experiment, "recovered_from_nodes": True}
+        manifest = {"experiment": experiment, RECOVERED: True}
         Run.create(runs_dir, run_id, manifest, {"assignments": dict(places)})
 
 

@@ -25,6 +25,15 @@ from fleet.record.run_folder import Recorded, Run
 FOLDER = "checkpoints"
 NAME = re.compile(r"\d{8}T\d{9}Z", re.ASCII)  # UTC, to the millisecond
 LIMIT = 65536  # bytes of a description
+KEPT, DB, EXITS, FILES, LLAMA_SLOT = ".json", ".db", ".exits.jsonl", ".tar", ".bin"
+# How the files of an instance in a checkpoint end, and of what size each is at most.
+PARTS = {
+    KEPT: LIMIT,
+    DB: DATABASE.limit,
+    EXITS: EXIT_LOG.limit,
+    FILES: STATE.limit,
+    LLAMA_SLOT: SLOT.limit,
+}
 
 
 @dataclass(frozen=True)
@@ -149,12 +158,13 @@ def named(run: Run, id: str, name: str) -> Kept | None:
 def files(run: Run, kept: Kept) -> tuple[Path, Path, Path]:
     """Return where a checkpoint's database, exit log and archive of files are."""
     folder = run.path / FOLDER / kept.checkpoint
-    return folder / f"{kept.instance}.db", folder / f"{kept.instance}.exits.jsonl", folder / f"{kept.instance}.tar"
+    database, exits, state = (folder / f"{kept.instance}{part}" for part in (DB, EXITS, FILES))
+    return database, exits, state
 
 
 def slot_file(run: Run, kept: Kept) -> Path:
     """Return where a checkpoint's slot is, if it has one."""
-    return run.path / FOLDER / kept.checkpoint / f"{kept.instance}.bin"
+    return run.path / FOLDER / kept.checkpoint / f"{kept.instance}{LLAMA_SLOT}"
 
 
 def slot_problem(run: Run, kept: Kept, build: str, settings: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from contract.collected import DATABASE, EXIT_LOG, MIB, SLOT, STATE
+from contract.collected import MIB
 from contract.events import Checkpointed
 from contract.names import INSTANCE_ID
 from fleet.base.errors import RunError
@@ -21,7 +21,6 @@ from fleet.record.run_folder import EVENTS, MANIFEST, PLAN, SIGNATURE, Run
 
 # What is brought back of it, and of what size at most.
 STATED = {MANIFEST: 64 * MIB, SIGNATURE: MIB, PLAN: 64 * MIB, EVENTS: 256 * MIB}
-PARTS = {".json": MIB, ".db": DATABASE.limit, ".exits.jsonl": EXIT_LOG.limit, ".tar": STATE.limit, ".bin": SLOT.limit}
 
 # Brings these files {path in the copy: bytes at most} into a folder, those that there are.
 Get = Callable[[Mapping[str, int], Path], object]
@@ -43,13 +42,13 @@ def _newest_checkpoints(run: Run) -> Iterator[str]:
     """Yield the name of each file of the newest checkpoint of each instance."""
     for id in run.plan.get("assignments", {}):
         if kept := checkpoints.newest(run, id):
-            yield from (f"{checkpoints.FOLDER}/{kept.checkpoint}/{id}{part}" for part in PARTS)
+            yield from (f"{checkpoints.FOLDER}/{kept.checkpoint}/{id}{part}" for part in checkpoints.PARTS)
 
 
 def is_needed(runs_dir: Path, run_id: str) -> bool:
     """Whether there is no record of a run here, or only one that was made from what runs on nodes."""
     here = Run(runs_dir / run_id)
-    return not (here.path / MANIFEST).is_file() or bool(here.manifest.get("recovered_from_nodes"))
+    return not (here.path / MANIFEST).is_file() or here.is_recovered
 
 
 def bring_back(runs_dir: Path, run_id: str, get: Get) -> bool:
@@ -91,5 +90,5 @@ def _checkpointed(run: Run) -> dict[str, int]:
         if checkpoints.NAME.fullmatch(one.checkpoint)
         for id in one.instances
         if INSTANCE_ID.fullmatch(id)
-        for part, limit in PARTS.items()
+        for part, limit in checkpoints.PARTS.items()
     }

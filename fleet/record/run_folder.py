@@ -32,6 +32,7 @@ from fleet.base.files import locked, sync_folder, write_json
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
 PLAN, EVENTS = "plan.json", "events.jsonl"
+RECOVERED = "recovered_from_nodes"  # of a manifest
 LATEST = "latest"
 
 
@@ -126,6 +127,11 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """The manifest. Raises RunError if the file is missing or damaged."""
         return _read(self.path / MANIFEST)
+
+    @property
+    def is_recovered(self) -> bool:
+        """Whether the record was made from what runs on nodes, without the controller's own."""
+        return bool(self.manifest.get(RECOVERED))
 
     @property
     def plan(self) -> dict[str, Any]:

@@ -111,14 +111,8 @@ def write(path: Path, architecture: Architecture, words: int = WORDS, *, empty: 
 def add_vocabulary(writer: gguf.GGUFWriter, words: int) -> None:
     """Add the tiny model's vocabulary, and so many words that there are `words`."""
     tokens = tiny_model.vocabulary()
-    tokens += [(f"<{n}>", -1e4, gguf.TokenType.CONTROL) for n in range(words - len(tokens))]
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list([text for text, _, _ in tokens])
-    writer.add_token_scores([score for _, score, _ in tokens])
-    writer.add_token_types([int(kind) for _, _, kind in tokens])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
+    more = [(f"<{n}>", -1e4, gguf.TokenType.CONTROL) for n in range(words - len(tokens))]
+    tiny_model.add_vocabulary(writer, tokens + more)
 
 
 def _matrix(name: str, *shape: int) -> Tensor:
