@@ -117,7 +117,7 @@ class ActionModule(Action):
             project=given["project"],
             inventory=_inventory(),
             nodes={
-                name: NodeToAttend.from_json(hostvars[name]["control_linked"]["node"], name) for name in cluster.names
+                name: NodeToAttend.from_json(hostvars[name]["node_linked"]["node"], name) for name in cluster.names
             },
             interval_seconds=settings.interval_seconds,
             checkpoint_seconds=settings.checkpoint_seconds,
