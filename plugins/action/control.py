@@ -116,9 +116,7 @@ class ActionModule(Action):
             cluster=settings.name,
             project=given["project"],
             inventory=_inventory(),
-            nodes={
-                name: NodeToAttend.from_json(hostvars[name]["node_linked"]["node"], name) for name in cluster.names
-            },
+            nodes={name: NodeToAttend.from_json(hostvars[name]["node_linked"]["node"], name) for name in cluster.names},
             interval_seconds=settings.interval_seconds,
             checkpoint_seconds=settings.checkpoint_seconds,
             most_lost_percent=settings.most_lost_percent,
