@@ -33,7 +33,7 @@ test: lint ## every check, and every test but the slow ones
 	pytest --durations=25 tests/integration
 
 .PHONY: test-slow
-test-slow: setup ## the tests of what is slow and rare, half an hour
+test-slow: setup ## the tests of what is slow and rare, twenty minutes
 	$(MAKE) --no-print-directory llama
 	pytest -m slow --durations=25 tests/integration
 

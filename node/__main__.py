@@ -38,7 +38,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def _serve() -> bool:
-    """Answer the one call on standard input."""
+    """Answer the one call on standard input. Return whether it failed."""
     from contract.calls import LIMIT, Answer, Call
 
     os.environ.clear()
@@ -102,6 +102,7 @@ def _restore(folder: str) -> bool:
 
 
 def _attempt() -> bool:
+    """Return whether the instance's isolation does not hold."""
     from contract.receipt import LIMIT, Attempts, Receipt
 
     from . import attempts
@@ -112,6 +113,7 @@ def _attempt() -> bool:
     return bool(receipt.broken)
 
 
+# What each returns says whether the program exits with 1.
 VERBS: Mapping[str, Callable[..., Optional[bool]]] = {
     "": _serve,
     "started": _started,

@@ -44,7 +44,7 @@ def shipments(
     for id, node in (standby or {}).items():
         if node and id not in chosen.setdefault(node, []):
             chosen[node].append(id)
-    return _each(cluster, {node: _artifacts(request, cluster, node, ids) for node, ids in chosen.items()})
+    return _to_each(cluster, {node: _artifacts(request, cluster, node, ids) for node, ids in chosen.items()})
 
 
 def checkpoint_shipments(
@@ -52,10 +52,11 @@ def checkpoint_shipments(
 ) -> list[Shipment]:
     """Return what each node gets of the checkpoints {instance: (file, sha256) of each of its files}."""
     chosen = _by_node(assignments, checkpoints)
-    return _each(cluster, {node: _checkpoints(cluster, node, ids, checkpoints) for node, ids in chosen.items()})
+    return _to_each(cluster, {node: _checkpoints(cluster, node, ids, checkpoints) for node, ids in chosen.items()})
 
 
-def _each(cluster: Cluster, artifacts: Mapping[str, Sequence[Any]]) -> list[Shipment]:
+def _to_each(cluster: Cluster, artifacts: Mapping[str, Sequence[Any]]) -> list[Shipment]:
+    """Return the shipments of {node: what it gets}, each with the first node that gets the same build."""
     first: dict[str, str] = {}
     return [
         Shipment(node, tuple(found), first.setdefault(cluster.wanted_build(node), node))

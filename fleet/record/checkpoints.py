@@ -25,10 +25,10 @@ from fleet.record.run_folder import Recorded, Run
 FOLDER = "checkpoints"
 NAME = re.compile(r"\d{8}T\d{9}Z", re.ASCII)  # UTC, to the millisecond
 LIMIT = 65536  # bytes of a description
-KEPT, DB, EXITS, FILES, LLAMA_SLOT = ".json", ".db", ".exits.jsonl", ".tar", ".bin"
+DESCRIBED, DB, EXITS, FILES, LLAMA_SLOT = ".json", ".db", ".exits.jsonl", ".tar", ".bin"
 # How the files of an instance in a checkpoint end, and of what size each is at most.
 PARTS = {
-    KEPT: LIMIT,
+    DESCRIBED: LIMIT,
     DB: DATABASE.limit,
     EXITS: EXIT_LOG.limit,
     FILES: STATE.limit,
@@ -123,7 +123,7 @@ def take(run: Run, instances: Mapping[str, Home]) -> Taken:
         _drop_slots(run, id)  # they are large, and an older one would seldom be of use
         if one.slot:
             slot.replace(slot_file(run, one))
-        write_json(folder / f"{id}.json", one.to_json())  # the last: what it describes is there
+        write_json(folder / f"{id}{DESCRIBED}", one.to_json())  # the last: what it describes is there
         kept[id], made[id] = one, came.epoch
     if made:
         run.append(Checkpointed(name, made))
@@ -132,7 +132,7 @@ def take(run: Run, instances: Mapping[str, Home]) -> Taken:
 
 def names(run: Run) -> list[str]:
     """Return the names of the run's checkpoints, oldest first."""
-    return sorted({path.parent.name for path in (run.path / FOLDER).glob("*/*.json")})
+    return sorted({path.parent.name for path in (run.path / FOLDER).glob(f"*/*{DESCRIBED}")})
 
 
 def newest(run: Run, id: str, until: str = "") -> Kept | None:
@@ -141,7 +141,7 @@ def newest(run: Run, id: str, until: str = "") -> Kept | None:
     Raise CheckpointError if it cannot be read.
     """
     for name in reversed(names(run)):
-        path = run.path / FOLDER / name / f"{id}.json"
+        path = run.path / FOLDER / name / f"{id}{DESCRIBED}"
         if (not until or name <= until) and path.is_file():
             try:
                 return Kept.from_file(path, LIMIT)

@@ -58,8 +58,8 @@ class ActionModule(Action):
                     if changed:  # of all tasks that wait for it, only the one that started it shows progress
                         self.show(f"  building llama.cpp {given['name']}: {result.get('progress', '')}"[:110])
             if not result.get("failed"):
-                dest = f"{home}/{self._key(result)}"
-                kept = cache / "llama.cpp" / "builds" / self._key(result)
+                key = self._key(result)
+                dest, kept = f"{home}/{key}", cache / "llama.cpp" / "builds" / key
                 if result["status"] == "built":
                     result["changed"] = changed
                     self._bring(result["path"], kept)
@@ -78,6 +78,7 @@ class ActionModule(Action):
         return target
 
     def _key(self, result: dict[str, Any]) -> str:
+        """Return the build's key as the builder says it, checked: it becomes part of paths."""
         key = str(result["key"])
         if not KEY.fullmatch(key):
             raise AnsibleActionFail(f"the builder names its build {shown(key)}, which is no key of a build")

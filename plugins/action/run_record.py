@@ -143,11 +143,11 @@ class ActionModule(LocalAction):
         }
 
     def _collected(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
+        from fleet.report.conclude import conclude  # imported here: the plotting library loads slowly
+
         run = Run.open(given["runs_dir"], given["run_id"])
         outcomes = _results(task_vars, "instance_collected")
         refs = [InstanceRef.from_json(task_vars["hostvars"][name]["instance_ref"], name) for name in outcomes]
-        from fleet.report.conclude import conclude  # imported here: the plotting library loads slowly
-
         conclusion = conclude(run, refs, list(outcomes.values()), check=self.check)
         if conclusion.over and not self.check:
             key_store.remove(run.run_id)
@@ -156,9 +156,9 @@ class ActionModule(LocalAction):
         return {**_told(run, conclusion), "relays": relays}
 
     def _concluded(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:
-        run = Run.open(given["runs_dir"], given["run_id"])
         from fleet.report.conclude import collected_last, conclude  # as above
 
+        run = Run.open(given["runs_dir"], given["run_id"])
         return _told(run, conclude(run, *collected_last(run), check=self.check))
 
     def _signed(self, given: dict[str, Any], task_vars: Mapping[str, Any]) -> Result:

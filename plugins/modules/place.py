@@ -34,7 +34,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-nodes: {description: "Entries for C(add_host): C(name) of each node that takes part, and C(artifacts), what has to be sent there.", returned: when there is a plan, type: list}
+nodes: {description: "Entries for C(add_host): C(name) of each node that takes part, C(artifacts), what has to be sent there, and C(built_by), the node that asks for its build of llama.cpp.", returned: when there is a plan, type: list}
 request: {description: "The request, with the packages of each node.", returned: when there is a plan, type: dict}
 warnings: {description: "The nodes for which a package has no wheel, with what pip says.", returned: when there are any, type: list}
 plan:

@@ -24,5 +24,5 @@ EXAMPLES = r"""
 RETURN = r"""
 table: {description: "The packages of each kind of node, for a person.", returned: success, type: str}
 warnings: {description: "The nodes for which a package has no wheel, with what pip says.", returned: when there are any, type: list}
-nodes: {description: "Entries for C(add_host): C(name) of each node, and C(artifacts), what has to be sent there.", returned: success, type: list}
+nodes: {description: "Entries for C(add_host): C(name) of each node, C(artifacts), what has to be sent there, and C(built_by), the node that asks for its build of llama.cpp.", returned: success, type: list}
 """

@@ -30,7 +30,7 @@ from fleet.control.reconcile import admitted, reconcile, recorded, taken_up
 
 TICK = 0.5
 FAULTS_END, END = 70.0, 150.0  # seconds: then the last fault is over; then all must be well
-CALM = 10.0  # seconds that all was well after the last fault: nothing happens any more
+CALM = 10.0  # seconds that all was well after the last fault and the last late message: nothing happens any more
 GONE = float("-inf")  # the end of a lease that is not there
 WORST_CLOCK = 0.08  # how wrong the rate of a clock may be
 SLOTS = 3
@@ -247,6 +247,7 @@ class World:
         self.loss, self.twice, self.slow = (self.rng.choice((0.0, 0.1, 0.3)) for _ in range(3))
         self.mail: list[tuple[float, int, str, Any]] = []
         self.number = 0
+        self.last_late = 0.0  # when the last message of the time of faults arrives
         self.controllers = [self.controller_kind(self, self.desired)]
         self.events = sorted(self.faults(), key=lambda event: event[0])
         self.log: list[str] = []
@@ -353,12 +354,14 @@ class World:
             if self.rng.random() >= self.loss:
                 delay = self.rng.expovariate(0.1) if self.rng.random() < self.slow else self.rng.uniform(0.0, 0.4)
                 self.number += 1
+                if t < FAULTS_END:
+                    self.last_late = max(self.last_late, t + delay)
                 heapq.heappush(self.mail, (t + delay, self.number, to, message))
 
     def run(self) -> World:
         """Play the schedule. Raise Violation."""
         t, next_report, unwell_at = 0.0, dict.fromkeys(self.nodes, 0.0), FAULTS_END
-        while t < END and t < unwell_at + CALM:
+        while t < END and t < max(unwell_at, self.last_late) + CALM:
             while self.events and self.events[0][0] <= t:
                 _, what, whom = self.events.pop(0)
                 self.befall(what, whom, t)
@@ -380,8 +383,8 @@ class World:
                         one.start(t)
                     one.look(t)
             self.check(t)
-            if t < FAULTS_END or self.unwell(t):
-                unwell_at = max(t, FAULTS_END)
+            if t >= FAULTS_END and self.unwell(t):
+                unwell_at = t
             t += TICK
         if problem := self.unwell(t):
             raise self.violation(t, f"at the end {problem}")
