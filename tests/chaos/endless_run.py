@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import os
 import signal
 import sqlite3
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from tests.integration.conftest import FORGET, NODES, Project, eventually, on, w
 from tests.integration.test_59_control import done, round_of
 from tests.nodes import Cluster
 
+CHECKPOINT_SECONDS = 30
+FAILOVER = {"enabled": True, "checkpoint_store": "host", "checkpoint_interval_seconds": CHECKPOINT_SECONDS}
 TALK_SECONDS = 20.0  # in which two minds that run come to another round
 
 
@@ -40,7 +45,8 @@ class EndlessRun:
     def start_loop(self, *words: str) -> None:
         """Start the loop, unless it runs; also while nodes do not answer."""
         if holder(self.loop) is None:
-            self.project.play("playbooks/control.yml", "-e", "state=started", *words, code=None)
+            failover = json.dumps({"failover": FAILOVER})
+            self.project.play("playbooks/control.yml", "-e", "state=started", "-e", failover, *words, code=None)
 
     def places(self) -> dict[str, str]:
         """{instance: the node where the loop wants it}."""
@@ -80,10 +86,31 @@ class EndlessRun:
         eventually("it is home", lambda: done(self.loop, self.run, "collects"), 120)
         self.project.play("playbooks/control.yml", "-e", "state=stopped")
         wrong = []
+        databases = self.project.record(self.run) / "db"
         for id in "ab":
-            with contextlib.closing(sqlite3.connect(self.project.record(self.run) / "db" / f"{id}.db")) as db:
-                rounds = [number for (number,) in db.execute("SELECT round FROM system_metrics ORDER BY 1")]
-            print(f"{id}: {len(rounds)} rounds")
+            epochs = sorted(databases.glob(f"{id}.e*.db"), key=lambda path: int(path.stem.partition(".e")[2]))
+            lives = [_times_of_rounds(path) for path in (*epochs, databases / f"{id}.db")]
+            rounds = list(lives[-1])
             if rounds != list(range(1, len(rounds) + 1)):
                 wrong.append(f"{id}: a round is missing, or there twice")
+            lost = []
+            for path, (earlier, later) in zip(epochs, itertools.pairwise(lives), strict=True):
+                common = [number for number, time in earlier.items() if later.get(number) == time]
+                after = [time for number, time in later.items() if number not in common]
+                if after and min(after) <= max(earlier.values(), default=0.0):
+                    wrong.append(f"{path}: a row in it is younger than the first row of the epoch that followed")
+                gone = [time for number, time in earlier.items() if number not in common]
+                lost.append((len(gone), max(gone) - min(gone) if gone else 0.0))
+            print(f"{id}: {len(rounds)} rounds; {len(lost)} epochs have come home from nodes that were lost")
+            if lost:
+                most, longest = (max(one) for one in zip(*lost, strict=True))
+                print(f"{id}: {sum(rows for rows, _ in lost)} rounds of these are in no checkpoint")
+                print(f"{id}: at most {most} of one epoch, made in at most {longest:.1f} s (of {CHECKPOINT_SECONDS} s)")
         return wrong
+
+
+def _times_of_rounds(database: Path) -> dict[int, float]:
+    """Return {round: when its row was written, in seconds}."""
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        rows = db.execute("SELECT round, timestamp FROM system_metrics ORDER BY 1").fetchall()
+    return {number: datetime.fromisoformat(time).timestamp() for number, time in rows}
