@@ -19,7 +19,7 @@ from tests.integration.conftest import FORGET, NODES, Project, eventually, on, w
 from tests.integration.test_59_control import done, round_of
 from tests.nodes import Cluster
 
-CHECKPOINT_SECONDS = 30
+CHECKPOINT_SECONDS = 60
 FAILOVER = {"enabled": True, "checkpoint_store": "host", "checkpoint_interval_seconds": CHECKPOINT_SECONDS}
 TALK_SECONDS = 20.0  # in which two minds that run come to another round
 
