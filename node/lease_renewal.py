@@ -23,13 +23,17 @@ from . import exit_log, held_leases, instances, shared_folder, systemd
 from .errors import NodeError
 
 SYSTEMCTL = "/usr/bin/systemctl"
+PROLONG_SECONDS = 1.0  # before its end, a lease can be followed by the next without a break
+ACTING = ("active", "reloading", "deactivating")
 
 
 def renew(ref: InstanceRef, lease: Lease) -> None:
     """Let an instance act until then, and start it where its lease had ended. Raises NodeError, OSError.
 
     What arrives late, is of another boot or of another epoch is refused. What is no later than what it has changes
-    nothing.
+    nothing. Around the end of a lease there is a while in which nothing is given: until all that acted by it has
+    stopped, and its exits are written down as that. Else a process that is just being killed would count as one that
+    has a lease and ended by itself, and nobody would start it again.
     """
     folder = Path(ref.dir)
     if problem := _problem(folder, lease):
@@ -38,9 +42,16 @@ def renew(ref: InstanceRef, lease: Lease) -> None:
     if before and before.epoch == lease.epoch and before.until >= lease.until:
         return
     units = _units(ref)
+    if before and before.until - held_leases.clock() < PROLONG_SECONDS:
+        raise NodeError(f"{ref.id} of {ref.run_id} gets its next lease once this one has ended, in a moment")
+    if not before and any(shown["ActiveState"] in ACTING for shown in systemd.show(units).values()):
+        raise NodeError(f"{ref.id} of {ref.run_id} gets a lease once all that acted by its last one has stopped")
     _arm(ref, lease, units)
     if before:
         _disarm(ref, _serial(before))
+        if held_leases.clock() >= before.until:  # too late: its end has begun
+            _disarm(ref, _serial(lease))
+            raise NodeError(f"{ref.id} of {ref.run_id} gets its next lease once all of it has stopped")
     path = Path(names.lease_file(ref.run_id, ref.id))
     make_folder(ref.run_id, ref.id)
     if not before:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from contract import names
 from contract.description import InstanceDescription, InstanceRef
 from contract.leases import Lease
 from contract.outcome import Outcome
-from node import exit_log, held_leases, lease_renewal, outcomes
+from node import exit_log, held_leases, lease_renewal, outcomes, systemd
 from node.errors import NodeError
 
 RUN = "x_20261123T141500Z_aaaa"
@@ -106,6 +107,32 @@ def test_an_older_renewal_that_arrives_later_takes_nothing_back(instance: Instan
     give(now)
     lease_renewal.renew(ref(instance), lease(30))
     assert held_leases.current(RUN, "a") == now
+
+
+def test_a_lease_that_is_about_to_end_is_not_prolonged(instance: InstanceDescription) -> None:
+    """It might end while its end is moved: the next one comes a moment later, and starts what has stopped."""
+    ending = lease(0.9)
+    give(ending)
+    with pytest.raises(NodeError, match="once this one has ended"):
+        lease_renewal.renew(ref(instance), lease(60))
+    assert held_leases.current(RUN, "a") == ending
+
+
+@pytest.mark.parametrize("state", ["active", "deactivating"])
+def test_no_lease_is_given_while_what_acted_by_the_last_one_is_being_stopped(
+    instance: InstanceDescription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """Its exit would be written down as that of a process with a lease, which nobody starts again."""
+    unit = names.unit_name(RUN, "a", names.WORKLOAD)
+    (tmp_path / "systemctl").write_text(f"#!/bin/sh\nprintf 'Id={unit}\\nLoadState=loaded\\nActiveState={state}\\n'\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(systemd, "UNIT_FOLDER", tmp_path)
+    (tmp_path / unit).touch()
+    give(lease(-0.1))
+    with pytest.raises(NodeError, match="once all that acted by its last one has stopped"):
+        lease_renewal.renew(ref(instance), lease(60))
+    assert not held_leases.holds(instance)
 
 
 ACTS = """
