@@ -93,7 +93,7 @@ def causes(cluster: Cluster, run: str, id: str, node: str) -> list[str]:
     return [json.loads(line)["cause"] for line in on(cluster, node, "cat", log).splitlines()]
 
 
-# Asks for a lease, from the moment before the end of the one that b has, until it gets it: as a loop does that comes back.
+# Asks for a lease, from just before the end of the one that b has, until it gets it: as a loop does that comes back.
 RENEW_AS_IT_ENDS = f"""
 import sys, time
 sys.path.insert(0, {names.NODE_PROGRAM!r})
