@@ -10,7 +10,7 @@ from fleet.control.desired_store import DesiredStore, store_of
 from fleet.control.loop_file import LoopFile, folder_of
 from fleet.control.one_at_a_time import holder
 from fleet.control.playbooks import this_playbook
-from fleet.intake.request import Request
+from fleet.intake.request import Request, ResumeOf
 from fleet.observe.cluster import Cluster
 
 
@@ -31,12 +31,24 @@ class Care:
 
 def care_of(cluster: Cluster, request: Request) -> Care:
     """Return whether a run that is launched now is looked after. Raise BadInput, ControlError."""
-    if why := _why_not(cluster, request):
+    why = _why_not(cluster, request)
+    if why and not _is_part_of_what_is_looked_after(cluster, request.resumes):
         return Care(None, f"nobody moves it when its node is lost: {why}")
     folder = folder_of(cluster.settings.name)
     seconds = LoopFile.of(folder).settings.lease
     words = f"the control loop moves it when a node is lost; without the loop it stops after {seconds:.0f} s, and waits"
     return Care(folder, words)
+
+
+def _is_part_of_what_is_looked_after(cluster: Cluster, resumes: ResumeOf | None) -> bool:
+    """Whether a run that goes on is the loop's, also while none runs.
+
+    So it is where the loop itself moves it - one that is killed meanwhile comes back - and where others of it live on,
+    which stop without the loop.
+    """
+    store = store_of(cluster.settings.name)
+    run = store.read().runs.get(resumes.run_id) if store and resumes else None
+    return bool(run and resumes and (run.acting or resumes.stays))
 
 
 def _why_not(cluster: Cluster, request: Request) -> str:

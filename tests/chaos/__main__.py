@@ -133,6 +133,8 @@ def main() -> int:
             f"{number + 1}: {', '.join(map(str, faults))}{killed}: {'; '.join(found) or f'well, {where}'}", flush=True
         )
         wrong += found
+        if wrong:
+            break  # what it left decides what the next one would find
     wrong += chaos.end()
     print(f"{chaos.lives} lives of processes were watched, for {chaos.watched_seconds:.0f} s")
     print("\n".join(wrong) or f"{given.schedules} schedules: nothing was on two nodes at once, and all of it went on")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from fleet.control.care import care_of, launched
 from fleet.control.desired_store import DesiredStore
 from fleet.control.loop_file import LoopFile, NodeToAttend, folder_of
 from fleet.control.one_at_a_time import held
-from fleet.intake.request import ReleaseRef, Request
+from fleet.intake.request import ReleaseRef, Request, ResumeOf
 from fleet.observe.cluster import Cluster
 
 RUN = "x_20261123T141500Z_aaaa"
@@ -90,6 +91,18 @@ def test_it_is_not_looked_after_where_the_loop_does_not_hear_of_a_node(folder: P
     care = care_of(heard, request())
     assert care.folder is None
     assert "the control loop does not hear of n: it is attended by another" in care.words
+
+
+def test_what_the_loop_moves_stays_its_own_when_it_is_killed_meanwhile(folder: Path) -> None:
+    store = DesiredStore(folder)
+    store.take_up(RUN, Path("/runs"), {"a": ("n", 1), "b": ("n", 1)})
+    moved = replace(request(), resumes=ResumeOf(RUN, {"a": 2, "b": 2}))
+    assert care_of(cluster(), moved).folder is None, "a person may have all of it go on without a loop"
+    beside = replace(request(), resumes=ResumeOf(RUN, {"b": 2}, stays={"a": {"peer": 9000}}))
+    assert care_of(cluster(), beside).folder == folder, "the other one lives by its leases"
+    store.acting(RUN, "moves")
+    assert care_of(cluster(), moved).folder == folder
+    assert care_of(cluster(), replace(moved, resumes=ResumeOf("another", {"a": 2}))).folder is None
 
 
 @pytest.mark.usefixtures("runs")
