@@ -34,6 +34,7 @@ CALM = 10.0  # seconds that all was well after the last fault and the last late 
 GONE = float("-inf")  # the end of a lease that is not there
 WORST_CLOCK = 0.08  # how wrong the rate of a clock may be
 SLOTS = 3
+PROLONG_SECONDS, ENDS_SECONDS = 0.5, 1.5  # before the end of a lease, and after it, no other one is given
 CHECKPOINT_SECONDS = 4.0
 SETTINGS = Settings(interval=1.0, lease=8.0, stopping=0.5, lost_after=3.0)
 
@@ -92,7 +93,7 @@ class Node:
         if self.refuses(action, t):
             return
         if isinstance(action, Renew):
-            if copy and copy.epoch == action.epoch and not copy.outcome:
+            if copy and copy.epoch == action.epoch and not copy.outcome and not self.is_ending(action.key, t):
                 self.leases[action.key] = max(action.until, self.leases.get(action.key, GONE))
         elif self.is_new(action, copy):
             self.copies[action.key] = Copy(action.epoch, progress)
@@ -101,6 +102,11 @@ class Node:
     def refuses(self, action: Any, t: float) -> bool:
         """Whether a start or a renewal comes from another boot, or too late."""
         return action.boot != self.name_of_boot or self.clock(t) >= action.until
+
+    def is_ending(self, key: Key, t: float) -> bool:
+        """Whether what acts by a lease is just being ended, or about to be: then none is given."""
+        left = self.leases.get(key, GONE) - self.clock(t)
+        return -ENDS_SECONDS < left < PROLONG_SECONDS
 
     def is_new(self, action: Start, copy: Copy | None) -> bool:
         """Whether a start is of an epoch that this node has not had."""

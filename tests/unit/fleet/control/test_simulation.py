@@ -9,7 +9,7 @@ import pytest
 from simulation import SETTINGS, WORST_CLOCK, Controller, Copy, Node, Violation, World
 
 from fleet.control import reconcile as rules
-from fleet.control.model import Desired, Observed, Seen, Start
+from fleet.control.model import Desired, Key, Observed, Seen, Start
 
 SCHEDULES = 10_000
 MOVES_WHATEVER_IS_SILENT = replace(SETTINGS, most_lost_percent=100.0)  # so that no other rule stands in
@@ -66,6 +66,21 @@ def test_a_node_that_takes_late_renewals_is_found() -> None:
         node_kind = Lenient
 
     assert "acts on" in found(Here)
+
+
+def test_a_lease_that_is_given_while_the_last_one_is_being_ended_is_found() -> None:
+    """What is killed then counts as ended by itself, and nobody starts it again."""
+
+    class Hurried(Node):
+        def is_ending(self, key: Key, t: float) -> bool:
+            if super().is_ending(key, t) and self.leases[key] <= self.clock(t):
+                self.copies[key].outcome = "FAILED"
+            return False
+
+    class Here(World):
+        node_kind = Hurried
+
+    assert found(Here)
 
 
 def test_a_controller_that_forgets_what_it_has_sent_is_found() -> None:
