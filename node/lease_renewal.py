@@ -35,23 +35,22 @@ def renew(ref: InstanceRef, lease: Lease) -> None:
     stopped, and its exits are written down as that. Else a process that is just being killed would count as one that
     has a lease and ended by itself, and nobody would start it again.
     """
-    folder = Path(ref.dir)
-    if problem := _problem(folder, lease):
-        raise NodeError(f"{ref.id} of {ref.run_id} gets no lease: {problem}")
+    if problem := _problem(Path(ref.dir), lease):
+        raise _refused(ref, problem)
     before = held_leases.current(ref.run_id, ref.id)
     if before and before.epoch == lease.epoch and before.until >= lease.until:
         return
     units = _units(ref)
     if before and before.until - held_leases.clock() < PROLONG_SECONDS:
-        raise NodeError(f"{ref.id} of {ref.run_id} gets its next lease once this one has ended, in a moment")
+        raise _refused(ref, "it gets the next one once this one has ended, in a moment")
     if not before and any(shown["ActiveState"] in ACTING for shown in systemd.show(units).values()):
-        raise NodeError(f"{ref.id} of {ref.run_id} gets a lease once all that acted by its last one has stopped")
+        raise _refused(ref, "it gets one once all that acted by its last one has stopped")
     _arm(ref, lease, units)
     if before:
         _disarm(ref, _serial(before))
         if held_leases.clock() >= before.until:  # too late: its end has begun
             _disarm(ref, _serial(lease))
-            raise NodeError(f"{ref.id} of {ref.run_id} gets its next lease once all of it has stopped")
+            raise _refused(ref, "it gets the next one once all that acted by this one has stopped")
     path = Path(names.lease_file(ref.run_id, ref.id))
     make_folder(ref.run_id, ref.id)
     if not before:
@@ -59,6 +58,10 @@ def renew(ref: InstanceRef, lease: Lease) -> None:
             ref, units
         )  # their gate waits for what is written next: so nobody sees them with a lease, and not started
     shared_folder.write(path, json.dumps(lease.to_json()) + "\n")
+
+
+def _refused(ref: InstanceRef, why: str) -> NodeError:
+    return NodeError(f"{ref.id} of {ref.run_id} gets no lease: {why}")
 
 
 def make_folder(run_id: str, instance_id: str) -> None:
@@ -83,7 +86,7 @@ def _start(ref: InstanceRef, units: List[str]) -> None:
     ways = [path.name for path in names.UNIT_FOLDER.glob(f"jarfleet-{ref.run_id}-{ref.id}-*.socket")]
     log = exit_log.exits(Path(ref.dir))
     ended = {unit: log.of(unit)[-1].cause for unit in names.UNITS if log.of(unit)}
-    shown = systemd.show(units)
+    shown = systemd.show(units)  # as it is now: a gate may have given up while the lease's end was arranged
     for unit in (names.WORKLOAD, *names.RELAYS):  # its workload starts its llama-server
         name = names.unit_name(ref.run_id, ref.id, unit)
         state = shown.get(name, {}).get("ActiveState")

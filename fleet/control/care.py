@@ -46,9 +46,10 @@ def _is_part_of_what_is_looked_after(cluster: Cluster, resumes: ResumeOf | None)
     So it is where the loop itself moves it - one that is killed meanwhile comes back - and where others of it live on,
     which stop without the loop.
     """
-    store = store_of(cluster.settings.name)
-    run = store.read().runs.get(resumes.run_id) if store and resumes else None
-    return bool(run and resumes and (run.acting or resumes.stays))
+    if resumes is None or (store := store_of(cluster.settings.name)) is None:
+        return False
+    run = store.read().runs.get(resumes.run_id)
+    return run is not None and bool(run.acting or resumes.stays)
 
 
 def _why_not(cluster: Cluster, request: Request) -> str:

@@ -95,11 +95,9 @@ class EndlessRun:
                 wrong.append(f"{id}: a round is missing, or there twice")
             lost = []
             for path, (earlier, later) in zip(epochs, itertools.pairwise(lives), strict=True):
-                common = [number for number, time in earlier.items() if later.get(number) == time]
-                after = [time for number, time in later.items() if number not in common]
+                gone, after = _only_in(earlier, later), _only_in(later, earlier)
                 if after and min(after) <= max(earlier.values(), default=0.0):
                     wrong.append(f"{path}: a row in it is younger than the first row of the epoch that followed")
-                gone = [time for number, time in earlier.items() if number not in common]
                 lost.append((len(gone), max(gone) - min(gone) if gone else 0.0))
             print(f"{id}: {len(rounds)} rounds; {len(lost)} epochs have come home from nodes that were lost")
             if lost:
@@ -107,6 +105,11 @@ class EndlessRun:
                 print(f"{id}: {sum(rows for rows, _ in lost)} rounds of these are in no checkpoint")
                 print(f"{id}: at most {most} of one epoch, made in at most {longest:.1f} s (of {CHECKPOINT_SECONDS} s)")
         return wrong
+
+
+def _only_in(one: dict[int, float], other: dict[int, float]) -> list[float]:
+    """Return when the rows of one database were written that the other has not, or has written at another time."""
+    return [time for number, time in one.items() if other.get(number) != time]
 
 
 def _times_of_rounds(database: Path) -> dict[int, float]:
